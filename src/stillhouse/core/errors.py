@@ -1,0 +1,65 @@
+"""The errors of stillhouse, named for the boundary that was crossed.
+
+Every message says what happened and where; the hint says how to mend it. A row that fails is not an error but data:
+code that works on one row raises `RowFault`, which the runner turns into a line of `failed.parquet`.
+"""
+
+from __future__ import annotations
+
+
+class StillhouseError(Exception):
+    """Root of all errors a user can meet; the command line prints it without a traceback."""
+
+    def __init__(self, message: str, hint: str | None = None) -> None:
+        super().__init__(message if hint is None else f"{message}\n  {hint}")
+        self.message = message
+        self.hint = hint
+
+
+class RecipeError(StillhouseError):
+    """What was asked for cannot be; the hint says how to mend it."""
+
+
+class StoreError(StillhouseError):
+    """The disk is not as it should be."""
+
+
+class BudgetError(StillhouseError):
+    """A limit on calls or money was reached; what was done is kept."""
+
+
+class TrainError(StillhouseError):
+    """Training cannot go on: the loss is not finite, memory ran out."""
+
+
+class ModelError(StillhouseError):
+    """A provider failed in a way that stops the step.
+
+    `kind` is a short word for what happened (`credentials`, `quota`, `unknown_model`, `unreachable`, `rejected`);
+    `retryable` says whether the same call may succeed later without anything being changed.
+    """
+
+    def __init__(
+        self, message: str, hint: str | None = None, *, kind: str = "rejected", retryable: bool = False
+    ) -> None:
+        super().__init__(message, hint)
+        self.kind = kind
+        self.retryable = retryable
+
+
+class Interrupted(StillhouseError):
+    """The session was asked to stop; everything finished so far is kept and the same command goes on."""
+
+
+class RowFault(Exception):
+    """One row could not be made. It becomes a line of `failed.parquet`; the step goes on.
+
+    `kind` is one of refused, cut, invalid, empty, too_long, exhausted, rejected, error.
+    `raw` is the text that could not be used, kept for the reader.
+    """
+
+    def __init__(self, kind: str, message: str, raw: str | None = None) -> None:
+        super().__init__(f"{kind}: {message}")
+        self.kind = kind
+        self.message = message
+        self.raw = raw

@@ -1,0 +1,34 @@
+"""How a session works: places, widths and limits. Nothing here may change what a result is called."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Options(BaseModel):
+    """Session-wide settings; they stand in each record, never in a key."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    device: str = "auto"
+    """`auto`, `cpu`, `cuda`, `cuda:1`, `mps`."""
+    threads: int | None = Field(None, ge=1)
+    """Threads of numerical libraries; None leaves their own choice."""
+    inference_batch: int = Field(32, ge=1)
+    """Rows that a local model answers at once."""
+    micro_batch: int | None = Field(None, ge=1)
+    """Packed rows per forward pass in training; None takes the whole batch of a step."""
+    chunk: int = Field(512, ge=1)
+    """Rows that a map step handles and commits together."""
+    workers: int = Field(4, ge=1)
+    """Steps that may run at the same time."""
+    heavy: int = Field(1, ge=1)
+    """Isolated steps (trainings) that may run at the same time."""
+    max_failed: float = Field(0.5, ge=0, le=1)
+    """Share of failed rows past which a step stops (looked at from `first_look` rows on)."""
+    first_look: int = Field(20, ge=1)
+    """Rows after which a step that has nothing but failures stops."""
+    checkpoint_seconds: float = Field(30.0, ge=0)
+    """Training writes a checkpoint this often."""
+    limit: int | None = Field(None, ge=1)
+    """Rows that each source gives (`--limit`): a rehearsal of the whole road. Results get names of their own."""

@@ -1,0 +1,52 @@
+"""What becomes of a row: it is kept, dropped with a reason, failed with an error, or replaced by new rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, TypeAlias
+
+Row: TypeAlias = dict[str, Any]
+"""A user's columns plus `_id`. Columns that start with an underscore are lineage, not content; values are any that Arrow holds."""
+
+
+class Keep(Enum):
+    """The row passes unchanged and keeps its id."""
+
+    KEEP = "keep"
+
+
+KEEP = Keep.KEEP
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """The row was judged and not wanted: `reason` is a short sentence, `detail` any longer evidence."""
+
+    reason: str
+    detail: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Fail:
+    """The row could not be made: `kind` as in `RowFault`, `raw` the text that could not be used."""
+
+    kind: str
+    message: str
+    raw: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Emit:
+    """New rows made from the row; `calls` are the keys of the model calls that made them.
+
+    `parents` are row ids; None means the mapped row alone.
+    """
+
+    rows: Sequence[Mapping[str, Any]]
+    calls: Sequence[str] = ()
+    parents: Sequence[str] | None = None
+
+
+Outcome: TypeAlias = Keep | Drop | Fail | Emit
