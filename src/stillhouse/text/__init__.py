@@ -1,0 +1,1 @@
+"""Text: tokenisers, chat templates and their masks, normalisers, n-grams."""
