@@ -30,5 +30,3 @@ class Options(BaseModel):
     """Rows after which a step that has nothing but failures stops."""
     checkpoint_seconds: float = Field(30.0, ge=0)
     """Training writes a checkpoint this often."""
-    limit: int | None = Field(None, ge=1)
-    """Rows that each source gives (`--limit`): a rehearsal of the whole road. Results get names of their own."""

@@ -1,0 +1,302 @@
+"""The identity of a user's function: its normalised source, what it captures and the helpers it calls.
+
+Layout, comments, docstrings and annotations do not count. Code of the same project counts by source, recursively;
+installed packages by version; the standard library by name.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import functools
+import importlib
+import inspect
+import linecache
+import os
+import sys
+import sysconfig
+import types
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator
+
+from .errors import RecipeError
+from .keys import UNKNOWN, Special, canonical
+
+
+def resolve(reference: Any) -> Callable[..., Any]:
+    """The function that `module:name` names; a callable is returned as it is."""
+    if callable(reference):
+        return reference  # type: ignore[no-any-return]
+    if not isinstance(reference, str) or reference.count(":") != 1:
+        raise RecipeError(f"{reference!r} does not name a function", "Write it as `package.module:function`.")
+    module_name, _, name = reference.partition(":")
+    try:
+        found: Any = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        raise RecipeError(
+            f"`{reference}`: there is no module `{error.name}`",
+            f"Looked in the current folder ({os.getcwd()}) and the installed packages.",
+        ) from error
+    for part in name.split("."):
+        if not hasattr(found, part):
+            raise RecipeError(f"`{reference}`: `{module_name}` has no `{name}`")
+        found = getattr(found, part)
+    if not callable(found):
+        raise RecipeError(f"`{reference}` is a {type(found).__name__}, not a function")
+    return found  # type: ignore[no-any-return]
+
+
+Function = Annotated[Callable[..., Any], BeforeValidator(resolve)]
+"""Field type: a callable, or `module:function` in recipe files."""
+
+
+def reference(function: Any) -> str:
+    """`module:name` of a function or class that another process can import; refuses lambdas, closures and `__main__`."""
+    module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", "")
+    if not module or module == "__main__" or "<" in name:
+        raise RecipeError(
+            f"`{name or function!r}` cannot be named in a file or sent to another process",
+            "Put it at the top of a module and name it as `module:function`.",
+        )
+    return f"{module}:{name}"
+
+
+def function_form(function: Any, special: Special | None = None) -> Any:
+    """Canonical form of a callable for `keys.canonical`, or `UNKNOWN` when it is none.
+
+    Raises `RecipeError` when the source cannot be read or a captured value has no stable form.
+    """
+    return _Reader(special).form(function)
+
+
+def class_source(kind: type) -> str | None:
+    """The normalised source of a tagged class; None where it cannot be read (its tag then speaks for it alone)."""
+    try:
+        return repr(_dump(_stripped(ast.parse(_dedented(inspect.getsource(kind))))))
+    except (OSError, TypeError, SyntaxError):
+        return None
+
+
+class _Reader:
+    """Reads one function with all it reaches; each function is described once, later mentions by name."""
+
+    def __init__(self, special: Special | None) -> None:
+        self._special = special
+        self._seen: set[int] = set()
+
+    def form(self, value: Any) -> Any:
+        if isinstance(value, functools.partial):
+            return {"partial": [self.form(value.func), self._value(value.args), self._value(value.keywords)]}
+        if inspect.ismethod(value):
+            return {"method": [self.form(value.__func__), self._value(value.__self__)]}
+        if isinstance(value, types.BuiltinFunctionType):
+            return {"code": [value.__module__ or "", value.__qualname__]}
+        if isinstance(value, types.ModuleType):
+            return {"code": [*_origin(value.__name__)]}
+        if not isinstance(value, types.FunctionType | type):
+            return UNKNOWN
+        value = inspect.unwrap(value)
+        origin = _origin(value.__module__)
+        if origin is not None:
+            return {"code": [value.__qualname__, *origin]}
+        if id(value) in self._seen:
+            return {"again": value.__qualname__}
+        self._seen.add(id(value))
+        return self._class(value) if isinstance(value, type) else self._function(value)
+
+    def _value(self, value: Any, where: str = "value") -> Any:
+        return canonical(value, self._any, where)
+
+    def _any(self, value: Any) -> Any:
+        found = self._special(value) if self._special is not None else UNKNOWN
+        return found if found is not UNKNOWN else self.form(value)
+
+    def _function(self, function: types.FunctionType) -> Any:
+        node = _syntax(function)
+        name = function.__qualname__.rpartition(".")[2]
+        form: dict[str, Any] = {"source": _dump(_stripped(node))}
+        if function.__defaults__:
+            form["defaults"] = self._value(function.__defaults__, f"default of `{name}`")
+        if function.__kwdefaults__:
+            form["keywords"] = self._value(function.__kwdefaults__, f"default of `{name}`")
+        captured = _captured(function)
+        reached = {key: self._value(value, f"`{key}`, used by `{name}`,") for key, value in captured.items()}
+        reached.update(self._attributes(node, function.__globals__))
+        if reached:
+            form["reaches"] = [[key, reached[key]] for key in sorted(reached)]
+        return {"function": form}
+
+    def _class(self, kind: type) -> Any:
+        try:
+            tree: ast.AST = ast.parse(_dedented(inspect.getsource(kind)))
+        except (OSError, TypeError) as error:
+            raise _no_source(kind.__qualname__) from error
+        globals_ = vars(sys.modules[kind.__module__])
+        reached = self._attributes(tree, globals_)
+        for name in sorted({node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}):
+            if name in globals_ and name != kind.__name__ and not isinstance(globals_[name], types.ModuleType):
+                reached[name] = self._value(globals_[name], f"`{name}`, used by `{kind.__name__}`,")
+        return {"class": {"source": _dump(_stripped(tree)), "reaches": [[k, reached[k]] for k in sorted(reached)]}}
+
+    def _attributes(self, node: ast.AST, globals_: dict[str, Any]) -> dict[str, Any]:
+        """What is reached as `module.name`: modules of the same project by the thing named, others by version."""
+        reached: dict[str, Any] = {}
+        for name, attribute in _module_uses(node, globals_):
+            module = globals_[name]
+            local = _origin(module.__name__) is None
+            if local and attribute is not None and hasattr(module, attribute):
+                key = f"{name}.{attribute}"
+                reached[key] = self._value(getattr(module, attribute), f"`{key}`")
+            elif not local:
+                reached[name] = self.form(module)
+        return reached
+
+
+def _captured(function: types.FunctionType) -> dict[str, Any]:
+    """Closure cells and globals that the function's code names, modules apart (they are read as attributes)."""
+    found: dict[str, Any] = {}
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+        try:
+            found[name] = cell.cell_contents
+        except ValueError:  # a cell not filled yet: a function that names itself before it exists
+            continue
+    for name in _global_names(function.__code__):
+        value = function.__globals__.get(name, UNKNOWN)
+        if value is UNKNOWN or value is function or isinstance(value, types.ModuleType):
+            continue
+        if getattr(builtins, name, UNKNOWN) is not value:
+            found[name] = value
+    return {name: value for name, value in found.items() if not isinstance(value, types.ModuleType)}
+
+
+def _global_names(code: types.CodeType) -> Iterator[str]:
+    import dis  # only needed here, and not cheap to load
+
+    for instruction in dis.get_instructions(code):
+        if instruction.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
+            yield instruction.argval
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _global_names(constant)
+
+
+def _module_uses(node: ast.AST, globals_: dict[str, Any]) -> Iterator[tuple[str, str | None]]:
+    for child in ast.walk(node):
+        if isinstance(child, ast.Attribute) and isinstance(child.value, ast.Name):
+            name, attribute = child.value.id, child.attr
+        elif isinstance(child, ast.Name):
+            name, attribute = child.id, None
+        else:
+            continue
+        if isinstance(globals_.get(name), types.ModuleType):
+            yield name, attribute
+
+
+def _origin(module_name: str | None) -> tuple[str, str] | None:
+    """(distribution or module, version) of installed code; None for code of the user's own project."""
+    top = (module_name or "").partition(".")[0]
+    if top == "stillhouse":
+        return (module_name or "", "stillhouse")  # its steps and parts answer for themselves by their tags
+    if top in sys.stdlib_module_names and top != "__main__":
+        return (module_name or "", "stdlib")
+    file = getattr(sys.modules.get(module_name or ""), "__file__", None)
+    if file is None or not _installed(file):
+        return None
+    from importlib import metadata
+
+    try:
+        return (module_name or top, metadata.version(top))
+    except metadata.PackageNotFoundError:
+        names = metadata.packages_distributions().get(top)
+        return (module_name or top, metadata.version(names[0]) if names else "unknown")
+
+
+@functools.cache
+def _installed(file: str) -> bool:
+    paths = sysconfig.get_paths()
+    inside = (paths["purelib"], paths["platlib"])
+    return "site-packages" in file or "dist-packages" in file or file.startswith(inside)
+
+
+def _syntax(function: types.FunctionType) -> ast.AST:
+    """The syntax tree of exactly this function, also one of several lambdas on a line."""
+    code = function.__code__
+    linecache.checkcache(code.co_filename)
+    lines = linecache.getlines(code.co_filename, function.__globals__)
+    if not lines:
+        raise _no_source(function.__qualname__)
+    try:
+        tree = ast.parse("".join(lines))
+    except SyntaxError as error:
+        raise _no_source(function.__qualname__) from error
+    found = [node for node in ast.walk(tree) if _is_code_of(node, code)]
+    if not found:
+        raise _no_source(function.__qualname__)
+    return min(found, key=_width)
+
+
+def _is_code_of(node: ast.AST, code: types.CodeType) -> bool:
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
+        return node.name == code.co_name and first == code.co_firstlineno
+    if not isinstance(node, ast.Lambda) or code.co_name != "<lambda>" or node.lineno != code.co_firstlineno:
+        return False
+    body = node.body
+    first_place, last_place = (body.lineno, body.col_offset), (body.end_lineno or 0, body.end_col_offset or 0)
+    return all(
+        first_place <= (line, column) and (end_line, end_column) <= last_place
+        for line, end_line, column, end_column in code.co_positions()
+        if line is not None and end_line is not None and column is not None and end_column is not None
+        if (line, column) != (end_line, end_column)  # a place of no width belongs to the prologue, not to the text
+    )
+
+
+def _width(node: ast.AST) -> tuple[int, int]:
+    """Inner lambdas lie inside outer ones: the narrowest that holds all the code is the one."""
+    assert isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+    return ((node.end_lineno or 0) - node.lineno, (node.end_col_offset or 0) - node.col_offset)
+
+
+def _no_source(name: str) -> RecipeError:
+    return RecipeError(
+        f"the source of `{name}` cannot be read, so there is no telling when it changes",
+        "Put the function into a file.",
+    )
+
+
+def _dedented(source: str) -> str:
+    import textwrap
+
+    return textwrap.dedent(source)
+
+
+def _stripped(node: ast.AST) -> ast.AST:
+    """The tree without docstrings, annotations and decorators' effect on layout; the names of functions stay."""
+    for child in ast.walk(node):
+        if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
+            child.returns = None
+        if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Module):
+            first = child.body[0] if child.body else None
+            if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str):
+                child.body = child.body[1:] or [ast.Pass()]
+        if isinstance(child, ast.arg):
+            child.annotation = None
+    return node
+
+
+def _dump(node: Any) -> Any:
+    """A dump of the tree that is equal on all Python versions: empty fields are left out, contexts too."""
+    if isinstance(node, ast.AST):
+        fields = {
+            name: _dump(value)
+            for name, value in ast.iter_fields(node)
+            if value not in (None, []) and name not in ("ctx", "type_comment", "type_params", "kind")
+        }
+        if isinstance(node, ast.Constant):
+            fields["value"] = [type(node.value).__name__, repr(node.value)]
+        return [type(node).__name__, [[name, fields[name]] for name in sorted(fields)]]
+    if isinstance(node, list):
+        return [_dump(item) for item in node]
+    return repr(node)
