@@ -1,8 +1,8 @@
 """What the loader hands out: one rank's share of one optimiser step, as numpy arrays.
 
-Axes: `B` rows of this rank, `T` tokens of a row, `S` spans. A span is a run of tokens of one document inside one row (a whole
-document, or a marked piece of a split one) or the padding at the end of a row. The spans of a batch tile its flattened `B * T`
-positions in order, so `cu_seqlens` is what variable-length attention wants, padding included.
+Axes: `B` rows of this rank, `T` tokens of a row, `S` spans. A span is a run of tokens of one document inside one row
+(a whole document, or a marked piece of a split one) or the padding at the end of a row. The spans of a batch tile its
+flattened `B * T` positions in order, so `cu_seqlens` is what variable-length attention wants, padding included.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ RowIds = Callable[[int, Sequence[int]], list[str]]
 class Batch:
     """One rank's rows of one step.
 
-    The arrays in the constructor are gathered; the others follow from them and are made when first asked for, so a reader
-    pays only for what it uses. Pass `ids` and `position_ids` to the model, no attention mask and `use_cache=False`: then
-    transformers keeps the documents of a row apart by the restarts of `position_ids`.
+    The arrays in the constructor are gathered; the others follow from them and are made when first asked for, so a
+    reader pays only for what it uses. Pass `ids` and `position_ids` to the model, no attention mask and
+    `use_cache=False`: then transformers keeps the documents of a row apart by the restarts of `position_ids`.
     """
 
     ids: Int64s
@@ -85,8 +85,8 @@ class Batch:
     def labels(self) -> Int64s:
         """[B, T] the id at each position where it is learnt, else -100.
 
-        In the convention of transformers: `labels[:, t]` is scored against the logits of position `t - 1`. The first token of
-        a span is never learnt, so that shift does not cross from one document, or one row, into the next.
+        In the convention of transformers: `labels[:, t]` is scored against the logits of position `t - 1`. The first
+        token of a span is never learnt, so that shift does not cross from one document, or one row, into the next.
         """
         return np.where(self.weights != 0.0, self.ids, np.int64(IGNORED))
 

@@ -1,0 +1,6 @@
+"""What recipe files and the command line can name from `text`."""
+
+CATALOGUE: dict[str, tuple[str, str]] = {
+    "text.train_tokenizer": ("stillhouse.text.train_tokenizer:TrainTokenizer", "Train a byte-level BPE tokenizer."),
+    "text.normalise": ("stillhouse.text.normalise:Normalise", "Say which texts count as the same answer."),
+}
