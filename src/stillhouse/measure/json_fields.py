@@ -1,0 +1,137 @@
+"""How many fields of a JSON answer are right."""
+
+import json
+from collections.abc import Mapping
+from typing import Any, Literal, NoReturn
+
+from pydantic import Field
+
+from ..core.part import Part
+from .score import Score, expected_value
+
+
+class JsonFields(Part, tag="measure.json_fields/1"):
+    """Fields with the right value, over all fields that stand in the expected answer, in the reply or in both.
+
+    A field is a path to a plain value (`items[0].count`), an empty object or an empty list; so a missing field and an
+    extra one count as much as a wrong one. `1` equals `1.0`, but neither `true` nor `"1"`. A reply that is not JSON
+    scores 0. Undefined when there is no expected answer or it is not JSON.
+    """
+
+    lists: Literal["ordered", "unordered"] = Field(
+        "ordered", description="unordered: equal elements are paired first, the others in their order"
+    )
+    column: str = Field("output", description="column with the expected answer, as JSON text or as a value")
+
+    @property
+    def name(self) -> str:
+        return "JSON fields"
+
+    def __call__(self, item: Mapping[str, Any], reply: str) -> Score:
+        expected = expected_value(item, self.column)
+        if expected is None:
+            return Score(None, "no expected answer")
+        if isinstance(expected, str):
+            try:
+                expected = parse_json(expected)
+            except ValueError as error:
+                return Score(None, f"the expected answer is not JSON: {error}")
+        try:
+            given = parse_json(reply)
+        except ValueError as error:
+            return Score(0.0, f"the reply is not JSON: {error}")
+        if self.lists == "unordered":
+            given = align(expected, given)
+        return _score(leaves(expected), leaves(given))
+
+
+def parse_json(text: str) -> Any:  # any JSON value
+    """The value of a JSON text. Raises ValueError for all else, NaN and nesting past the parser's depth included."""
+    try:
+        return json.loads(text, parse_constant=_refuse_constant)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def canonical_json(value: Any) -> str:  # any JSON value
+    """One text for equal JSON values: sorted keys, no spaces, whole floats written as integers."""
+    return json.dumps(_settled(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def leaves(value: Any) -> dict[str, str]:
+    """Path -> canonical JSON of each plain value, empty object and empty list in `value`; the root has the path `$`."""
+    found: dict[str, str] = {}
+    pending: list[tuple[str, Any]] = [("$", value)]
+    while pending:
+        path, node = pending.pop()
+        if isinstance(node, Mapping) and node:
+            pending.extend(
+                (f"{path}.{key}" if _plain(key) else f"{path}[{json.dumps(key)}]", node[key]) for key in node
+            )
+        elif isinstance(node, list | tuple) and node:
+            pending.extend((f"{path}[{index}]", element) for index, element in enumerate(node))
+        else:
+            found[path] = canonical_json(node)
+    return found
+
+
+def align(expected: Any, given: Any) -> Any:
+    """`given` with elements of lists moved to where equal ones stand in `expected`; the rest keep their order."""
+    if isinstance(expected, Mapping) and isinstance(given, Mapping):
+        return {key: align(expected[key], given[key]) if key in expected else given[key] for key in given}
+    if not (isinstance(expected, list | tuple) and isinstance(given, list | tuple)):
+        return given
+    places: dict[str, list[int]] = {}
+    for index, element in enumerate(expected):
+        places.setdefault(canonical_json(element), []).append(index)
+    paired: dict[int, Any] = {}
+    others = []
+    for element in given:
+        free = places.get(canonical_json(element))
+        if free:
+            paired[free.pop(0)] = element
+        else:
+            others.append(element)
+    rest = iter(others)
+    result = []
+    for index, element in enumerate(expected):
+        if index in paired:
+            result.append(paired.pop(index))
+        else:
+            follower = next(rest, None)
+            if follower is None:
+                break
+            result.append(align(element, follower))
+    return [*result, *paired.values(), *rest]
+
+
+def _score(expected: dict[str, str], given: dict[str, str]) -> Score:
+    missing = sorted(expected.keys() - given.keys())
+    extra = sorted(given.keys() - expected.keys())
+    shared = expected.keys() & given.keys()
+    wrong = sorted(path for path in shared if expected[path] != given[path])
+    right = len(shared) - len(wrong)
+    parts = [
+        f"{word} {', '.join(paths[:5])}"
+        for word, paths in (("wrong", wrong), ("missing", missing), ("extra", extra))
+        if paths
+    ]
+    return Score(right / len(expected.keys() | given.keys()), "; ".join(parts) or None)
+
+
+def _settled(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _settled(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_settled(inner) for inner in value]
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value
+
+
+def _plain(key: Any) -> bool:
+    return isinstance(key, str) and key.isidentifier()
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"`{name}` is not JSON")

@@ -1,0 +1,88 @@
+"""Verifiers: what they accept, what they reject and why."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from stillhouse.core.errors import RecipeError
+from stillhouse.measure.agreement import Agreement, majority
+from stillhouse.measure.function_verifier import FunctionVerifier
+from stillhouse.measure.schema_verifier import SchemaVerifier
+from stillhouse.measure.verdict import Verifier
+
+
+def longer_than_the_input(row: dict[str, Any], reply: str) -> bool | str:
+    if json.loads(reply) == "secret":
+        return "it tells a secret"
+    return len(reply) > len(row["input"])
+
+
+def forgets_to_answer(row: dict[str, Any], reply: str) -> None:
+    del row, reply
+
+
+class Order(BaseModel):
+    item: str
+    count: int
+
+
+def test_a_function_accepts_rejects_and_gives_its_reason() -> None:
+    verify = FunctionVerifier(function=longer_than_the_input)
+    assert isinstance(verify, Verifier)
+    assert verify({"input": "a"}, '"long"') == (True, None)
+    assert verify({"input": "a much longer text"}, '"x"') == (False, "the verifier said no")
+    assert verify({"input": "a"}, '"secret"') == (False, "it tells a secret")
+
+
+def test_an_exception_in_the_function_rejects_with_it_as_the_reason() -> None:
+    verdict = FunctionVerifier(function=longer_than_the_input)({"input": "a"}, "no json")
+    assert not verdict.accepted
+    assert verdict.reason is not None
+    assert verdict.reason.startswith("JSONDecodeError: Expecting value")
+
+
+def test_a_function_that_returns_nothing_is_a_mistake_and_not_a_rejection() -> None:
+    with pytest.raises(RecipeError, match="`forgets_to_answer` returned None"):
+        FunctionVerifier(function=forgets_to_answer)({"input": "a"}, "x")
+
+
+def test_a_function_may_be_named_as_in_a_recipe_file() -> None:
+    named = FunctionVerifier(function="operator:contains")
+    assert named({"input": 1}, "input").accepted
+    with pytest.raises(RecipeError, match="no module"):
+        FunctionVerifier(function="not_there:check")
+
+
+def test_a_schema_verifier_names_the_place_that_is_wrong() -> None:
+    verify = SchemaVerifier(response=Order)
+    assert verify({}, '{"item": "tea", "count": 2}').accepted
+    assert verify({}, '{"item": "tea", "count": "2"}').reason == "$.count: '2' is not of type 'integer'"
+    assert verify({}, '{"item": "tea"}').reason == "$: 'count' is a required property"
+    assert (verify({}, "tea").reason or "").startswith("the reply is not JSON")
+
+
+def test_a_schema_given_as_a_model_or_as_its_schema_is_the_same_part() -> None:
+    from_model = SchemaVerifier(response=Order)
+    assert from_model == SchemaVerifier(response=Order.model_json_schema())
+
+
+def test_the_majority_is_the_largest_group_in_the_words_of_its_first_reply() -> None:
+    found = majority(['{"a": 1}', "2", '{"a":1.0}', "2", ' {"a": 1}'], "json")
+    assert found == ('{"a": 1}', 3 / 5, 3)
+    assert majority(["b", "a", "a", "b"]).winner == "b"
+
+
+def test_agreement_below_its_share_is_none() -> None:
+    assert Agreement(least=0.6)(["a", "a", "b", "b", "c"]) is None
+    agreed = Agreement(least=0.6, normaliser="casefold")(["a", "A", "b"])
+    assert agreed is not None
+    assert agreed.winner == "a"
+
+
+def test_a_majority_of_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least one reply"):
+        majority([])
