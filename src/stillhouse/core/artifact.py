@@ -55,7 +55,7 @@ class Rows(Artifact):
     @property
     def paths(self) -> list[Path]:
         """The Parquet shards, in order."""
-        return sorted(self.data.glob("*.parquet"))
+        return sorted(self.data.glob("rows-*.parquet"))
 
     @property
     def schema(self) -> pa.Schema:
@@ -99,7 +99,7 @@ class Rows(Artifact):
     def _aside(self, name: str) -> Iterator[Row]:
         from ._tables import plain_rows
 
-        path = self.folder / f"{name}.parquet"
+        path = (self.folder if self._output is None else self.data) / f"{name}.parquet"
         return plain_rows(path) if path.exists() else iter(())
 
 

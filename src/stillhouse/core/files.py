@@ -19,7 +19,7 @@ class InputFile:
     __slots__ = ("path",)
 
     def __init__(self, path: str | os.PathLike[str] | InputFile) -> None:
-        self.path = path.path if isinstance(path, InputFile) else Path(path)
+        self.path: Path = path.path if isinstance(path, InputFile) else Path(path)
 
     @property
     def digest(self) -> str:

@@ -94,7 +94,7 @@ class _Reader:
         if isinstance(value, types.BuiltinFunctionType):
             return {"code": [value.__module__ or "", value.__qualname__]}
         if isinstance(value, types.ModuleType):
-            return {"code": [*_origin(value.__name__)]}
+            return {"code": list(_origin(value.__name__) or (value.__name__, ""))}
         if not isinstance(value, types.FunctionType | type):
             return UNKNOWN
         value = inspect.unwrap(value)
@@ -279,7 +279,11 @@ def _stripped(node: ast.AST) -> ast.AST:
             child.returns = None
         if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Module):
             first = child.body[0] if child.body else None
-            if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str):
+            if (
+                isinstance(first, ast.Expr)
+                and isinstance(first.value, ast.Constant)
+                and isinstance(first.value.value, str)
+            ):
                 child.body = child.body[1:] or [ast.Pass()]
         if isinstance(child, ast.arg):
             child.annotation = None

@@ -27,7 +27,7 @@ class FrozenDict(dict[Any, Any]):
     __setitem__ = __delitem__ = _refuse
     clear = pop = popitem = setdefault = update = __ior__ = _refuse  # type: ignore[assignment]
 
-    def __hash__(self) -> int:  # type: ignore[override]
+    def __hash__(self) -> int:
         return hash(tuple(sorted((repr(key), repr(value)) for key, value in self.items())))
 
     def __reduce__(self) -> Any:
@@ -57,6 +57,8 @@ class Node(BaseModel):
     tag: ClassVar[str] = ""
 
     def __init__(self, **fields: Any) -> None:
+        if not self.tag:
+            raise _untagged(type(self))
         try:
             super().__init__(**fields)
         except ValidationError as error:
@@ -104,7 +106,7 @@ class Node(BaseModel):
         return changed
 
     def __eq__(self, other: object) -> bool:
-        return self is other or (type(self) is type(other) and self.structure == other.structure)  # type: ignore[attr-defined]
+        return self is other or (type(self) is type(other) and self.structure == other.structure)
 
     def __hash__(self) -> int:
         return hash(self.structure)
@@ -144,16 +146,18 @@ def same(left: Any, right: Any) -> bool:
 
 def node_form(node: Node, special: Any) -> Any:
     """Canonical form of one node: its tag and what counts of its fields, seen through `special`."""
-    if not node.tag:
-        raise RecipeError(
-            f"`{type(node).__name__}` has no tag, so its results cannot be named",
-            f'Declare it as `class {type(node).__name__}(..., tag="family.name/1")`.',
-        )
     counted = node.identity()
     fields = node.values() if counted is None else counted
     name = type(node).__name__
     form = {key: canonical(value, special, f"{name}.{key}") for key, value in fields.items()}
     return {"tag": node.tag, "fields": form, **_own_source(type(node))}
+
+
+def _untagged(kind: type) -> RecipeError:
+    return RecipeError(
+        f"`{kind.__name__}` has no tag, so its results cannot be named",
+        f'Declare it as `class {kind.__name__}(..., tag="family.name/1")`.',
+    )
 
 
 def _own_source(kind: type) -> dict[str, Any]:

@@ -6,7 +6,8 @@ import typing
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeAlias, TypeVar
 
-from pydantic import Field, SerializeAsAny
+from pydantic import Field, GetCoreSchemaHandler
+from pydantic_core import CoreSchema, core_schema
 
 from .artifact import Artifact, Rows
 from .errors import RecipeError
@@ -16,6 +17,8 @@ from .outcome import Drop, Emit, Fail, Outcome, Row
 
 if TYPE_CHECKING:
     from .context import Context
+
+_AS_IT_IS = core_schema.plain_serializer_function_ser_schema(lambda value: value)
 
 A = TypeVar("A", bound=Artifact)
 Answer = TypeVar("Answer")
@@ -36,6 +39,25 @@ class Step(Node, Generic[A]):
     outputs: ClassVar[tuple[str, ...]] = ()
     """Names of the outputs of a step that makes several `Rows`; each is reached with `output(name)`."""
 
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        # A field of type `Step[Rows]` takes any step that makes rows. pydantic's own rule for generics would rebuild a
+        # step that makes something else into an empty one.
+        if cls.tag:
+            return handler(source)
+        return core_schema.no_info_plain_validator_function(cls._checked, serialization=_AS_IT_IS)
+
+    @classmethod
+    def _checked(cls, value: Any) -> Step[Any]:
+        wanted = None if cls is Step else cls.makes()
+        wanted = wanted if isinstance(wanted, type) and wanted is not Artifact else None
+        name = "a step" if wanted is None else f"a step that makes {wanted.kind}"
+        if not isinstance(value, Step):
+            raise ValueError(f"expected {name}, not {value!r:.80} ({type(value).__name__})")
+        if wanted is not None and not issubclass(type(value).makes(), wanted):
+            raise ValueError(f"expected {name}, but `{type(value).__name__}` makes {type(value).makes().kind}")
+        return value
+
     def run(self, context: Context) -> None:
         """Make the result: write files into `context.folder` or rows through `context.rows()`."""
         raise RecipeError(f"`{type(self).__name__}` says nothing about how it is made", "Define its `run`.")
@@ -46,9 +68,10 @@ class Step(Node, Generic[A]):
         for base in cls.__mro__:
             meta = getattr(base, "__pydantic_generic_metadata__", None)
             if meta and meta["origin"] is Step and meta["args"]:
-                kind = meta["args"][0]
-                return typing.cast("type[Artifact]", kind)
-        raise RecipeError(f"`{cls.__name__}` does not say what it makes", f"Declare it as `class {cls.__name__}(Step[Rows], ...)`.")
+                return typing.cast("type[Artifact]", meta["args"][0])
+        raise RecipeError(
+            f"`{cls.__name__}` does not say what it makes", f"Declare it as `class {cls.__name__}(Step[Rows], ...)`."
+        )
 
     @property
     def recipe_key(self) -> str:
@@ -75,13 +98,13 @@ def _steps_under(node: Node) -> Iterator[Step[Any]]:
 class Output(Step[Rows], tag="core.output/1"):
     """One of the outputs of a step that makes several. It is never built: it points into its step's artifact."""
 
-    of: SerializeAsAny[Any]
+    of: Step[Any]
     name: str
 
     def model_post_init(self, context: Any) -> None:
         del context
-        if not isinstance(self.of, Step) or self.name not in self.of.outputs:
-            names = ", ".join(getattr(self.of, "outputs", ())) or "none"
+        if self.name not in self.of.outputs:
+            names = ", ".join(self.of.outputs) or "none"
             raise RecipeError(f"`{type(self.of).__name__}` has no output `{self.name}`", f"Its outputs: {names}.")
 
 
@@ -134,7 +157,9 @@ class KeyBook:
     """
 
     def __init__(self) -> None:
-        self._recipe: dict[int, tuple[Step[Any], str]] = {}  # by identity; the step is held so that its id stays its own
+        self._recipe: dict[
+            int, tuple[Step[Any], str]
+        ] = {}  # by identity; the step is held so that its id stays its own
 
     def recipe(self, step: Step[Any]) -> str:
         """Digest of the definition of `step` and of everything it is made from."""

@@ -1,0 +1,383 @@
+"""Tables on disk: row ids, Arrow parts while a step works, Parquet shards when it is done; all in constant memory."""
+
+from __future__ import annotations
+
+import decimal
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from .errors import RecipeError, RowFault, StoreError
+from .outcome import Row
+
+ID_BYTES = 12
+SHARD_ROWS = 262_144
+GROUP_ROWS = 16_384  # rows of one Parquet row group, the unit a reader holds in memory
+
+LINEAGE = ("_id", "_parents", "_calls")
+_TEXTS = pa.list_(pa.string())
+_DROPPED = pa.schema([("_id", pa.string()), ("reason", pa.string()), ("detail", pa.string()), ("row", pa.string())])
+_FAILED = pa.schema(
+    [("_id", pa.string()), ("kind", pa.string()), ("message", pa.string()), ("raw", pa.string()), ("row", pa.string())]
+)
+ASIDE_SCHEMAS = {"dropped": _DROPPED, "failed": _FAILED}
+
+
+def content_of(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The user's columns of a row."""
+    return {name: value for name, value in row.items() if name[0:1] != "_"}
+
+
+def content_bytes(content: Mapping[str, Any]) -> bytes:
+    """Canonical bytes of a row's content: keys sorted, types kept. Raises `RowFault` for what no table can hold."""
+    try:
+        return orjson.dumps(content, default=_plain, option=_OPTIONS)
+    except (TypeError, orjson.JSONEncodeError) as error:
+        raise RowFault("invalid", f"the row cannot be written: {error}", raw=repr(content)[:2000]) from error
+
+
+_OPTIONS = orjson.OPT_SORT_KEYS | orjson.OPT_SERIALIZE_NUMPY
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return {"bytes": value.hex()}
+    if isinstance(value, decimal.Decimal):
+        return {"decimal": str(value)}
+    if isinstance(value, tuple | set | frozenset):
+        return list(value)
+    if isinstance(value, int):
+        return {"int": str(value)}
+    raise TypeError(f"{type(value).__name__} is not a value a table can hold")
+
+
+def row_id(parents: Sequence[str], content: bytes, occurrence: int = 0) -> str:
+    """hash(parent ids, content, occurrence): 24 hexadecimal digits."""
+    head = ",".join(parents)
+    return blake2b(b"%b\n%d\n%b" % (head.encode(), occurrence, content), digest_size=ID_BYTES).hexdigest()
+
+
+@dataclass(slots=True)
+class RowBuffer:
+    """Rows on their way to a part: parallel lists of ids, parents, calls and contents."""
+
+    ids: list[str]
+    parents: list[Sequence[str]]
+    calls: list[Sequence[str]]
+    contents: list[Mapping[str, Any]]
+
+    @classmethod
+    def empty(cls) -> RowBuffer:
+        return cls([], [], [], [])
+
+    def add(self, row: str, parents: Sequence[str], calls: Sequence[str], content: Mapping[str, Any]) -> None:
+        self.ids.append(row)
+        self.parents.append(parents)
+        self.calls.append(calls)
+        self.contents.append(content)
+
+    def table(self) -> pa.Table:
+        """The buffered rows as an Arrow table; columns in order of first mention."""
+        names = list(dict.fromkeys(name for content in self.contents for name in content if name[0:1] != "_"))
+        arrays = [pa.array(self.ids, pa.string()), pa.array(self.parents, _TEXTS), pa.array(self.calls, _TEXTS)]
+        arrays += [self._column(name) for name in names]
+        return pa.table(arrays, names=[*LINEAGE, *names])
+
+    def _column(self, name: str) -> pa.Array:
+        values = [content.get(name) for content in self.contents]
+        try:
+            return pa.array(values)
+        except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
+            kinds = {}
+            for index, value in enumerate(values):
+                if value is not None:
+                    kinds.setdefault(type(value).__name__, index)
+            if set(kinds) == {"int", "float"}:
+                return pa.array([None if value is None else float(value) for value in values])
+            found = ", ".join(f"{kind} (row {self.ids[index]})" for kind, index in kinds.items())
+            raise RecipeError(
+                f"the column `{name}` holds values that do not go together: {found}",
+                f"Give every row the same type there, or text. ({error})",
+            ) from error
+
+
+def aside_table(kind: str, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+    """Dropped or failed rows as a table of their fixed schema."""
+    schema = ASIDE_SCHEMAS[kind]
+    return pa.table({name: pa.array([row.get(name) for row in rows], pa.string()) for name in schema.names})
+
+
+def row_text(row: Mapping[str, Any]) -> str:
+    """A row's content as JSON text, for the files of dropped and failed rows."""
+    try:
+        return content_bytes(content_of(row)).decode()
+    except RowFault:
+        return repr(row)
+
+
+def table_bytes(table: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table)
+    return sink.getvalue().to_pybytes()  # type: ignore[no-any-return]
+
+
+def read_part(path: Path) -> pa.Table:
+    with pa.memory_map(str(path)) as file:
+        return pa.ipc.open_file(file).read_all()
+
+
+def merge_aside(kind: str, parts: Sequence[Path], target: Path) -> int:
+    """Write the dropped or failed rows of all parts into one Parquet file; none, no file. Returns their number."""
+    if not parts:
+        return 0
+    count = 0
+    with pq.ParquetWriter(target, ASIDE_SCHEMAS[kind], compression="zstd") as writer:
+        for part in parts:
+            table = read_part(part)
+            count += table.num_rows
+            writer.write_table(table)
+    return count
+
+
+def merge_parts(parts: Sequence[Path], folder: Path) -> tuple[int, str]:
+    """Write the rows of all parts, in order, into Parquet shards under `folder`; returns (rows, content digest).
+
+    The digest covers column names, types and row ids; a row id commits to its content and parents. Column types are
+    widened to what all parts share, and a column that has no common type raises `RecipeError`.
+    """
+    schema = _common_schema(parts)
+    folder.mkdir(parents=True, exist_ok=True)
+    state = blake2b("\n".join(f"{field.name}:{field.type}" for field in schema).encode(), digest_size=16)
+    total = 0
+    writer = _Shards(folder, schema)
+    try:
+        for part in parts:
+            table = _as(read_part(part), schema)
+            for chunk in table.column("_id").chunks:
+                state.update("".join(chunk.to_pylist()).encode())
+            total += table.num_rows
+            writer.write(table)
+    finally:
+        writer.close()
+    return total, state.hexdigest()
+
+
+class _Shards:
+    """Parquet files of `SHARD_ROWS` rows, each written in groups of `GROUP_ROWS`; boundaries depend on rows alone."""
+
+    def __init__(self, folder: Path, schema: pa.Schema) -> None:
+        self._folder, self._schema = folder, schema
+        self._writer: pq.ParquetWriter | None = None
+        self._waiting: list[pa.Table] = []
+        self._num_waiting = 0
+        self._in_shard = 0
+        self._num_shards = 0
+
+    def write(self, table: pa.Table) -> None:
+        self._waiting.append(table)
+        self._num_waiting += table.num_rows
+        while self._num_waiting >= GROUP_ROWS:
+            whole = pa.concat_tables(self._waiting)
+            self._group(whole.slice(0, GROUP_ROWS))
+            rest = whole.slice(GROUP_ROWS)
+            self._waiting, self._num_waiting = ([rest] if rest.num_rows else []), rest.num_rows
+
+    def _group(self, table: pa.Table) -> None:
+        if self._writer is not None and self._in_shard >= SHARD_ROWS:
+            self._writer.close()
+            self._writer = None
+        if self._writer is None:
+            path = self._folder / f"rows-{self._num_shards:05d}.parquet"
+            self._writer = pq.ParquetWriter(path, self._schema, compression="zstd")
+            self._num_shards += 1
+            self._in_shard = 0
+        self._writer.write_table(table.combine_chunks(), row_group_size=GROUP_ROWS)
+        self._in_shard += table.num_rows
+
+    def close(self) -> None:
+        if self._num_waiting or self._writer is None:
+            empty = self._schema.empty_table()
+            self._group(pa.concat_tables(self._waiting) if self._waiting else empty)
+            self._waiting, self._num_waiting = [], 0
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+
+def _common_schema(parts: Sequence[Path]) -> pa.Schema:
+    schema = pa.schema([("_id", pa.string()), ("_parents", _TEXTS), ("_calls", _TEXTS)])
+    for part in parts:
+        with pa.memory_map(str(part)) as file:
+            found = pa.ipc.open_file(file).schema
+        if found.equals(schema):
+            continue
+        try:
+            schema = pa.unify_schemas([schema, found], promote_options="permissive")
+        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+            clash = [
+                f"`{field.name}` is {schema.field(field.name).type} in one row and {field.type} in another"
+                for field in found
+                if field.name in schema.names and schema.field(field.name).type != field.type
+            ]
+            raise RecipeError(
+                f"rows do not go into one table: {'; '.join(clash) or error}",
+                "Give every row the same type in that column, or text.",
+            ) from error
+    return schema
+
+
+def _as(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    if table.schema.equals(schema):
+        return table
+    columns = []
+    for field in schema:
+        if field.name not in table.column_names:
+            columns.append(pa.nulls(table.num_rows, field.type))
+            continue
+        column = table.column(field.name)
+        if column.type != field.type:
+            try:
+                column = column.cast(field.type)
+            except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError):
+                column = pa.array(column.to_pylist(), field.type)  # nested types that Arrow cannot cast
+        columns.append(column)
+    return pa.table(columns, schema=schema)
+
+
+def schema_of(paths: Sequence[Path]) -> pa.Schema:
+    if not paths:
+        raise StoreError("the artifact has no Parquet file", "Remove it with `stillhouse rm` and run the step again.")
+    return pq.read_schema(paths[0])
+
+
+def arrow_batches(paths: Iterable[Path], size: int, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+    for path in paths:
+        with pq.ParquetFile(path, memory_map=True) as file:
+            yield from file.iter_batches(batch_size=size, columns=columns, use_threads=False)
+
+
+def row_batches(paths: Sequence[Path], size: int, lineage: bool = False, skip: int = 0) -> Iterator[list[Row]]:
+    """Rows as dicts in lists of exactly `size` (the last may be shorter), from row number `skip` on."""
+    columns = None
+    if not lineage and paths:
+        columns = [name for name in schema_of(paths).names if name not in ("_parents", "_calls")]
+    waiting: list[Row] = []
+    for batch in arrow_batches(paths, 8192, columns):
+        if skip >= batch.num_rows:
+            skip -= batch.num_rows
+            continue
+        rows = dict_rows(batch.slice(skip) if skip else batch)
+        skip = 0
+        waiting = [*waiting, *rows] if waiting else rows
+        start = 0
+        while len(waiting) - start >= size:
+            yield waiting[start : start + size]
+            start += size
+        waiting = waiting[start:]
+    if waiting:
+        yield waiting
+
+
+def dict_rows(batch: pa.RecordBatch | pa.Table) -> list[Row]:
+    """The rows of a batch as dicts."""
+    names = batch.schema.names
+    values = [column.to_pylist() for column in batch.columns]
+    return [dict(zip(names, row, strict=True)) for row in zip(*values, strict=True)]
+
+
+def plain_rows(path: Path) -> Iterator[Row]:
+    """All rows of a Parquet file with all columns."""
+    for batch in arrow_batches([path], 1024):
+        yield from dict_rows(batch)
+
+
+class Occurrences:
+    """How often the same (parents, content) came before, in eight bytes a row.
+
+    Sorted runs of 64-bit hashes, merged like a log-structured tree; only values seen twice enter a dict.
+    """
+
+    def __init__(self) -> None:
+        import numpy as np
+
+        self._np = np
+        self._runs: list[Any] = []
+        self._recent: dict[int, int] = {}
+        self._repeated: dict[int, int] = {}
+
+    def count(self, key: bytes) -> int:
+        """The number of earlier rows with this key; counts this one."""
+        value = int.from_bytes(blake2b(key, digest_size=8).digest(), "little")
+        seen = self._recent.get(value)
+        if seen is None:
+            seen = self._repeated.get(value, 1 if self._in_runs(value) else 0)
+        self._recent[value] = seen + 1
+        if len(self._recent) >= 65_536:
+            self._flush()
+        return seen
+
+    def _in_runs(self, value: int) -> bool:
+        np = self._np
+        for run in self._runs:
+            place = int(np.searchsorted(run, np.uint64(value)))
+            if place < len(run) and int(run[place]) == value:
+                return True
+        return False
+
+    def _flush(self) -> None:
+        np = self._np
+        fresh = np.fromiter(self._recent, dtype=np.uint64, count=len(self._recent))
+        self._repeated.update({value: count for value, count in self._recent.items() if count > 1})
+        self._recent = {}
+        self._runs.append(np.sort(fresh))
+        while len(self._runs) > 1 and len(self._runs[-2]) <= 2 * len(self._runs[-1]):
+            last, before = self._runs.pop(), self._runs.pop()
+            self._runs.append(np.union1d(before, last))
+
+
+def ids_that_start_with(paths: Sequence[Path], start: str) -> set[str]:
+    """Row ids that begin with `start`."""
+    found: set[str] = set()
+    for batch in arrow_batches(paths, 65_536, ["_id"]):
+        column = batch.column("_id")
+        found.update(column.filter(pc.starts_with(column, start)).to_pylist())
+    return found
+
+
+def rows_with_ids(paths: Sequence[Path], ids: set[str]) -> Iterator[Row]:
+    """Rows, lineage included, whose id is one of `ids`."""
+    wanted = pa.array(sorted(ids), pa.string())
+    for batch in arrow_batches(paths, 8192):
+        chosen = batch.filter(pc.is_in(batch.column("_id"), wanted))
+        if chosen.num_rows:
+            yield from dict_rows(chosen)
+
+
+def rows_with_parent(paths: Sequence[Path], parent: str) -> Iterator[Row]:
+    """Rows, lineage included, of which `parent` is a parent."""
+    for batch in arrow_batches(paths, 8192):
+        places = _places_with_parents(batch, {parent})
+        if len(places):
+            yield from dict_rows(batch.take(places))
+
+
+def ids_with_parents(paths: Sequence[Path], parents: set[str]) -> set[str]:
+    """Ids of rows that have one of `parents` among theirs."""
+    found: set[str] = set()
+    for batch in arrow_batches(paths, 65_536, ["_id", "_parents"]):
+        found.update(batch.column("_id").take(_places_with_parents(batch, parents)).to_pylist())
+    return found
+
+
+def _places_with_parents(batch: pa.RecordBatch, parents: set[str]) -> pa.Array:
+    lists = batch.column("_parents")
+    hits = pc.is_in(pc.list_flatten(lists), pa.array(sorted(parents), pa.string()))
+    return pc.unique(pc.list_parent_indices(lists).filter(hits))

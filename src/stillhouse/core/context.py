@@ -1,0 +1,109 @@
+"""What a step is given while it works: its inputs, its folders, the way to write rows, and the way to tell of progress."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from .artifact import Artifact
+from .errors import Interrupted, RecipeError
+from .events import Bus
+from .options import Options
+from .step import KeyBook, Step
+from .writer import RowsWriter
+
+A = TypeVar("A", bound=Artifact)
+
+
+class Context:
+    """One build of one step. Everything in it belongs to the session; the result depends on the inputs alone."""
+
+    def __init__(
+        self,
+        *,
+        step: Step[Any],
+        build_key: str,
+        work: Path,
+        inputs: Mapping[str, Artifact],
+        options: Options,
+        bus: Bus,
+        stop: threading.Event,
+        calls: Callable[[], Any] | None = None,
+        book: KeyBook | None = None,
+    ) -> None:
+        self.step = step
+        self.build_key = build_key
+        self.options = options
+        self.result = work / "result"
+        self.scratch = work / "scratch"
+        self.facts: dict[str, Any] = {}
+        self.writers: dict[str | None, RowsWriter] = {}
+        self._inputs = inputs
+        self._bus = bus
+        self._stop = stop
+        self._calls = calls
+        self._book = book or KeyBook()
+        self.scratch.mkdir(parents=True, exist_ok=True)
+
+    def get(self, step: Step[A]) -> A:
+        """The artifact of an input."""
+        key = self._book.recipe(step)
+        if key not in self._inputs:
+            raise RecipeError(
+                f"`{type(self.step).__name__}` asks for `{type(step).__name__}`, which is not among its inputs",
+                "Give it to the step as a field.",
+            )
+        return self._inputs[key]  # type: ignore[return-value]
+
+    @property
+    def folder(self) -> Path:
+        """What a whole step writes here becomes the artifact's `data/`. It is empty at the start of every attempt."""
+        folder = self.result / "data"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def rows(self, output: str | None = None) -> RowsWriter:
+        """The writer of the result's rows, or of one of its outputs; to be closed (or used in a `with` block)."""
+        if output not in self.writers:
+            if (output or None) not in (self.step.outputs or (None,)):
+                raise RecipeError(f"`{type(self.step).__name__}` has no output `{output}`")
+            data = self.folder if output is None else self.folder / output
+            aside = self.result if output is None else data
+            self.writers[output] = RowsWriter(data, self.result.parent / "parts" / (output or "rows"), aside)
+        return self.writers[output]
+
+    @property
+    def calls(self) -> Any:
+        """The call service, for steps that ask models (`stillhouse.calls`)."""
+        if self._calls is None:
+            raise RecipeError(f"`{type(self.step).__name__}` runs in a process of its own and cannot ask models there")
+        return self._calls()
+
+    def progress(self, done: float, total: float | None = None, unit: str = "rows", **facts: Any) -> None:
+        """Tell how far the step is; cheap enough for every chunk or training step."""
+        self._bus.publish("step.progress", **self._who(), done=done, total=total, unit=unit, **facts)
+
+    def log(self, step: int, **metrics: float) -> None:
+        """Record metrics of a training or evaluation step in the experiment store."""
+        self._bus.publish("metric", **self._who(), step=step, metrics=metrics)
+
+    def warn(self, message: str) -> None:
+        self._bus.publish("warning", **self._who(), message=message)
+
+    def note(self, **facts: Any) -> None:
+        """Put JSON values into the artifact's record, under `facts`."""
+        self.facts.update(facts)
+
+    def check_stop(self) -> None:
+        """Raise `Interrupted` when the session was asked to stop; call it wherever the work can be taken up again."""
+        if self._stop.is_set():
+            raise Interrupted("stopped; what was finished is kept", "Run the same command again: it goes on from here.")
+
+    @property
+    def stopping(self) -> bool:
+        return self._stop.is_set()
+
+    def _who(self) -> dict[str, str]:
+        return {"key": self.build_key, "tag": self.step.tag}

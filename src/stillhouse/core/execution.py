@@ -1,0 +1,355 @@
+"""Making what is missing: which steps must run, in which order, which at once, each under its lock."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import shutil
+import subprocess
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .artifact import Artifact
+from .context import Context
+from .definition import define
+from .errors import Interrupted, StoreError
+from .step import GrowStep, KeyBook, MapStep, Output, Step
+from .store import Known, Store, disk_error
+
+if TYPE_CHECKING:
+    from .session import Session
+
+WAIT_SECONDS = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """One input of a build, as the index remembers it."""
+
+    recipe_key: str
+    output: str | None
+    digest: str
+
+
+class Execution:
+    """One run of a graph of steps in a session."""
+
+    def __init__(self, session: Session, stop: threading.Event | None = None) -> None:
+        self.session = session
+        self.store: Store = session.store
+        self.book = KeyBook()
+        self.stop = stop or threading.Event()
+        self._made: dict[str, Artifact] = {}
+        self._consistent: dict[str, bool] = {}
+
+    def source(self, step: Step[Any]) -> tuple[Step[Any], str | None]:
+        """The step that is built for `step`, and which of its outputs is meant."""
+        return (step.of, step.name) if isinstance(step, Output) else (step, None)
+
+    def cached(self, step: Step[Any]) -> Artifact | None:
+        """The finished artifact of a step's present definition, if the store has it and nothing under it changed."""
+        step, output = self.source(step)
+        key = self.book.recipe(step)
+        if key not in self._made:
+            known = self.store.recall(key)
+            if known is None or not self.consistent(key):
+                return None
+            artifact = self.store.open(known.build_key)
+            if artifact is None:
+                return None
+            self._made[key] = artifact
+        made = self._made[key]
+        return made if output is None else self.store.output(made, output)
+
+    def consistent(self, key: str) -> bool:
+        """Whether the inputs that a recipe was built from still are what their recipes lead to, all the way up."""
+        if key not in self._consistent:
+            entry = self.store.entry(key)
+            self._consistent[key] = entry is not None and all(self._same(*fields) for fields in entry["inputs"])
+        return self._consistent[key]
+
+    def _same(self, key: str, output: str | None, digest: str) -> bool:
+        known = self.store.recall(key)
+        return known is not None and known.digest_of(output) == digest and self.consistent(key)
+
+    def missing(self, steps: Sequence[Step[Any]]) -> list[Step[Any]]:
+        """The steps that have to be built for `steps`, inputs first; what only cached steps need is not looked at."""
+        order: dict[str, Step[Any]] = {}
+        seen: set[str] = set()
+
+        def visit(step: Step[Any]) -> None:
+            step, _ = self.source(step)
+            key = self.book.recipe(step)
+            if key in seen:
+                return
+            seen.add(key)
+            if self.cached(step) is not None:
+                return
+            for child in step.inputs():
+                visit(child)
+            order[key] = step
+
+        for step in steps:
+            visit(step)
+        return list(order.values())
+
+    def run(self, steps: Sequence[Step[Any]]) -> list[Artifact]:
+        """The artifacts of `steps`; builds what is missing, independent branches at the same time."""
+        todo = {self.book.recipe(step): step for step in self.missing(steps)}
+        for step in steps:
+            source, _ = self.source(step)
+            if self.book.recipe(source) not in todo:
+                self.session.bus.publish("step.cached", key=self._made[self.book.recipe(source)].key, tag=source.tag)
+        needs = {
+            key: {self.book.recipe(self.source(child)[0]) for child in step.inputs()} & set(todo)
+            for key, step in todo.items()
+        }
+        if todo:
+            self._run_graph(todo, needs)
+        return [self.artifact(step) for step in steps]
+
+    def artifact(self, step: Step[Any]) -> Artifact:
+        source, output = self.source(step)
+        made = self._made[self.book.recipe(source)]
+        return made if output is None else self.store.output(made, output)
+
+    def _run_graph(self, todo: Mapping[str, Step[Any]], needs: Mapping[str, set[str]]) -> None:
+        waiting = dict(todo)
+        running: dict[Future[Artifact], str] = {}
+        first_error: BaseException | None = None
+        with ThreadPoolExecutor(self.session.options.workers, thread_name_prefix="stillhouse-step") as pool:
+            while waiting or running:
+                ready = [key for key in waiting if needs[key] <= set(self._made)] if first_error is None else []
+                for key in ready:
+                    running[pool.submit(self._build, waiting.pop(key))] = key
+                if not running:
+                    break
+                try:
+                    done, _ = wait(running, return_when=FIRST_COMPLETED)
+                except KeyboardInterrupt:
+                    self.stop.set()
+                    first_error = first_error or Interrupted(
+                        "interrupted; what was finished is kept", "Run the same command again: it goes on from here."
+                    )
+                    continue
+                for future in done:
+                    key = running.pop(future)
+                    error = future.exception()
+                    if error is None:
+                        self._made[key] = future.result()
+                    elif first_error is None or (
+                        isinstance(first_error, Interrupted) and not isinstance(error, Interrupted)
+                    ):
+                        first_error = error
+                        self.stop.set()
+        if first_error is not None:
+            raise first_error
+
+    def _build(self, step: Step[Any]) -> Artifact:
+        inputs = [(child, self.artifact(child)) for child in step.inputs()]
+        digests = {self.book.recipe(child): artifact.digest for child, artifact in inputs}
+        build_key = self.book.build(step, lambda child: digests[self.book.recipe(child)])
+        recipe_key = self.book.recipe(step)
+        with self._locked(step, build_key):
+            found = self.store.open(build_key)
+            if found is not None:
+                self.session.bus.publish("step.cached", key=build_key, tag=step.tag, recipe_key=recipe_key)
+            else:
+                found = self._make(step, build_key, dict(inputs))
+            remembered = [
+                Input(self.book.recipe(self.source(child)[0]), self.source(child)[1], artifact.digest)
+                for child, artifact in inputs
+            ]
+            self._remember(step, recipe_key, found, remembered)
+        return found
+
+    def _remember(self, step: Step[Any], recipe_key: str, artifact: Artifact, inputs: Sequence[Input]) -> None:
+        outputs = {name: entry["digest"] for name, entry in artifact.record.get("outputs", {}).items()}
+        known = Known(artifact.key, artifact.digest, outputs)
+        listed = [[entry.recipe_key, entry.output, entry.digest] for entry in inputs]
+        definition = define(step, self.book)
+        self.store.remember(
+            recipe_key, known, {"tag": step.tag, "inputs": listed, "definition": definition, "time": time.time()}
+        )
+
+    @contextlib.contextmanager
+    def _locked(self, step: Step[Any], build_key: str) -> Iterator[None]:
+        """Only one process builds a key; another waits, says so, and then finds the result."""
+        from filelock import FileLock, Timeout
+
+        lock = FileLock(self.store.work / f"{build_key}.lock")
+        told = False
+        while True:
+            try:
+                lock.acquire(timeout=0 if not told else WAIT_SECONDS)
+                break
+            except Timeout:
+                if not told:
+                    message = f"another session is making `{step.tag}` ({build_key[:8]}); waiting for it"
+                    self.session.bus.publish("step.waiting", key=build_key, tag=step.tag, message=message)
+                    told = True
+                if self.stop.is_set():
+                    raise Interrupted("stopped while waiting for another session") from None
+            except OSError as error:
+                raise disk_error(error, self.store.work) from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _make(self, step: Step[Any], build_key: str, inputs: Mapping[Step[Any], Artifact]) -> Artifact:
+        bus = self.session.bus
+        work = self.store.work_folder(build_key)
+        started, cpu = time.time(), time.process_time()
+        bus.publish("step.started", key=build_key, tag=step.tag, recipe_key=self.book.recipe(step))
+        try:
+            shutil.rmtree(work / "result", ignore_errors=True)
+            shutil.rmtree(work / "parts", ignore_errors=True)
+            context = self._context(step, build_key, work, inputs)
+            made = self._perform(step, context, work, inputs)
+            record = self._record(step, build_key, inputs, context, made)
+            record |= {"started": started, "finished": time.time(), "cpu_seconds": round(time.process_time() - cpu, 3)}
+            record |= self.session.bill(build_key)
+            artifact = self.store.finish(build_key, work / "result", record)
+        except BaseException as error:
+            bus.publish("step.failed", key=build_key, tag=step.tag, error=type(error).__name__, message=str(error))
+            if isinstance(error, OSError):
+                raise disk_error(error, Path(error.filename or work)) from error
+            raise
+        shutil.rmtree(work, ignore_errors=True)
+        counts = artifact.record.get("counts", {})
+        bus.publish(
+            "step.finished",
+            key=build_key,
+            tag=step.tag,
+            seconds=record["finished"] - started,
+            counts=counts,
+            facts=context.facts,
+        )
+        return artifact
+
+    def _context(self, step: Step[Any], build_key: str, work: Path, inputs: Mapping[Step[Any], Artifact]) -> Context:
+        try:
+            return Context(
+                step=step,
+                build_key=build_key,
+                work=work,
+                inputs={self.book.recipe(child): artifact for child, artifact in inputs.items()},
+                options=self.session.options,
+                bus=self.session.bus,
+                stop=self.stop,
+                calls=lambda: self.session.calls_for(build_key),
+                book=self.book,
+            )
+        except OSError as error:
+            raise disk_error(error, work) from error
+
+    def _perform(
+        self, step: Step[Any], context: Context, work: Path, inputs: Mapping[Step[Any], Artifact]
+    ) -> dict[str, Any]:
+        """Run the step in its shape; what it returns goes into the record."""
+        if isinstance(step, MapStep):
+            from ._map import run_map
+
+            return run_map(step, context, self.session.loop)
+        if isinstance(step, GrowStep):
+            from ._grow import run_grow
+
+            return self.session.wait_for(run_grow(step, context))
+        if step.isolated:
+            from .child import run_in_child
+
+            places = {}
+            for child, artifact in inputs.items():
+                places[self.book.recipe(child)] = (str(artifact.folder.resolve()), self.source(child)[1])
+            with self.session.heavy:
+                context.facts.update(run_in_child(context, work, places, self.session.bus))
+        else:
+            step.run(context)
+        return self._collected(step, context)
+
+    def _collected(self, step: Step[Any], context: Context) -> dict[str, Any]:
+        """What a whole step made: the counts and digests of its writers."""
+        unclosed = [name for name, writer in context.writers.items() if not writer.digest]
+        for name in unclosed:
+            context.writers[name].close()
+        if step.outputs:
+            for name in step.outputs:
+                if name not in context.writers:
+                    context.rows(name).close()
+            outputs = {
+                name: {**context.writers[name].counts, "digest": context.writers[name].digest} for name in step.outputs
+            }
+            totals = {key: sum(entry[key] for entry in outputs.values()) for key in ("out", "dropped", "failed")}
+            return {"outputs": outputs, "counts": totals, "digest": ""}
+        if None in context.writers:
+            return {"counts": dict(context.writers[None].counts), "digest": context.writers[None].digest}
+        if type(step).makes().kind == "Rows":
+            raise StoreError(
+                f"`{type(step).__name__}` finished without writing rows", "Open `context.rows()`, even for none."
+            )
+        context.folder.mkdir(parents=True, exist_ok=True)
+        return {}
+
+    def _record(
+        self,
+        step: Step[Any],
+        build_key: str,
+        inputs: Mapping[Step[Any], Artifact],
+        context: Context,
+        made: Mapping[str, Any],
+    ) -> dict[str, Any]:
+        return {
+            "kind": type(step).makes().kind,
+            "tag": step.tag,
+            "build_key": build_key,
+            "recipe_key": self.book.recipe(step),
+            "definition": define(step, self.book),
+            "inputs": [
+                {
+                    "build_key": artifact.key,
+                    "output": self.source(child)[1],
+                    "digest": artifact.digest,
+                    "tag": self.source(child)[0].tag,
+                }
+                for child, artifact in inputs.items()
+            ],
+            "facts": context.facts,
+            "options": self.session.options.model_dump(),
+            "environment": environment(),
+            **made,
+        }
+
+
+@cache
+def environment() -> dict[str, Any]:
+    """Versions, machine and the state of the working folder's git, for records."""
+    from importlib import metadata
+
+    versions = {"python": platform.python_version()}
+    for name in ("stillhouse", "pyarrow", "numpy", "torch", "transformers", "tokenizers", "peft"):
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions[name] = metadata.version(name)
+    return {
+        "versions": versions,
+        "machine": f"{platform.system()} {platform.machine()}",
+        "cpus": os.cpu_count(),
+        "git": _git(),
+    }
+
+
+def _git() -> dict[str, Any] | None:
+    def ask(*words: str) -> str:
+        return subprocess.run(["git", *words], capture_output=True, text=True, timeout=5, check=True).stdout.strip()
+
+    try:
+        return {"commit": ask("rev-parse", "HEAD"), "changed": bool(ask("status", "--porcelain"))}
+    except (OSError, subprocess.SubprocessError):
+        return None

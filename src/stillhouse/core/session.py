@@ -1,0 +1,236 @@
+"""Sessions: where and how steps are made."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import threading
+import time
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeout
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+
+from .artifact import Artifact
+from .errors import Interrupted, RecipeError
+from .events import Bus, Listener
+from .execution import Execution
+from .names import Names, checked_name
+from .options import Options
+from .step import Step
+from .store import Store
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from .definition import Difference
+    from .plan import Plan
+
+A = TypeVar("A", bound=Artifact)
+T = TypeVar("T")
+
+SERVICE = "stillhouse.calls.service:open_service"
+TRACKER = "stillhouse.track.listener:attach"
+VIEW = "stillhouse.track.progress:attach"
+
+
+class Handle:
+    """A run in the background: `wait()` gives its artifact or raises its error."""
+
+    def __init__(self, future: Future[Any], stop: threading.Event) -> None:
+        self._future, self._stop = future, stop
+
+    @property
+    def done(self) -> bool:
+        return self._future.done()
+
+    def wait(self, timeout: float | None = None) -> Any:
+        """The artifact; raises `TimeoutError` after `timeout` seconds, or the error of the run."""
+        return self._future.result(timeout)
+
+    def stop(self) -> None:
+        """Ask the run to stop at the next place from which it can go on."""
+        self._stop.set()
+
+
+class Session:
+    """A folder with a store, and the means to fill it: `session.run(step)` makes only what is missing.
+
+    `endpoints` maps a provider or model name to an `Endpoint` (or its URL), `credentials` gives keys (default: the
+    environment and `.env`), `budget` stops paid calls cleanly, `concurrency` bounds calls in flight for each model,
+    `prices` adds to the price table, `on_event` sees every event. None of these changes what a result is called.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path = "out",
+        *,
+        options: Options | None = None,
+        endpoints: Mapping[str, Any] | None = None,
+        credentials: Any = None,
+        budget: Any = None,
+        concurrency: int | None = None,
+        prices: Mapping[str, Any] | None = None,
+        on_event: Listener | None = None,
+        progress: bool | None = None,
+        track: bool = True,
+    ) -> None:
+        self.folder = Path(folder)
+        self.options = options or Options()
+        self.bus = Bus()
+        self.store = Store(self.folder, warn=lambda message: self.bus.publish("warning", message=message))
+        self.names = Names(self.store)
+        self.heavy = threading.Semaphore(self.options.heavy)
+        self._call_settings = {
+            "endpoints": endpoints,
+            "credentials": credentials,
+            "budget": budget,
+            "concurrency": concurrency,
+            "prices": prices,
+        }
+        self._loop_thread: Any = None
+        self._service: Any = None
+        self._lock = threading.RLock()
+        self._stops: set[threading.Event] = set()
+        self._background = ThreadPoolExecutor(8, thread_name_prefix="stillhouse-run")
+        if on_event is not None:
+            self.bus.subscribe(on_event)
+        self._closers: list[Callable[[], None]] = []
+        if track:
+            self._closers.append(_load(TRACKER)(self))
+        if progress if progress is not None else sys.stderr.isatty():
+            self._closers.append(_load(VIEW)(self))
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The event loop on which calls are made; it runs in a thread of its own."""
+        with self._lock:
+            if self._loop_thread is None:
+                from .loop import LoopThread
+
+                self._loop_thread = LoopThread()
+            loop: asyncio.AbstractEventLoop = self._loop_thread.loop
+            return loop
+
+    @property
+    def calls(self) -> Any:
+        """The call service (`stillhouse.calls.service`): asks models, caches and counts. Opened when first used."""
+        with self._lock:
+            if self._service is None:
+                self._service = _load(SERVICE)(self, **self._call_settings)
+            return self._service
+
+    def calls_for(self, build_key: str) -> Any:
+        """The call service as one step sees it: what it asks stands on that step's bill."""
+        return self.calls.scope(build_key)
+
+    def bill(self, build_key: str) -> dict[str, Any]:
+        """What a step's calls came to, for its record."""
+        if self._service is None:
+            return {}
+        bill = self._service.bill(build_key)
+        return {"calls": bill} if bill else {}
+
+    @overload
+    def run(self, step: Step[A], *, name: str | None = None) -> A: ...
+    @overload
+    def run(self, step: Sequence[Step[Any]], *, name: None = None) -> list[Artifact]: ...
+    def run(self, step: Step[Any] | Sequence[Step[Any]], *, name: str | None = None) -> Any:
+        """The artifact of `step` (or of each of several), made if it is missing.
+
+        With `name` the result can be found as `<folder>/<name>`. Raises what the steps raise; everything finished is
+        kept, and the same call goes on from there. Ctrl-C raises `Interrupted`.
+        """
+        return self._run(step, name, threading.Event())
+
+    def start(self, step: Step[Any] | Sequence[Step[Any]], *, name: str | None = None) -> Handle:
+        """The same in the background."""
+        stop = threading.Event()
+        return Handle(self._background.submit(self._run, step, name, stop), stop)
+
+    def _run(self, step: Step[Any] | Sequence[Step[Any]], name: str | None, stop: threading.Event) -> Any:
+        several = not isinstance(step, Step)
+        steps: Sequence[Step[Any]] = step if several else (step,)  # type: ignore[assignment]
+        for each in steps:
+            if not isinstance(each, Step):
+                raise RecipeError(f"only steps can be run, not {each!r:.80}")
+        if name is not None:
+            checked_name(name)
+        execution = Execution(self, stop)
+        self._stops.add(stop)
+        started = time.time()
+        self.bus.publish("run.started", name=name, steps=[each.tag for each in steps])
+        status = "failed"
+        try:
+            artifacts = execution.run(steps)
+            status = "finished"
+        except (Interrupted, KeyboardInterrupt):
+            status = "interrupted"
+            raise
+        finally:
+            self._stops.discard(stop)
+            self.bus.publish("run.finished", name=name, status=status, seconds=time.time() - started)
+        if name is not None:
+            source, _ = execution.source(steps[0])
+            self.names.point(name, artifacts[0].key, execution.book.recipe(source))
+        return artifacts if several else artifacts[0]
+
+    def plan(self, step: Step[Any] | Sequence[Step[Any]]) -> Plan:
+        """What `run` would do: what is cached, what will run and why, and what it may cost. Nothing is spent."""
+        from .plan import make_plan
+
+        return make_plan(self, (step,) if isinstance(step, Step) else tuple(step))
+
+    def why(self, step: Step[Any]) -> list[Difference]:
+        """The fields in which a step's definition differs from the nearest earlier one of its kind."""
+        from .plan import nearest
+
+        return nearest(Execution(self), step).differences
+
+    def wait_for(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine on the call loop from another thread."""
+        import asyncio
+
+        future = asyncio.run_coroutine_threadsafe(work, self.loop)
+        while True:
+            try:
+                return future.result(timeout=0.5)
+            except FutureTimeout:
+                if future.done():
+                    raise
+
+    def stop(self) -> None:
+        """Ask everything that runs to stop where it can be taken up again."""
+        for stop in list(self._stops):
+            stop.set()
+
+    def close(self) -> None:
+        """End the background work and close the call service."""
+        self.stop()
+        self._background.shutdown(wait=True)
+        with self._lock:
+            if self._service is not None:
+                self._service.close()
+                self._service = None
+            if self._loop_thread is not None:
+                self._loop_thread.close()
+                self._loop_thread = None
+        for closer in self._closers:
+            closer()
+        self._closers = []
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _load(place: str) -> Any:
+    """What a higher package gives the session, by name: the core imports nothing above it."""
+    module, _, attribute = place.partition(":")
+    return getattr(importlib.import_module(module), attribute)

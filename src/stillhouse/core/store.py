@@ -1,0 +1,226 @@
+"""The content-addressed store: finished artifacts by build key, unfinished work, the index of recipes.
+
+```
+artifacts-v1/ab/<build key>/   record.json, data/, dropped.parquet, failed.parquet
+recipes-v1/ab/<recipe key>.json   which build a recipe led to, and the digest of its content
+work-v1/<build key>/           unfinished work, its journal and lock
+set-aside-v1/                  what was found damaged
+```
+A result appears by one rename, so a reader never sees half of it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .artifact import KINDS, Artifact
+from .errors import StoreError
+from .keys import digest_of, file_digest
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the index tells of a recipe: the build it led to and the digest of its content."""
+
+    build_key: str
+    digest: str
+    outputs: Mapping[str, str]
+
+    def digest_of(self, output: str | None) -> str | None:
+        return self.digest if output is None else self.outputs.get(output)
+
+
+class Store:
+    """A session folder on disk. All paths inside it are relative to `folder`, so it can be moved and copied."""
+
+    def __init__(self, folder: Path, warn: Callable[[str], None] = print) -> None:
+        self.folder = folder
+        self._warn = warn
+        self._verified: set[str] = set()
+        try:
+            self.work.mkdir(parents=True, exist_ok=True)
+            self.artifacts.mkdir(exist_ok=True)
+            self.recipes.mkdir(exist_ok=True)
+        except OSError as error:
+            raise disk_error(error, folder) from error
+
+    @property
+    def artifacts(self) -> Path:
+        return self.folder / "artifacts-v1"
+
+    @property
+    def recipes(self) -> Path:
+        return self.folder / "recipes-v1"
+
+    @property
+    def work(self) -> Path:
+        return self.folder / "work-v1"
+
+    def artifact_folder(self, build_key: str) -> Path:
+        return self.artifacts / build_key[:2] / build_key
+
+    def work_folder(self, build_key: str) -> Path:
+        return self.work / build_key
+
+    def has(self, build_key: str) -> bool:
+        return (self.artifact_folder(build_key) / "record.json").exists()
+
+    def open(self, build_key: str) -> Artifact | None:
+        """The artifact, its files checked against their digests (once in this process); None when there is none.
+
+        What is damaged is set aside with a warning and counts as missing, so that it is made again.
+        """
+        folder = self.artifact_folder(build_key)
+        record = read_record(folder)
+        if record is None:
+            if folder.exists():
+                self._set_aside(folder, "its record cannot be read")
+            return None
+        if build_key not in self._verified:
+            damage = _damage(folder, record)
+            if damage is not None:
+                self._set_aside(folder, damage)
+                return None
+            self._verified.add(build_key)
+        return KINDS[record["kind"]](folder, record)
+
+    def output(self, artifact: Artifact, name: str) -> Artifact:
+        """One output of an artifact that has several."""
+        return KINDS["Rows"](artifact.folder, artifact.record, name)
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """The records of all artifacts, newest first; unreadable ones are passed over."""
+        found = []
+        for path in self.artifacts.glob("*/*/record.json"):
+            record = read_record(path.parent)
+            if record is not None:
+                found.append(record)
+        yield from sorted(found, key=lambda record: record["finished"], reverse=True)
+
+    def remember(self, recipe_key: str, known: Known, step: Mapping[str, Any]) -> None:
+        """Write the index entry of a recipe."""
+        path = self.recipes / recipe_key[:2] / f"{recipe_key}.json"
+        entry = {"build_key": known.build_key, "digest": known.digest, "outputs": dict(known.outputs), **step}
+        write_json(path, entry)
+
+    def entry(self, recipe_key: str) -> dict[str, Any] | None:
+        """The index entry of a recipe: build key, digests, inputs, definition. A damaged one is only a lost short cut."""
+        try:
+            entry = json.loads((self.recipes / recipe_key[:2] / f"{recipe_key}.json").read_bytes())
+        except (OSError, ValueError):
+            return None
+        wanted = ("build_key", "digest", "outputs", "inputs", "definition")
+        return entry if isinstance(entry, dict) and all(name in entry for name in wanted) else None
+
+    def entries(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """All index entries with their recipe keys."""
+        for path in self.recipes.glob("*/*.json"):
+            entry = self.entry(path.stem)
+            if entry is not None:
+                yield path.stem, entry
+
+    def recall(self, recipe_key: str) -> Known | None:
+        """What the index knows of a recipe; the artifact itself may be gone."""
+        entry = self.entry(recipe_key)
+        return None if entry is None else Known(entry["build_key"], entry["digest"], entry["outputs"])
+
+    def finish(self, build_key: str, result: Path, record: dict[str, Any]) -> Artifact:
+        """Publish a finished folder: digests, record, one rename."""
+        record = {"format": FORMAT, **record, "files": file_list(result)}
+        if not record.get("digest"):
+            data_files = [entry for entry in record["files"] if entry["path"].startswith("data/")]
+            record["digest"] = digest_of([[entry["path"], entry["digest"]] for entry in data_files])
+        write_json(result / "record.json", record)
+        target = self.artifact_folder(build_key)
+        target.parent.mkdir(exist_ok=True)
+        try:
+            os.rename(result, target)
+        except OSError as error:
+            if not self.has(build_key):
+                raise disk_error(error, target) from error
+            shutil.rmtree(result)  # another process published the same result first
+        self._verified.add(build_key)
+        return KINDS[record["kind"]](target, record)
+
+    def _set_aside(self, folder: Path, why: str) -> None:
+        target = self.folder / "set-aside-v1" / f"{folder.name}-{int(time.time() * 1000)}"
+        target.parent.mkdir(exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(folder, target)
+        self._warn(f"artifact {folder.name[:8]} is damaged ({why}); set aside in `{target}`, it will be made again")
+
+
+def read_record(folder: Path) -> dict[str, Any] | None:
+    """The record of an artifact folder, or None when there is none that can be read."""
+    try:
+        record: dict[str, Any] = json.loads((folder / "record.json").read_bytes())
+    except (OSError, ValueError):
+        return None
+    return record if record.get("format") == FORMAT and record.get("kind") in KINDS else None
+
+
+def file_list(folder: Path) -> list[dict[str, Any]]:
+    """Every file under `folder` with size and digest, sorted by name."""
+    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    return [
+        {"path": name, "size": (folder / name).stat().st_size, "digest": file_digest(folder / name)}
+        for name in names
+        if name != "record.json"
+    ]
+
+
+def _damage(folder: Path, record: Mapping[str, Any]) -> str | None:
+    for entry in record["files"]:
+        path = folder / entry["path"]
+        try:
+            if path.stat().st_size != entry["size"]:
+                return f"`{entry['path']}` has {path.stat().st_size} bytes, expected {entry['size']}"
+            if file_digest(path) != entry["digest"]:
+                return f"the content of `{entry['path']}` is not what was written"
+        except OSError as error:
+            return f"`{entry['path']}` cannot be read: {error.strerror}"
+    return None
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file by rename, so that it is there whole or not at all."""
+    write_bytes(path, json.dumps(value, indent=1, ensure_ascii=False).encode())
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file by rename, so that it is there whole or not at all."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{time.monotonic_ns()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(data)
+        os.replace(temporary, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise disk_error(error, path) from error
+
+
+def disk_error(error: OSError, path: Path) -> StoreError:
+    """An operating system's refusal in words that say what to do."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return StoreError(
+            f"the disk is full: `{path}` could not be written",
+            "Free some room (`stillhouse gc` removes what no name reaches) and run the same command: it goes on.",
+        )
+    if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+        return StoreError(
+            f"`{path}` cannot be written: {error.strerror}",
+            "Choose a folder you may write to, or change its permissions.",
+        )
+    return StoreError(f"`{path}`: {error.strerror or error}")
