@@ -27,7 +27,7 @@ class FrozenDict(dict[Any, Any]):
     __setitem__ = __delitem__ = _refuse
     clear = pop = popitem = setdefault = update = __ior__ = _refuse  # type: ignore[assignment]
 
-    def __hash__(self) -> int:
+    def __hash__(self) -> int:  # type: ignore[override]
         return hash(tuple(sorted((repr(key), repr(value)) for key, value in self.items())))
 
     def __reduce__(self) -> Any:
@@ -71,7 +71,7 @@ class Node(BaseModel):
         if not _TAG.fullmatch(tag):
             raise RecipeError(f"`{tag}` is not a tag", "Write it as `family.name/1`, in lower case.")
         known = _known.get(tag)
-        if known is not None and (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
+        if known is not None and known.__qualname__ != cls.__qualname__:  # the same class may be loaded twice
             raise RecipeError(
                 f"the tag `{tag}` belongs to `{known.__module__}.{known.__qualname__}` already",
                 f"Give `{cls.__qualname__}` a tag of its own.",
