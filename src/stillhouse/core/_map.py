@@ -61,11 +61,6 @@ class Chunk:
     rows: list[Row]
     outcomes: Sequence[Outcome] | concurrent.futures.Future[Sequence[Outcome]]
 
-    def ready(self) -> Sequence[Outcome]:
-        while isinstance(self.outcomes, concurrent.futures.Future):
-            self.outcomes = self.outcomes.result()
-        return self.outcomes
-
 
 def run_map(step: MapStep, context: Context, loop: asyncio.AbstractEventLoop) -> dict[str, Any]:
     """Map all rows; returns counts and digest for the record. The rows stand under the result's `data/`."""
@@ -139,15 +134,13 @@ async def _awaited(outcomes: Any) -> Sequence[Outcome]:
 
 
 def _wait(chunk: Chunk, context: Context) -> Sequence[Outcome]:
-    while isinstance(chunk.outcomes, concurrent.futures.Future):
-        context.check_stop()
-        try:
-            chunk.outcomes = chunk.outcomes.result(timeout=0.2)
-        except concurrent.futures.TimeoutError:
-            if chunk.outcomes.done():  # the mapper itself timed out
-                chunk.outcomes.result()
+    outcomes = chunk.outcomes
+    if isinstance(outcomes, concurrent.futures.Future):
+        while not concurrent.futures.wait([outcomes], timeout=0.2).done:
+            context.check_stop()
+        outcomes = outcomes.result()
     context.check_stop()
-    return chunk.outcomes
+    return outcomes
 
 
 def _committed(
@@ -262,7 +255,7 @@ def too_many_failures(name: str, failed: int, rows_in: int, examples: Sequence[F
         shown.append(f"    {fail.kind}: {fail.message}{raw}")
     return ModelError(
         f"{failed} of the first {rows_in} rows of `{name}` failed; the first:\n" + "\n".join(shown),
-        "Mend the cause and run again: nothing that worked is asked twice. `Options(max_failed=...)` allows a larger share.",
+        "Mend the cause and run again; what worked is kept. `Options(max_failed=...)` allows a larger share.",
         kind="rubbish",
     )
 

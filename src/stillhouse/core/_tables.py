@@ -95,7 +95,7 @@ class RowBuffer:
         try:
             return pa.array(values)
         except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
-            kinds = {}
+            kinds: dict[str, int] = {}
             for index, value in enumerate(values):
                 if value is not None:
                     kinds.setdefault(type(value).__name__, index)

@@ -1,7 +1,7 @@
 """Steps in a process of their own: `python -m stillhouse.core.child SPEC`.
 
-The parent writes a spec file (the step as a table of nodes, folders, options), reads events from the child's stdout, one JSON
-line each, and holds its stdin open: when the parent dies, the child sees the end of it and leaves at once.
+The parent writes a spec file (the step as a table of nodes, folders, options), reads events from the child's stdout,
+one JSON line each, and holds its stdin open: when the parent dies, the child sees the end of it and leaves at once.
 """
 
 from __future__ import annotations
@@ -68,7 +68,8 @@ def _thread_limits(options: Options) -> dict[str, str]:
 
 
 def _listen(child: subprocess.Popen[bytes], context: Context, bus: Bus) -> dict[str, Any]:
-    assert child.stdout is not None and child.stderr is not None
+    assert child.stdout is not None
+    assert child.stderr is not None
     tail: deque[str] = deque(maxlen=40)
     reader = threading.Thread(target=_keep_tail, args=(child.stderr, tail), daemon=True)
     reader.start()

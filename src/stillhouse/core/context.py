@@ -1,4 +1,4 @@
-"""What a step is given while it works: its inputs, its folders, the way to write rows, and the way to tell of progress."""
+"""What a step is given while it works: its inputs, its folders, and the way to write rows and tell of progress."""
 
 from __future__ import annotations
 

@@ -11,7 +11,6 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,15 +26,6 @@ if TYPE_CHECKING:
     from .session import Session
 
 WAIT_SECONDS = 0.2
-
-
-@dataclass(frozen=True, slots=True)
-class Input:
-    """One input of a build, as the index remembers it."""
-
-    recipe_key: str
-    output: str | None
-    digest: str
 
 
 class Execution:
@@ -115,7 +105,11 @@ class Execution:
             self._run_graph(todo, needs)
         return [self.artifact(step) for step in steps]
 
+    def _sources(self, step: Step[Any]) -> set[str]:
+        return {self.book.recipe(self.source(child)[0]) for child in step.inputs()}
+
     def artifact(self, step: Step[Any]) -> Artifact:
+        """The artifact of a step that this run built or found."""
         source, output = self.source(step)
         made = self._made[self.book.recipe(source)]
         return made if output is None else self.store.output(made, output)
@@ -163,21 +157,20 @@ class Execution:
                 self.session.bus.publish("step.cached", key=build_key, tag=step.tag, recipe_key=recipe_key)
             else:
                 found = self._make(step, build_key, dict(inputs))
-            remembered = [
-                Input(self.book.recipe(self.source(child)[0]), self.source(child)[1], artifact.digest)
-                for child, artifact in inputs
-            ]
-            self._remember(step, recipe_key, found, remembered)
+            self._remember(step, recipe_key, found, inputs)
         return found
 
-    def _remember(self, step: Step[Any], recipe_key: str, artifact: Artifact, inputs: Sequence[Input]) -> None:
+    def _remember(
+        self, step: Step[Any], recipe_key: str, artifact: Artifact, inputs: Sequence[tuple[Step[Any], Artifact]]
+    ) -> None:
         outputs = {name: entry["digest"] for name, entry in artifact.record.get("outputs", {}).items()}
         known = Known(artifact.key, artifact.digest, outputs)
-        listed = [[entry.recipe_key, entry.output, entry.digest] for entry in inputs]
-        definition = define(step, self.book)
-        self.store.remember(
-            recipe_key, known, {"tag": step.tag, "inputs": listed, "definition": definition, "time": time.time()}
-        )
+        listed = []
+        for child, made in inputs:
+            source, output = self.source(child)
+            listed.append([self.book.recipe(source), output, made.digest])
+        fields = {"tag": step.tag, "inputs": listed, "definition": define(step, self.book), "time": time.time()}
+        self.store.remember(recipe_key, known, fields)
 
     @contextlib.contextmanager
     def _locked(self, step: Step[Any], build_key: str) -> Iterator[None]:
@@ -284,9 +277,9 @@ class Execution:
             for name in step.outputs:
                 if name not in context.writers:
                     context.rows(name).close()
-            outputs = {
-                name: {**context.writers[name].counts, "digest": context.writers[name].digest} for name in step.outputs
-            }
+            outputs: dict[str, dict[str, Any]] = {}
+            for name in step.outputs:
+                outputs[name] = {**context.writers[name].counts, "digest": context.writers[name].digest}
             totals = {key: sum(entry[key] for entry in outputs.values()) for key in ("out", "dropped", "failed")}
             return {"outputs": outputs, "counts": totals, "digest": ""}
         if None in context.writers:
@@ -326,6 +319,10 @@ class Execution:
             "environment": environment(),
             **made,
         }
+
+    def _input(self, step: Step[Any], artifact: Artifact) -> dict[str, Any]:
+        source, output = self.source(step)
+        return {"build_key": artifact.key, "output": output, "digest": artifact.digest, "tag": source.tag}
 
 
 @cache

@@ -53,7 +53,7 @@ Function = Annotated[Callable[..., Any], BeforeValidator(resolve)]
 
 
 def reference(function: Any) -> str:
-    """`module:name` of a function or class that another process can import; refuses lambdas, closures and `__main__`."""
+    """`module:name` of what another process can import; refuses lambdas, closures and `__main__`."""
     module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", "")
     if not module or module == "__main__" or "<" in name:
         raise RecipeError(

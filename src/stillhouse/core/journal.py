@@ -1,7 +1,7 @@
 """The journal of unfinished work: one line for each finished piece, so that a killed step goes on where it stood.
 
-A line is appended by one write after the piece's files are in place. A torn last line is dropped; a piece whose file does
-not match its digest ends the trusted part.
+A line is appended by one write after the piece's files are in place. A torn last line is dropped; a piece whose file
+does not match its digest ends the trusted part.
 """
 
 from __future__ import annotations

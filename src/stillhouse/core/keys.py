@@ -24,7 +24,7 @@ from .errors import RecipeError
 DIGEST_BYTES = 16
 
 Special = Callable[[Any], Any]
-"""Turns a value that only the caller knows (a part, a step, a function) into its canonical form, or returns `UNKNOWN`."""
+"""Gives the canonical form of what only the caller knows (a part, a step, a function), else `UNKNOWN`."""
 
 UNKNOWN = object()
 

@@ -25,7 +25,7 @@ class FrozenDict(dict[Any, Any]):
         raise TypeError("a step cannot be changed; make another one with `step.replace(field=...)`")
 
     __setitem__ = __delitem__ = _refuse
-    clear = pop = popitem = setdefault = update = __ior__ = _refuse  # type: ignore[assignment]
+    clear = pop = popitem = setdefault = update = __ior__ = _refuse
 
     def __hash__(self) -> int:  # type: ignore[override]
         return hash(tuple(sorted((repr(key), repr(value)) for key, value in self.items())))
@@ -88,7 +88,7 @@ class Node(BaseModel):
         return self
 
     def identity(self) -> Mapping[str, Any] | None:
-        """What counts in the key in place of the fields; None (the default) counts every field that is not at its default."""
+        """What counts in the key in place of the fields; None counts every field that is not at its default."""
         return None
 
     def replace(self, **changes: Any) -> Any:

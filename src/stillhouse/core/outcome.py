@@ -8,7 +8,7 @@ from enum import Enum
 from typing import Any, TypeAlias
 
 Row: TypeAlias = dict[str, Any]
-"""A user's columns plus `_id`. Columns that start with an underscore are lineage, not content; values are any that Arrow holds."""
+"""A user's columns plus `_id`. A leading underscore marks lineage, not content; values are any that Arrow holds."""
 
 
 class Keep(Enum):

@@ -1,4 +1,4 @@
-"""What a run would do before it does it: cached, to run and why, what may be cut off, calls, tokens, money, memory, time."""
+"""What a run would do before it does it: cached, to run and why, calls, tokens, money, memory, time."""
 
 from __future__ import annotations
 
@@ -41,7 +41,10 @@ class Expectation:
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """One step of a plan. `state` is `cached`, `run`, or `may be cut off`: an input is remade and may come out equal."""
+    """One step of a plan.
+
+    `state` is `cached`, `run`, or `may be cut off`: an input is made again and may come out equal.
+    """
 
     tag: str
     recipe_key: str
@@ -84,9 +87,8 @@ class Plan:
             if len(step.reasons) > 5:
                 lines.append(f"    … and {len(step.reasons) - 5} more fields (`stillhouse why`)")
         calls, cost, seconds = self.total("calls"), self.total("cost_usd"), self.total("seconds")
-        lines.append(
-            f"{len(self.to_run)} of {len(self.steps)} steps to run; calls {_count(calls)}, cost {_money(cost)}, time {_time(seconds)}"
-        )
+        what = f"calls {_count(calls)}, cost {_money(cost)}, time {_time(seconds)}"
+        lines.append(f"{len(self.to_run)} of {len(self.steps)} steps to run; {what}")
         return "\n".join(lines)
 
 

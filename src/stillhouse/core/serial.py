@@ -110,7 +110,7 @@ class _Reader:
         self._open.pop()
         return self._made[name]
 
-    def node(self, fields: Mapping[str, Any], where: str) -> Node:
+    def node(self, fields: Any, where: str) -> Node:
         if not isinstance(fields, Mapping) or "uses" not in fields:
             raise RecipeError(f"`{where}` does not say what it uses", "Write `uses: family.name`, e.g. `curate.dedup`.")
         kind = class_named(str(fields["uses"]), where)
@@ -140,8 +140,7 @@ def class_named(uses: str, where: str) -> type[Node]:
             raise RecipeError(f"`{where}` uses `{uses}`, which is neither a step nor a part")
         return found
     name, _, number = uses.partition("/")
-    kind = class_of_tag(uses) if number else None
-    kind = kind or find_class(name) or class_of_tag(f"{name}/{number or 1}")
+    kind = (class_of_tag(uses) if number else None) or find_class(name) or class_of_tag(f"{name}/{number or 1}")
     if kind is None:
         close = difflib.get_close_matches(name, list(catalogue()), n=1)
         hint = f"Did you mean `{close[0]}`?" if close else "`stillhouse list` shows what there is."

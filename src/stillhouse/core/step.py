@@ -24,7 +24,7 @@ A = TypeVar("A", bound=Artifact)
 Answer = TypeVar("Answer")
 
 Mapper: TypeAlias = Callable[[Sequence[Row]], "Sequence[Outcome] | Awaitable[Sequence[Outcome]]"]
-"""One outcome for each row, in order. An async mapper runs on the session's call loop, a plain one in the step's thread."""
+"""One outcome for each row, in order. Async mappers run on the session's call loop, plain ones in the step's thread."""
 
 
 class Step(Node, Generic[A]):

@@ -115,7 +115,7 @@ class Store:
         write_json(path, entry)
 
     def entry(self, recipe_key: str) -> dict[str, Any] | None:
-        """The index entry of a recipe: build key, digests, inputs, definition. A damaged one is only a lost short cut."""
+        """The index entry of a recipe; a damaged one is only a lost short cut."""
         try:
             entry = json.loads((self.recipes / recipe_key[:2] / f"{recipe_key}.json").read_bytes())
         except (OSError, ValueError):
