@@ -1,0 +1,1 @@
+"""Steps that choose rows: duplicates, verification, contamination, splits that keep like with like."""

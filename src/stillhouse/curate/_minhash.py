@@ -1,0 +1,232 @@
+"""Near-duplicate search: MinHash bands propose, exact Jaccard of the shingles decides.
+
+`N` rows, `P` hash functions, `D` bands. Three passes, none of which holds the rows: band hashes go to files (8 bytes a
+band and row), each band is sorted by itself to find the rows that share a value with another one, and only those rows
+are looked at again. On text without near-duplicates that is next to none.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from array import array
+from collections.abc import Sequence
+from hashlib import blake2b
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import rensa
+
+from ._shingles import Hashes, Shingles, Unit, folded, mixed, shingles
+
+MOST_PERMUTATIONS = 128
+RECALL_AT_THRESHOLD = 0.995
+_SEED = 42
+_BUCKET_SEED = np.uint64(0x5851F42D4C957F2D)
+
+
+class Bands(NamedTuple):
+    """`num` bands of `width` hash functions each: a pair of Jaccard s meets in one with 1 − (1 − s^width)^num."""
+
+    num: int
+    width: int
+
+    @classmethod
+    def finding(cls, threshold: float) -> Bands:
+        """The widest bands that find a pair at `threshold` with 0.995 or more; pairs above it are found more surely."""
+        best = cls(MOST_PERMUTATIONS, 1)
+        for width in range(1, MOST_PERMUTATIONS + 1):
+            meets = threshold**width
+            num = (
+                1 if meets >= RECALL_AT_THRESHOLD else math.ceil(math.log(1 - RECALL_AT_THRESHOLD) / math.log1p(-meets))
+            )
+            if num * width > MOST_PERMUTATIONS:
+                break
+            best = cls(num, width)
+        return best
+
+
+class Sketcher(Protocol):
+    """Turns texts into sets of hashes and those into the values under which rows may meet."""
+
+    threshold: float
+    num_bands: int
+
+    def sets(self, texts: Sequence[str]) -> Shingles: ...
+
+    def bands(self, sets: Shingles) -> Hashes: ...
+
+
+class NearSketcher:
+    """Texts are alike when the Jaccard index of their n-grams reaches `threshold`."""
+
+    def __init__(self, threshold: float, size: int, unit: Unit) -> None:
+        self.threshold = threshold
+        self._size, self._unit = size, unit
+        self._shape = Bands.finding(threshold)
+        self.num_bands = self._shape.num
+
+    def sets(self, texts: Sequence[str]) -> Shingles:
+        return shingles(folded(texts), self._size, self._unit)
+
+    def bands(self, sets: Shingles) -> Hashes:
+        """The band hashes, N × D."""
+        num_permutations = self._shape.num * self._shape.width
+        matrix = rensa.RMinHash.digest_matrix_from_flat_token_hashes(
+            sets.hashes_S, sets.offsets.astype(np.uint64), num_perm=num_permutations, seed=_SEED
+        )
+        digests_NP = np.array(matrix.to_rows(), dtype=np.uint64).reshape(-1, self._shape.num, self._shape.width)
+        values_ND = np.full(digests_NP.shape[:2], _BUCKET_SEED)
+        for place in range(self._shape.width):
+            values_ND = mixed(values_ND ^ digests_NP[:, :, place])
+        return values_ND
+
+
+class ExactSketcher:
+    """Texts are alike when they are equal, character for character."""
+
+    threshold = 1.0
+    num_bands = 1
+
+    def sets(self, texts: Sequence[str]) -> Shingles:
+        digests = b"".join(blake2b(text.encode(errors="surrogatepass"), digest_size=8).digest() for text in texts)
+        return Shingles(np.frombuffer(digests, dtype=np.uint64), np.arange(len(texts) + 1))
+
+    def bands(self, sets: Shingles) -> Hashes:
+        return sets.hashes_S.reshape(-1, 1)
+
+
+class Meetings(NamedTuple):
+    """Which rows share a band value with another row. Groups are numbered through all bands; −1 is none."""
+
+    groups_DN: npt.NDArray[np.int32]
+    num_groups: int
+    flagged: npt.NDArray[np.bool_]
+
+
+class BandFiles:
+    """Band hashes on their way to `Meetings`: one file a band under `folder`."""
+
+    def __init__(self, folder: Path, num_bands: int) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
+        self._files = [open(folder / f"band-{band:03d}.u64", "wb") for band in range(num_bands)]  # noqa: SIM115
+
+    def add(self, values_ND: Hashes) -> None:
+        for band, file in enumerate(self._files):
+            file.write(np.ascontiguousarray(values_ND[:, band]).tobytes())
+
+    def meetings(self) -> Meetings:
+        """Sort each band by itself; the files are gone afterwards."""
+        for file in self._files:
+            file.close()
+        num_rows = os.path.getsize(self._files[0].name) // 8
+        if num_rows == 0:
+            return Meetings(np.zeros((len(self._files), 0), np.int32), 0, np.zeros(0, dtype=bool))
+        shape = (len(self._files), num_rows)
+        groups_DN = np.memmap(self._folder / "groups.i32", dtype=np.int32, mode="w+", shape=shape)
+        flagged = np.zeros(num_rows, dtype=bool)
+        num_groups = 0
+        for band, file in enumerate(self._files):
+            groups, found = _shared(np.fromfile(file.name, dtype=np.uint64), num_groups)
+            groups_DN[band] = groups
+            flagged |= groups >= 0
+            num_groups += found
+            os.unlink(file.name)
+        return Meetings(groups_DN, num_groups, flagged)
+
+
+def _shared(values: Hashes, first: int) -> tuple[npt.NDArray[np.int32], int]:
+    """For each row the number of its value among those that occur more than once, counted from `first`, else −1."""
+    order = np.argsort(values, kind="stable")
+    ordered = values[order]
+    opens = np.append(True, ordered[1:] != ordered[:-1])
+    sizes = np.diff(np.append(np.flatnonzero(opens), len(values)))
+    number = np.where(sizes > 1, first - 1 + np.cumsum(sizes > 1), -1)
+    groups = np.empty(len(values), dtype=np.int32)
+    groups[order] = np.repeat(number, sizes)
+    return groups, int((sizes > 1).sum())
+
+
+class Likeness(NamedTuple):
+    """An earlier row that is alike, and the Jaccard index."""
+
+    row: int
+    score: float
+
+
+class Neighbours:
+    """The rows seen so far that may meet later ones, with their hashes on disk under `folder`.
+
+    Asked in order of row; only flagged rows need asking.
+    """
+
+    def __init__(self, folder: Path, meetings: Meetings, threshold: float) -> None:
+        self._groups_ND = meetings.groups_DN.T
+        self._threshold = threshold
+        # Linked lists of entries, one list for each group: 8 bytes an entry instead of a Python list's hundred.
+        self._head = array("i", [-1]) * meetings.num_groups
+        self._next, self._row = array("i"), array("i")
+        self._place: dict[int, tuple[int, int]] = {}
+        self._end = 0
+        self._file = os.open(folder / "hashes.u64", os.O_RDWR | os.O_CREAT | os.O_TRUNC)
+
+    def candidates(self, row: int) -> list[int]:
+        """The added rows that share a band value with `row`, in their order."""
+        found = set()
+        for group in self._groups(row):
+            entry = self._head[group]
+            while entry >= 0:
+                found.add(self._row[entry])
+                entry = self._next[entry]
+        return sorted(found)
+
+    def first_alike(self, row: int, hashes: Hashes) -> Likeness | None:
+        """The earliest added row whose Jaccard index with `row` reaches the threshold."""
+        for other in self.candidates(row):
+            score = overlap(self._hashes(other), hashes)
+            if score >= self._threshold:
+                return Likeness(other, score)
+        return None
+
+    def are_alike(self, other: int, hashes: Hashes) -> bool:
+        """Whether the added row `other` and a row with these hashes reach the threshold."""
+        return overlap(self._hashes(other), hashes) >= self._threshold
+
+    def add(self, row: int, hashes: Hashes) -> None:
+        """Later rows will be compared with this one."""
+        os.pwrite(self._file, hashes.tobytes(), self._end)
+        self._place[row] = (self._end, hashes.nbytes)
+        self._end += hashes.nbytes
+        for group in self._groups(row):
+            self._next.append(self._head[group])
+            self._row.append(row)
+            self._head[group] = len(self._row) - 1
+
+    def _groups(self, row: int) -> list[int]:
+        return [group for group in self._groups_ND[row].tolist() if group >= 0]
+
+    def _hashes(self, row: int) -> Hashes:
+        place, size = self._place[row]
+        return np.frombuffer(os.pread(self._file, size, place), dtype=np.uint64)
+
+    def __enter__(self) -> Neighbours:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        os.close(self._file)
+
+
+def overlap(left: Hashes, right: Hashes) -> float:
+    """Jaccard index of two sorted arrays of distinct hashes, neither empty."""
+    if len(left) < len(right):
+        left, right = right, left
+    places = np.searchsorted(left, right)
+    places[places == len(left)] = 0
+    shared = int(np.count_nonzero(left[places] == right))
+    return shared / (len(left) + len(right) - shared)

@@ -1,0 +1,87 @@
+"""Splitting so that rows that are alike stay together."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from ..core.artifact import Rows
+from ..core.context import Context
+from ..rows._apportion import Integers, chosen, num_wanted
+from ..rows._split import check_size, row_facts, write_parts
+from ._dedup import flagged_rows, found_meetings
+from ._minhash import NearSketcher, Neighbours
+from ._texts import text_batches
+
+if TYPE_CHECKING:
+    from .split_apart import SplitApart
+
+
+def write_apart(step: SplitApart, context: Context) -> None:
+    """The work of `SplitApart`."""
+    source = context.get(step.rows)
+    wanted = num_wanted(step.test_size, len(source))
+    check_size("SplitApart", wanted, len(source))
+    facts = row_facts(source, context, step.seed, step.by, step.group)
+    clusters = Clusters(len(source))
+    clusters.join_equal(facts.groups)
+    _join_alike(step, source, clusters, context)
+    units = clusters.numbered()
+    in_test = chosen(facts.keys, units, facts.strata, wanted)
+    context.note(clusters=int(units.max(initial=-1)) + 1, test_wanted=wanted, test_found=int(in_test.sum()))
+    write_parts(source, context, in_test)
+
+
+def _join_alike(step: SplitApart, source: Rows, clusters: Clusters, context: Context) -> None:
+    sketcher = NearSketcher(step.threshold, step.ngram, step.unit)
+    meetings = found_meetings(source, step.columns, sketcher, context, "SplitApart")
+    with Neighbours(context.scratch, meetings, sketcher.threshold) as neighbours:
+        for batch in text_batches(source, step.columns, "SplitApart"):
+            for row in flagged_rows(batch, meetings, sketcher):
+                for other in neighbours.candidates(row.number):
+                    # What is in one cluster already need not be compared: a thousand copies cost a thousand looks.
+                    if clusters.apart(row.number, other) and neighbours.are_alike(other, row.hashes):
+                        clusters.join(row.number, other)
+                neighbours.add(row.number, row.hashes)
+            context.progress(batch.start + batch.table.num_rows, len(source))
+            context.check_stop()
+
+
+class Clusters:
+    """Disjoint sets of rows (Tarjan 1975, with path halving); the root of a set is its first row."""
+
+    def __init__(self, num_rows: int) -> None:
+        self._parent: npt.NDArray[np.int64] = np.arange(num_rows)
+
+    def root(self, row: int) -> int:
+        parent = self._parent
+        while (above := int(parent[row])) != row:
+            parent[row] = parent[above]
+            row = int(parent[row])
+        return row
+
+    def apart(self, left: int, right: int) -> bool:
+        return self.root(left) != self.root(right)
+
+    def join(self, left: int, right: int) -> None:
+        first, second = sorted((self.root(left), self.root(right)))
+        self._parent[second] = first
+
+    def join_equal(self, values: Integers) -> None:
+        """Rows with equal values are one set. For the start, when every row is alone."""
+        first = np.full(int(values.max(initial=-1)) + 1, len(values))
+        np.minimum.at(first, values, np.arange(len(values)))
+        self._parent = first[values]
+
+    def numbered(self) -> Integers:
+        """The number of each row's set, from 0 in order of first row."""
+        roots = self._parent
+        while True:
+            above = roots[roots]
+            if np.array_equal(above, roots):
+                break
+            roots = above
+        _, numbers = np.unique(roots, return_inverse=True)
+        return np.asarray(numbers, dtype=np.int64)

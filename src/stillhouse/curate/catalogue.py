@@ -1,0 +1,11 @@
+"""Names of the steps of this package for recipe files and the command line."""
+
+CATALOGUE: dict[str, tuple[str, str]] = {
+    "curate.dedup": ("stillhouse.curate.dedup:Dedup", "Remove duplicates and near-duplicates."),
+    "curate.keep": ("stillhouse.curate.keep:Keep", "Keep the rows whose reply a verifier accepts."),
+    "curate.split_apart": (
+        "stillhouse.curate.split_apart:SplitApart",
+        "Split so that no near-duplicate of a test row is trained on.",
+    ),
+    "curate.decontaminate": ("stillhouse.curate.decontaminate:Decontaminate", "Drop rows that overlap with test sets."),
+}

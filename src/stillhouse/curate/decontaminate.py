@@ -1,0 +1,33 @@
+"""Rows that stand in a test set."""
+
+from collections.abc import Mapping
+
+from pydantic import Field
+
+from ..core.artifact import Rows
+from ..core.context import Context
+from ..core.step import Step
+
+
+class Decontaminate(Step[Rows], tag="curate.decontaminate/1"):
+    """The rows that do not overlap with any test set; the others are dropped, with the evidence.
+
+    A row overlaps with a test item when both hold the same `span` words in a row, or when the Jaccard index of their
+    three-word n-grams reaches `threshold` (exactly equal texts included). Case, punctuation and spacing do not count.
+    The evidence names the test set, the item and what is shared. All test items are held in memory, the rows are not.
+    """
+
+    rows: Step[Rows]
+    against: Mapping[str, Step[Rows]] = Field(min_length=1)
+    """Test sets by the name under which they are reported."""
+    columns: tuple[str, ...] = Field(("input",), min_length=1)
+    """What is compared in the rows; several columns count as one text."""
+    test_columns: tuple[str, ...] | None = Field(None, min_length=1)
+    """What is compared in the test sets; None takes `columns`."""
+    span: int = Field(10, ge=3, le=64)
+    threshold: float = Field(0.8, gt=0, le=1)
+
+    def run(self, context: Context) -> None:
+        from ._decontaminate import write_clean
+
+        write_clean(self, context)

@@ -1,0 +1,105 @@
+"""Splitting a table by row ids."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+import pyarrow as pa
+
+from ..core.artifact import Rows
+from ..core.context import Context
+from ..core.errors import RecipeError
+from ._apportion import Integers, Keys, chosen, keys_of, num_wanted
+from .transform import missing_column
+
+if TYPE_CHECKING:
+    from .split import Split
+
+
+def write_split(step: Split, context: Context) -> None:
+    """The work of `Split`."""
+    source = context.get(step.rows)
+    facts = row_facts(source, context, step.seed, step.by)
+    wanted = num_wanted(step.test_size, len(source))
+    check_size("Split", wanted, len(source))
+    in_test = chosen(facts.keys, np.arange(len(source)), facts.strata, wanted)
+    write_parts(source, context, in_test)
+
+
+class RowFacts(NamedTuple):
+    """For each row its random key, the number of its value of `by`, and the number of its value of `group`."""
+
+    keys: Keys
+    strata: Integers
+    groups: Integers
+
+
+def row_facts(source: Rows, context: Context, seed: int, by: str | None, group: str | None = None) -> RowFacts:
+    """One pass over the rows; without `by` there is one stratum, without `group` every row is a group of its own."""
+    for name in (by, group):
+        if name is not None and name not in source.columns:
+            raise missing_column(type(context.step).__name__, name, source.columns)
+    keys: list[Keys] = [np.zeros(0, dtype=np.uint64)]
+    strata, groups = Numbers(), Numbers()
+    for batch in source.arrow_batches():
+        keys.append(keys_of(batch.column("_id").to_pylist(), seed))
+        strata.add(batch, by)
+        groups.add(batch, group)
+        context.check_stop()
+    all_keys = np.concatenate(keys)
+    own = np.arange(len(all_keys))
+    return RowFacts(all_keys, strata.array(), groups.array() if group is not None else own)
+
+
+class Numbers:
+    """Numbers the distinct values of a column in order of appearance."""
+
+    def __init__(self) -> None:
+        self._known: dict[bytes, int] = {}
+        self._parts: list[Integers] = [np.zeros(0, dtype=np.int64)]
+
+    def add(self, batch: pa.RecordBatch, column: str | None) -> None:
+        if column is None:
+            self._parts.append(np.zeros(batch.num_rows, dtype=np.int64))
+            return
+        known = self._known
+        numbers = [known.setdefault(_bytes(value), len(known)) for value in batch.column(column).to_pylist()]
+        self._parts.append(np.array(numbers, dtype=np.int64))
+
+    def array(self) -> Integers:
+        return np.concatenate(self._parts)
+
+
+def _bytes(value: object) -> bytes:
+    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS, default=str)
+
+
+def check_size(step: str, wanted: int, num_rows: int) -> None:
+    """Raise `RecipeError` where one part would be empty."""
+    if 0 < wanted < num_rows:
+        return
+    part = "test" if wanted == 0 else "train"
+    raise RecipeError(
+        f"{step}: with {num_rows} rows and {wanted} of them for testing, the {part} part would be empty",
+        "Give another `test_size` (a share below 1, or a number of rows), or more rows.",
+    )
+
+
+def write_parts(source: Rows, context: Context, in_test: npt.NDArray[np.bool_]) -> None:
+    """Each row to its part, unchanged and in order."""
+    with context.rows("train") as train, context.rows("test") as test:
+        for writer in (train, test):
+            writer.write_table(source.schema.empty_table())
+        start = 0
+        for batch in source.arrow_batches():
+            mask = in_test[start : start + batch.num_rows]
+            start += batch.num_rows
+            table = pa.Table.from_batches([batch])
+            for writer, part in ((train, ~mask), (test, mask)):
+                if part.any():
+                    writer.write_table(table.filter(pa.array(part)))
+            context.progress(start, len(source))
+            context.check_stop()

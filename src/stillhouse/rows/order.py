@@ -1,0 +1,36 @@
+"""The same rows in another order."""
+
+from pydantic import Field
+
+from ..core.artifact import Rows
+from ..core.context import Context
+from ..core.step import Step
+
+
+class Shuffle(Step[Rows], tag="rows.shuffle/1"):
+    """The rows in an order that depends on `seed` and on their number; works through files, in bounded memory."""
+
+    rows: Step[Rows]
+    seed: int = 0
+
+    def run(self, context: Context) -> None:
+        from ._order import write_shuffled
+
+        write_shuffled(self, context)
+
+
+class Sort(Step[Rows], tag="rows.sort/1"):
+    """The rows by the columns `by`, each ascending, or descending where its name stands in `descending`.
+
+    Rows that are equal there stay in their order; a missing value comes last; text goes by code point. What does not
+    fit into memory is sorted through files.
+    """
+
+    rows: Step[Rows]
+    by: tuple[str, ...] = Field(min_length=1)
+    descending: tuple[str, ...] = ()
+
+    def run(self, context: Context) -> None:
+        from ._order import write_sorted
+
+        write_sorted(self, context)
