@@ -1,0 +1,118 @@
+"""What a session does, written into the experiment store."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+from ..core.events import Bus, Event
+from ..core.execution import environment
+from .compaction import LOOSE_RUNS, compact
+from .run import Run
+
+
+class Watched(Protocol):
+    """What of a session is needed to watch it."""
+
+    @property
+    def folder(self) -> Path: ...
+    @property
+    def bus(self) -> Bus: ...
+
+
+def attach(session: Watched) -> Callable[[], None]:
+    """Record what the session does in its own folder; the returned function ends it."""
+    listener = Listener(session.folder)
+    leave = session.bus.subscribe(listener)
+
+    def close() -> None:
+        leave()
+        listener.close()
+
+    return close
+
+
+class Listener:
+    """One run for each `session.run`, and under it one for each step that logs metrics.
+
+    Events come from several threads, in any order between steps.
+    """
+
+    def __init__(self, store: str | os.PathLike[str]) -> None:
+        self._store = Path(store)
+        self._lock = threading.Lock()
+        self._open: list[Run] = []
+        self._steps: dict[str, Run] = {}
+
+    def __call__(self, event: Event) -> None:
+        with self._lock:
+            data = event.data
+            match event.kind:
+                case "run.started":
+                    self._run_started(data)
+                case "run.finished":
+                    self._run_finished(data)
+                case "metric":
+                    self._step_run(data).log(data["metrics"], step=data["step"])
+                case "step.finished" | "step.failed" | "step.cached":
+                    self._step_ended(event.kind, data)
+                case "warning":
+                    self._log_above({"warning": data.get("message", "")})
+
+    def close(self) -> None:
+        """Finish what is open, and keep the files few where many runs have gathered."""
+        with self._lock:
+            for run in [*self._steps.values(), *self._open]:
+                run.finish("interrupted")
+            self._steps.clear()
+            self._open.clear()
+        compact(self._store, at_least=LOOSE_RUNS)
+
+    def _run_started(self, data: dict[str, Any]) -> None:
+        run = Run.start(
+            self._store,
+            kind="session",
+            name=data.get("name") or ", ".join(data.get("steps", ())) or None,
+            environment=environment(),
+            steps=data.get("steps", ()),
+            target=data.get("name"),
+        )
+        self._open.append(run)
+
+    def _run_finished(self, data: dict[str, Any]) -> None:
+        for run in reversed(self._open):
+            if run.record.get("target") == data.get("name"):
+                self._open.remove(run)
+                if not self._open:
+                    self._finish_steps(data["status"])
+                run.finish(data["status"])
+                return
+
+    def _finish_steps(self, status: str) -> None:
+        """Steps whose end was never told: the run ended over them."""
+        for run in self._steps.values():
+            run.finish(status)
+        self._steps.clear()
+
+    def _step_run(self, data: dict[str, Any]) -> Run:
+        key = data["key"]
+        if key not in self._steps:
+            parent = self._open[-1].id if self._open else None
+            self._steps[key] = Run.start(self._store, kind="step", name=data["tag"], step_key=key, parent=parent)
+        return self._steps[key]
+
+    def _step_ended(self, kind: str, data: dict[str, Any]) -> None:
+        facts = {name: value for name, value in data.items() if isinstance(value, int | float | str)}
+        counts = data.get("counts") or {}
+        self._log_above({"event": kind, **facts, **{f"rows_{name}": number for name, number in counts.items()}})
+        run = self._steps.pop(data["key"], None)
+        if run is not None:
+            failed = kind == "step.failed"
+            run.finish("failed" if failed else "finished", str(data.get("message", "")) if failed else None)
+
+    def _log_above(self, values: dict[str, Any]) -> None:
+        if self._open:
+            self._open[-1].log(values)
