@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 
 import stillhouse
+from stillhouse.core import catalogue
 
-PACKAGES = sorted(file.parent.name for file in Path(stillhouse.__file__).parent.glob("*/catalogue.py"))
+FOLDER = Path(stillhouse.__file__).parent
+PACKAGES = sorted(file.parent.name for file in FOLDER.glob("*/catalogue.py") if file.parent.name != "core")
 ENTRIES = [
     (package, name, target, help_line)
     for package in PACKAGES
@@ -39,6 +41,11 @@ def test_no_name_and_no_class_stands_twice() -> None:
         assert [value for value, count in counts.items() if count > 1] == []
 
 
+def test_every_catalogue_is_gathered() -> None:
+    assert set(PACKAGES) <= set(catalogue.PACKAGES)
+    assert set(catalogue.catalogue()) >= {entry[1] for entry in ENTRIES}
+
+
 @pytest.mark.parametrize("package", PACKAGES)
 def test_every_tagged_class_of_a_package_is_listed(package: str) -> None:
     listed = {target for owner, _, target, _ in ENTRIES if owner == package}
@@ -47,7 +54,7 @@ def test_every_tagged_class_of_a_package_is_listed(package: str) -> None:
 
 def tagged(package: str) -> list[str]:
     """`module:Class` of each public class with a tag that a light module of the package defines."""
-    folder = Path(stillhouse.__file__).parent / package
+    folder = FOLDER / package
     found = []
     for file in sorted(folder.glob("**/[!_]*.py")):
         relative = file.relative_to(folder.parent).with_suffix("")

@@ -49,8 +49,9 @@ class Step(Node, Generic[A]):
 
     @classmethod
     def _checked(cls, value: Any) -> Step[Any]:
-        wanted = None if cls is Step else cls.makes()
-        wanted = wanted if isinstance(wanted, type) and issubclass(wanted, Artifact) and wanted is not Artifact else None
+        wanted: Any = None if cls is Step else cls.makes()
+        if not (isinstance(wanted, type) and issubclass(wanted, Artifact)) or wanted is Artifact:
+            wanted = None  # `Step[Any]`, or still a type variable
         name = "a step" if wanted is None else f"a step that makes {wanted.kind}"
         if not isinstance(value, Step):
             raise ValueError(f"expected {name}, not {value!r:.80} ({type(value).__name__})")
