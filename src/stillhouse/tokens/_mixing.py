@@ -1,0 +1,189 @@
+"""Which source each row of a run comes from, by arithmetic.
+
+For constant integer weights a binary tree over the sources splits counts: of the first n rows that reach a node, its
+left child gets the rounded share. So the number taken from a source within the first n rows is a function of n alone;
+the source of a row follows from two such counts, and the row of a source's m-th draw by going up instead of down. The
+tree joins the lightest nodes first (Huffman), which keeps every prefix within two rows of its share.
+
+A change of weights opens a segment with a tree of its own. What each source is ahead or behind enters the roundings of
+the new tree, so debts are settled at once and do not add up over changes.
+"""
+
+from __future__ import annotations
+
+import heapq
+from bisect import bisect_right
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+Int64s = npt.NDArray[np.int64]
+
+TOTAL = 1 << 24
+"""The sum of integer weights. With it, products stay below 2^63 for 5·10^11 rows of one segment."""
+
+
+def integer_weights(weights: Sequence[float]) -> tuple[int, ...]:
+    """Integers that sum to `TOTAL`, by largest remainder; a positive weight stays positive, zero stays zero."""
+    whole = sum(weights)
+    exact = [weight / whole * TOTAL for weight in weights]
+    found = [max(int(share), 1) if share > 0 else 0 for share in exact]
+    by_rest = sorted(range(len(found)), key=lambda number: (found[number] - exact[number], number))
+    for number in [number for number in by_rest if found[number]][: max(0, TOTAL - sum(found))]:
+        found[number] += 1
+    found[max(range(len(found)), key=lambda number: found[number])] += TOTAL - sum(found)
+    return tuple(found)
+
+
+class _Node(NamedTuple):
+    """Of the first n rows here, floor((n · `share` + `phase`) / `whole`), kept within 0 … n, go left."""
+
+    left: int
+    right: int
+    share: int
+    whole: int
+    phase: int
+
+
+class Place(NamedTuple):
+    """Of each row: its source, and how many rows of that source came before it."""
+
+    sources: Int64s
+    ordinals: Int64s
+
+
+class Segment:
+    """Rows from `first_row` on, under constant weights; `taken` and `owed` describe the sources at its start.
+
+    `owed[j]` is the sum of the weights of source j over all rows before, so `taken[j] - owed[j] / TOTAL` is its lead.
+    """
+
+    def __init__(self, first_row: int, weights: Sequence[int], taken: Sequence[int], owed: Sequence[int]) -> None:
+        self.first_row = first_row
+        self.weights = tuple(weights)
+        self.taken = tuple(taken)
+        self.owed = tuple(owed)
+        self._nodes: dict[int, _Node] = {}
+        self._parents: dict[int, int] = {}
+        self._root = self._grow()
+
+    def _grow(self) -> int:
+        whole = dict(enumerate(self.weights))
+        lead = {number: self.taken[number] * TOTAL - self.owed[number] for number in whole}
+        heap = [(weight, number) for number, weight in whole.items() if weight]
+        heapq.heapify(heap)
+        number = len(whole)
+        while len(heap) > 1:
+            (share, left), (other, right) = heapq.heappop(heap), heapq.heappop(heap)
+            whole[number], lead[number] = share + other, lead[left] + lead[right]
+            # The left child's lead over its share of the joint lead, so that the rounding begins by paying it back.
+            ahead = (lead[left] * whole[number] - share * lead[number]) // TOTAL
+            self._nodes[number] = _Node(left, right, share, whole[number], whole[number] // 2 - ahead)
+            self._parents[left] = self._parents[right] = number
+            heapq.heappush(heap, (whole[number], number))
+            number += 1
+        return heap[0][1]
+
+    def place(self, rows: Int64s) -> Place:
+        """Source and ordinal (over the whole run) of rows counted from the segment's start."""
+        sources, ordinals = np.empty_like(rows), np.empty_like(rows)
+        todo = [(self._root, np.arange(len(rows)), rows)]
+        while todo:
+            number, where, count = todo.pop()
+            node = self._nodes.get(number)
+            if node is None:
+                sources[where] = number
+                ordinals[where] = count + self.taken[number]
+                continue
+            left = _to_left(node, count)
+            goes = _to_left(node, count + 1) > left
+            stays = ~goes
+            todo.append((node.left, where[goes], left[goes]))
+            todo.append((node.right, where[stays], (count - left)[stays]))
+        return Place(sources, ordinals)
+
+    def counts(self, num_rows: int) -> tuple[int, ...]:
+        """How many of the segment's first `num_rows` rows come from each source."""
+        found = [0] * len(self.weights)
+        todo = [(self._root, num_rows)]
+        while todo:
+            number, count = todo.pop()
+            node = self._nodes.get(number)
+            if node is None:
+                found[number] = count
+                continue
+            left = min(max((count * node.share + node.phase) // node.whole, 0), count)
+            todo += [(node.left, left), (node.right, count - left)]
+        return tuple(found)
+
+    def row_of(self, source: int, draw: int) -> int:
+        """The row, from the segment's start, that is the source's draw number `draw` (from 0) in this segment."""
+        number = source
+        while number != self._root:
+            parent = self._parents[number]
+            node = self._nodes[parent]
+            # The least count at the parent with which this child has draw + 1 rows, less one.
+            if number == node.left:
+                least = -((node.phase - (draw + 1) * node.whole) // node.share)
+            else:
+                least = -(-(draw * node.whole + 1 + node.phase) // (node.whole - node.share))
+            draw = max(least, draw + 1) - 1
+            number = parent
+        return draw
+
+
+def _to_left(node: _Node, count: Int64s) -> Int64s:
+    found: Int64s = np.clip((count * node.share + node.phase) // node.whole, 0, count)
+    return found
+
+
+class Schedule:
+    """The sources of all rows of a run: weights, and their changes."""
+
+    def __init__(self, weights: Sequence[int]) -> None:
+        zeros = [0] * len(weights)
+        self.segments = [Segment(0, weights, zeros, zeros)]
+
+    def change(self, row: int, weights: Sequence[int]) -> None:
+        """From `row` on, `weights` hold. Rows before are not touched; `row` must not lie before the last change."""
+        last = self.segments[-1]
+        if row < last.first_row:
+            raise ValueError(f"row {row} lies before the last change, at row {last.first_row}")
+        length = row - last.first_row
+        taken = [before + count for before, count in zip(last.taken, last.counts(length), strict=True)]
+        owed = [before + weight * length for before, weight in zip(last.owed, last.weights, strict=True)]
+        if length == 0:
+            self.segments.pop()
+        self.segments.append(Segment(row, weights, taken, owed))
+
+    def place(self, first: int, stop: int) -> Place:
+        """Source and ordinal of the rows `first` … `stop` - 1."""
+        sources, ordinals = np.empty(stop - first, np.int64), np.empty(stop - first, np.int64)
+        row, number = first, self._segment_at(first)
+        while row < stop:
+            segment = self.segments[number]
+            end = self.segments[number + 1].first_row if number + 1 < len(self.segments) else stop
+            end = min(end, stop)
+            place = segment.place(np.arange(row - segment.first_row, end - segment.first_row))
+            sources[row - first : end - first], ordinals[row - first : end - first] = place
+            row, number = end, number + 1
+        return Place(sources, ordinals)
+
+    def taken(self, row: int) -> tuple[int, ...]:
+        """Rows of each source within the first `row` rows of the run."""
+        segment = self.segments[self._segment_at(row)]
+        counts = segment.counts(row - segment.first_row)
+        return tuple(before + count for before, count in zip(segment.taken, counts, strict=True))
+
+    def row_of(self, source: int, ordinal: int) -> int | None:
+        """The row that is the source's draw number `ordinal` of the run; None where the weights never reach it."""
+        number = bisect_right(self.segments, ordinal, key=lambda segment: segment.taken[source]) - 1
+        segment = self.segments[number]
+        if not segment.weights[source]:
+            return None
+        return segment.first_row + segment.row_of(source, ordinal - segment.taken[source])
+
+    def _segment_at(self, row: int) -> int:
+        return bisect_right(self.segments, row, key=lambda segment: segment.first_row) - 1

@@ -1,0 +1,40 @@
+"""The one loader that training reads through."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ._loader import Account, Change, Loader, SeenRow, Settings
+from ._open import open_store
+from .mixing import Mixture, TokenSource
+from .packing import Packing
+
+__all__ = ["get_loader", "Loader", "Settings", "Change", "SeenRow", "Account"]
+
+
+def get_loader(
+    data: TokenSource | Mixture[TokenSource],
+    *,
+    seq_len: int,
+    batch_size: int,
+    packing: Packing | None = None,
+    seed: int = 0,
+    rank: int = 0,
+    world_size: int = 1,
+    shuffle: bool = True,
+    state: Mapping[str, Any] | None = None,
+) -> Loader:
+    """A loader over one source of tokens or a mixture of several.
+
+    `seq_len` is the tokens of a row; `batch_size` the rows of a step, all ranks together. `packing` defaults to
+    `Packing("best_fit")`. `state` is what a former loader's `state_dict()` gave: this one then goes on there, with any
+    number of ranks.
+    """
+    mixture: Mixture[TokenSource] = data if isinstance(data, Mixture) else Mixture({"data": data})
+    stores = {name: open_store(source) for name, source in mixture.sources.items()}
+    settings = Settings(seq_len, packing or Packing("best_fit"), seed, shuffle)
+    loader = Loader(stores, settings, batch_size, mixture.weights, rank, world_size)
+    if state is not None:
+        loader.load_state_dict(state)
+    return loader
