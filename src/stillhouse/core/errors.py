@@ -17,7 +17,14 @@ class StillhouseError(Exception):
 
 
 class RecipeError(StillhouseError):
-    """What was asked for cannot be; the hint says how to mend it."""
+    """What was asked for cannot be; the hint says how to mend it.
+
+    `where` is the place in a table of nodes (`clean.threshold`), for errors that have one: recipe files turn it into a line.
+    """
+
+    def __init__(self, message: str, hint: str | None = None, *, where: str | None = None) -> None:
+        super().__init__(message, hint)
+        self.where = where
 
 
 class StoreError(StillhouseError):

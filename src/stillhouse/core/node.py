@@ -208,9 +208,12 @@ def class_of_tag(tag: str) -> type[Node] | None:
 
 def recipe_error(kind: type[BaseModel], error: ValidationError) -> RecipeError:
     """pydantic's findings in our words: each with its field, the reason and, for unknown fields, a suggestion."""
-    lines, hints = [], []
+    lines: list[str] = []
+    hints: list[str] = []
+    places: list[str] = []
     for item in error.errors(include_url=False):
         place = ".".join(str(part) for part in item["loc"] if not str(part).startswith(("function-", "is-instance")))
+        places.append(place)
         if item["type"] == "extra_forbidden":
             close = difflib.get_close_matches(place, list(kind.model_fields), n=1)
             lines.append(f"`{place}` is not a field of `{kind.__name__}`")
@@ -220,4 +223,4 @@ def recipe_error(kind: type[BaseModel], error: ValidationError) -> RecipeError:
         else:
             reason = item["msg"].removeprefix("Value error, ")
             lines.append(f"`{place}`: {reason[:1].lower()}{reason[1:]}" if place else reason)
-    return RecipeError(f"{kind.__name__}: " + "; ".join(dict.fromkeys(lines)), " ".join(hints) or None)
+    return RecipeError(f"{kind.__name__}: " + "; ".join(dict.fromkeys(lines)), " ".join(hints) or None, where=places[0])

@@ -84,6 +84,11 @@ def from_table(table: Mapping[str, Any]) -> Step[Any]:
     return _Reader(table["nodes"]).step(table["result"], "result")
 
 
+def from_value(value: Any, nodes: Mapping[str, Mapping[str, Any]], where: str) -> Any:
+    """A value as it stands in a table: mentions of `nodes` and parts become steps and parts, all else stays."""
+    return _Reader(nodes).value(value, where)
+
+
 class _Reader:
     def __init__(self, nodes: Mapping[str, Mapping[str, Any]]) -> None:
         self._nodes = nodes
@@ -93,7 +98,7 @@ class _Reader:
     def step(self, mention: Any, where: str) -> Step[Any]:
         found = self.value(mention, where)
         if not isinstance(found, Step):
-            raise RecipeError(f"`{where}` is not a step: {mention!r}", "Name one of the nodes as `$name`.")
+            raise RecipeError(f"`{where}` is not a step: {mention!r}", "Name one of the nodes as `$name`.", where=where)
         return found
 
     def named(self, name: str, where: str) -> Node:
@@ -102,9 +107,9 @@ class _Reader:
         if name not in self._nodes:
             close = difflib.get_close_matches(name, list(self._nodes), n=1)
             hint = f"Did you mean `${close[0]}`?" if close else f"Nodes: {', '.join(self._nodes)}."
-            raise RecipeError(f"`{where}`: there is no node `{name}`", hint)
+            raise RecipeError(f"`{where}`: there is no node `{name}`", hint, where=where)
         if name in self._open:
-            raise RecipeError(f"the nodes {' → '.join([*self._open, name])} need each other in a circle")
+            raise RecipeError(f"the nodes {' → '.join([*self._open, name])} need each other in a circle", where=where)
         self._open.append(name)
         self._made[name] = self.node(self._nodes[name], name)
         self._open.pop()
@@ -112,13 +117,15 @@ class _Reader:
 
     def node(self, fields: Any, where: str) -> Node:
         if not isinstance(fields, Mapping) or "uses" not in fields:
-            raise RecipeError(f"`{where}` does not say what it uses", "Write `uses: family.name`, e.g. `curate.dedup`.")
+            hint = "Write `uses: family.name`, e.g. `curate.dedup`."
+            raise RecipeError(f"`{where}` does not say what it uses", hint, where=where)
         kind = class_named(str(fields["uses"]), where)
         values = {key: self.value(value, f"{where}.{key}") for key, value in fields.items() if key != "uses"}
         try:
             return kind(**values)
         except RecipeError as error:
-            raise RecipeError(f"in `{where}`: {error.message}", error.hint) from None
+            place = f"{where}.{error.where}" if error.where else where
+            raise RecipeError(f"in `{where}`: {error.message}", error.hint, where=place) from None
 
     def value(self, value: Any, where: str) -> Any:
         if isinstance(value, str) and value.startswith("$"):
@@ -135,19 +142,23 @@ class _Reader:
 def class_named(uses: str, where: str) -> type[Node]:
     """The class of a tag, with or without its number; a number that is not the present one is an error."""
     if ":" in uses:
-        found = resolve(uses)
+        try:
+            found = resolve(uses)
+        except RecipeError as error:
+            raise RecipeError(f"in `{where}`: {error.message}", error.hint, where=f"{where}.uses") from None
         if not (isinstance(found, type) and issubclass(found, Node)):
-            raise RecipeError(f"`{where}` uses `{uses}`, which is neither a step nor a part")
+            raise RecipeError(f"`{where}` uses `{uses}`, which is neither a step nor a part", where=f"{where}.uses")
         return found
     name, _, number = uses.partition("/")
     kind = (class_of_tag(uses) if number else None) or find_class(name) or class_of_tag(f"{name}/{number or 1}")
     if kind is None:
         close = difflib.get_close_matches(name, list(catalogue()), n=1)
         hint = f"Did you mean `{close[0]}`?" if close else "`stillhouse list` shows what there is."
-        raise RecipeError(f"`{where}` uses `{name}`, which does not exist", hint)
+        raise RecipeError(f"`{where}` uses `{name}`, which does not exist", hint, where=f"{where}.uses")
     if number and kind.tag != uses:
         raise RecipeError(
             f"`{where}` uses `{uses}`, but this version of stillhouse makes `{kind.tag}`",
             "Its results differ. Drop the number to take the present one.",
+            where=f"{where}.uses",
         )
     return kind
