@@ -1,0 +1,1 @@
+"""Predictions, comparisons on held-out rows, and how new those rows are."""
