@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,6 +15,7 @@ from .step import KeyBook, Step
 from .writer import RowsWriter
 
 A = TypeVar("A", bound=Artifact)
+T = TypeVar("T")
 
 
 class Context:
@@ -32,6 +33,7 @@ class Context:
         stop: threading.Event,
         calls: Callable[[], Any] | None = None,
         book: KeyBook | None = None,
+        wait: Callable[[Coroutine[Any, Any, Any]], Any] | None = None,
     ) -> None:
         self.step = step
         self.build_key = build_key
@@ -44,6 +46,7 @@ class Context:
         self._bus = bus
         self._stop = stop
         self._calls = calls
+        self._wait = wait
         self._book = book or KeyBook()
         self.scratch.mkdir(parents=True, exist_ok=True)
 
@@ -80,6 +83,28 @@ class Context:
         if self._calls is None:
             raise RecipeError(f"`{type(self.step).__name__}` runs in a process of its own and cannot ask models there")
         return self._calls()
+
+    def wait_for(self, work: Coroutine[Any, Any, T]) -> T:
+        """What `work` returns, run on the session's call loop: how a whole step asks a model.
+
+        Raises `Interrupted` when the session is asked to stop meanwhile.
+        """
+        if self._wait is None:
+            raise RecipeError(f"`{type(self.step).__name__}` runs in a process of its own and cannot ask models there")
+        import asyncio
+
+        async def watched() -> T:
+            task = asyncio.ensure_future(work)
+            while not task.done():
+                await asyncio.wait([task], timeout=0.2)
+                if self.stopping and not task.done():
+                    task.cancel()
+                    await asyncio.gather(task, return_exceptions=True)
+                    self.check_stop()
+            return task.result()
+
+        found: T = self._wait(watched())
+        return found
 
     def progress(self, done: float, total: float | None = None, unit: str = "rows", **facts: Any) -> None:
         """Tell how far the step is; cheap enough for every chunk or training step."""

@@ -240,6 +240,7 @@ class Execution:
                 stop=self.stop,
                 calls=lambda: self.session.calls_for(build_key),
                 book=self.book,
+                wait=self.session.wait_for,
             )
         except OSError as error:
             raise disk_error(error, work) from error

@@ -83,6 +83,7 @@ class Session:
         self.store = Store(self.folder, warn=lambda message: self.bus.publish("warning", message=message))
         self.names = Names(self.store)
         self.heavy = threading.Semaphore(self.options.heavy)
+        self.prices: Mapping[str, Any] = prices or {}
         self._call_settings = {
             "endpoints": endpoints,
             "credentials": credentials,
