@@ -1,0 +1,57 @@
+"""Killing a Python program with signal 9 at chosen moments and starting it again until it ends."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def run_program(arguments: Sequence[str], kill_after: float | None = None, env: dict[str, str] | None = None) -> int:
+    """Run `python ARGUMENTS` from the root of the repository, killed after `kill_after` seconds. Returns its code."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **(env or {})}
+    process = subprocess.Popen(
+        [sys.executable, *arguments],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    try:
+        _, errors = process.communicate(timeout=kill_after)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        return -signal.SIGKILL
+    if process.returncode != 0:
+        raise AssertionError(errors.decode())
+    return 0
+
+
+def run_with_kills(arguments: Sequence[str], seed: int, num_kills: int, longest: float) -> int:
+    """Kill the program `num_kills` times at random moments, then let it end. Returns how many kills hit it alive."""
+    chance = random.Random(seed)
+    hits = 0
+    for _ in range(num_kills):
+        if run_program(arguments, kill_after=chance.uniform(0.3, longest)) == 0:
+            return hits
+        hits += 1
+    run_program(arguments)
+    return hits
+
+
+def wait_until(condition: Path, seconds: float = 30.0) -> None:
+    """Wait for a file to appear."""
+    deadline = time.monotonic() + seconds
+    while not condition.exists():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"{condition} did not appear")
+        time.sleep(0.01)
