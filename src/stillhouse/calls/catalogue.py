@@ -1,0 +1,6 @@
+"""Names of the parts of this package for recipe files and the command line."""
+
+CATALOGUE: dict[str, tuple[str, str]] = {
+    "calls.ask": ("stillhouse.calls.ask:Ask", "A model that is asked, with its settings."),
+    "calls.schema": ("stillhouse.calls.schema:Schema", "The JSON Schema that replies must follow."),
+}

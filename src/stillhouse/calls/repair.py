@@ -1,0 +1,150 @@
+"""From a reply to an answer: refusals and cut replies, empty ones, structured ones that need mending.
+
+`judge` is the one place that says what follows a reply. It is a pure function of the case so far, so a run from the
+cache takes the same turns as the run that paid, whatever became better in the reading since.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from stillhouse.core.errors import RowFault
+
+from .answer import Answer, Outcome, Repaired
+from .prices import Price
+from .reply import Reply, Usage
+from .request import Request, RequestForm
+from .schema import Misfit
+
+if TYPE_CHECKING:
+    from .schema import Schema
+
+_MEND = (
+    "Your reply cannot be used: {problem}\n"
+    "Reply again, with corrected JSON alone: no explanation, no code fence. It must follow this JSON Schema:\n{schema}"
+)
+
+
+class Case:
+    """One prompt on its way to an answer: the requests made for it and what they used."""
+
+    __slots__ = ("_form", "_price", "cached", "keys", "repair", "request", "usage")
+
+    def __init__(self, form: RequestForm, request: Request, price: Price | None) -> None:
+        self._form = form
+        self._price = price
+        self.request = request
+        self.keys: tuple[str, ...] = ()
+        self.usage = Usage()
+        self.cached = True
+        self.repair = False
+
+    def judge(self, reply: Reply, *, cached: bool) -> Outcome | Request:
+        """The outcome, or the request that is to be made next."""
+        self.cached = self.cached and cached
+        self.keys = (*self.keys, self.request.key.hex())
+        self.usage = reply.usage if len(self.keys) == 1 else _sum(self.usage, reply.usage)
+        fault = _unusable(reply)
+        if fault is not None:
+            return fault
+        if not reply.text.strip():
+            return self._after_nothing()
+        schema = self.request.schema
+        if schema is None:
+            return self._answer(reply, None, "no")
+        try:
+            value, mended = parse(reply.text, schema)
+        except Misfit as problem:
+            return self._after_misfit(reply, schema, problem)
+        return self._answer(reply, value, "asked" if self.repair else "text" if mended else "no")
+
+    def _answer(self, reply: Reply, value: Any, repaired: Repaired) -> Answer:
+        cost = None if self._price is None else self._price.cost(self.usage)
+        *earlier, key = self.keys
+        return Answer(reply.text, value, key, reply.finish, self.usage, self.cached, cost, repaired, tuple(earlier))
+
+    def _after_nothing(self) -> Outcome | Request:
+        if self.request.again:
+            return RowFault("empty", "the model replied with nothing, twice")
+        self.request = self._form.follow_up(self.request, again=1)
+        return self.request
+
+    def _after_misfit(self, reply: Reply, schema: Schema, problem: Misfit) -> Outcome | Request:
+        if self.repair:
+            return RowFault(
+                "invalid", f"the reply does not follow the schema, nor does its correction: {problem}", reply.text
+            )
+        self.repair = True
+        shape = orjson.dumps(schema.form).decode()
+        more = [
+            {"role": "assistant", "content": reply.text},
+            {"role": "user", "content": _MEND.format(problem=problem, schema=shape)},
+        ]
+        self.request = self._form.follow_up(self.request, more=more)
+        return self.request
+
+
+def _unusable(reply: Reply) -> RowFault | None:
+    if reply.refusal is not None:
+        return RowFault("refused", reply.refusal, reply.text or None)
+    if reply.finish == "refused":
+        return RowFault("refused", "the provider's content filter stopped the reply", reply.text or None)
+    if reply.finish == "length":
+        tokens = f" at {reply.usage.reply_tokens} tokens" if reply.usage.reply_tokens else ""
+        return RowFault("cut", f"the reply was cut{tokens}, raise `max_tokens`", reply.text or None)
+    return None
+
+
+def parse(text: str, schema: Schema) -> tuple[Any, bool]:
+    """(value, whether the text had to be mended); raises `Misfit` when nothing in the text follows the schema."""
+    try:
+        return schema.check(orjson.loads(text)), False
+    except orjson.JSONDecodeError as error:
+        problem = f"it is not JSON ({error})"
+    for candidate in (_unfenced, _mended):
+        found = candidate(text)
+        if found is not None:
+            return schema.check(found), True
+    raise Misfit(problem)
+
+
+def _unfenced(text: str) -> Any:
+    """The JSON of a reply that wraps it into a code fence or says something before it."""
+    start = min((place for place in (text.find("{"), text.find("[")) if place >= 0), default=-1)
+    end = max(text.rfind("}"), text.rfind("]"))
+    if start < 0 or end <= start:
+        return None
+    try:
+        return orjson.loads(text[start : end + 1])
+    except orjson.JSONDecodeError:
+        return None
+
+
+def _mended(text: str) -> Any:
+    """What json-repair makes of nearly JSON; None for text without the beginnings of an object or array."""
+    starts = [place for place in (text.find("{"), text.find("[")) if place >= 0]
+    if not starts:
+        return None
+    from json_repair import loads
+
+    found = loads(text[min(starts) :])
+    return found if isinstance(found, dict | list) and found else None
+
+
+def _sum(one: Usage, other: Usage) -> Usage:
+    return Usage(*(a + b for a, b in zip(one, other, strict=True)))
+
+
+def asked_in_words(request: Request) -> list[dict[str, Any]]:
+    """The messages with the schema spelt out in the system prompt, for models without a structured mode."""
+    messages = [dict(message) for message in request.messages]
+    if request.schema is None:
+        return messages
+    shape = orjson.dumps(request.schema.form).decode()
+    text = f"Reply with JSON alone: no explanation, no code fence. It must follow this JSON Schema:\n{shape}"
+    if messages and messages[0]["role"] == "system" and isinstance(messages[0]["content"], str):
+        messages[0]["content"] = f"{messages[0]['content']}\n\n{text}"
+        return messages
+    return [{"role": "system", "content": text}, *messages]

@@ -1,0 +1,174 @@
+"""What a structured reply must look like."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import orjson
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+
+from stillhouse.core.errors import RecipeError
+from stillhouse.core.functions import reference, resolve
+from stillhouse.core.part import Part
+
+Json = Any
+"""A JSON value."""
+
+
+class Misfit(ValueError):
+    """A value does not follow the schema; the message names the place."""
+
+
+class Schema(Part, tag="calls.schema/1"):
+    """A JSON Schema (2020-12) for replies: `Schema(OrderModel)` or `Schema({"type": "object", …})`.
+
+    Fields that the schema does not name are dropped when it comes from a pydantic model that ignores them, are errors
+    where it forbids them (`additionalProperties: false`), and stay otherwise. Missing fields take the schema's default.
+    The validators of a pydantic model run too; such a model must stand at the top of a module, and counts by its
+    source.
+    """
+
+    json_schema: dict[str, Json] = Field(description="the schema; a pydantic model class is turned into its own")
+    drop_extra: bool = False
+    python_model: str | None = Field(
+        None, description="`module:Class` of a pydantic model that has validators of its own"
+    )
+
+    def __init__(self, json_schema: Any = None, /, **fields: Any) -> None:
+        super().__init__(**({**_fields_of(json_schema), **fields} if json_schema is not None else fields))
+
+    @model_validator(mode="before")
+    @classmethod
+    def _given(cls, given: Any) -> Any:
+        """A field of type `Schema` takes a model class or a JSON Schema as it stands."""
+        if isinstance(given, type) or (isinstance(given, Mapping) and given and not {*given} <= {*cls.model_fields}):
+            return _fields_of(given)
+        return given
+
+    @field_validator("json_schema")
+    @classmethod
+    def _sound(cls, schema: dict[str, Json]) -> dict[str, Json]:
+        from ._validate import schema_error
+
+        found = schema_error(orjson.loads(orjson.dumps(schema)))  # frozen fields hold tuples
+        if found is not None:
+            raise ValueError(f"this is no JSON Schema: {found}")
+        return schema
+
+    def identity(self) -> Mapping[str, Any] | None:
+        """The schema, and the source of a model that has validators."""
+        if self.python_model is None:
+            return None
+        return {"json_schema": self.json_schema, "drop_extra": self.drop_extra, "model": resolve(self.python_model)}
+
+    @property
+    def title(self) -> str:
+        """The schema's `title`, by which a teacher can tell what is asked for."""
+        return str(self.json_schema.get("title", "reply"))
+
+    @property
+    def form(self) -> dict[str, Json]:
+        """The schema as plain JSON, as it is sent and as it counts in call keys."""
+        form: dict[str, Json] = self._memo("form", lambda: orjson.loads(orjson.dumps(self.json_schema)))
+        return form
+
+    @property
+    def strict_form(self) -> dict[str, Json] | None:
+        """The schema in the dialect of strict modes (all objects closed, all fields required), or None."""
+        strict: dict[str, Json] | None = self._memo("strict", lambda: _strict(self.form))
+        return strict
+
+    def check(self, value: Json) -> Json:
+        """The value with fields filtered and defaults filled in; raises `Misfit` naming the place."""
+        check = self._memo("check", self._checker)
+        return check(value)
+
+    def _checker(self) -> Callable[[Json], Json]:
+        from ._validate import Checker
+
+        checker = Checker(self.form, drop_extra=self.drop_extra)
+        return checker if self.python_model is None else _and_model(checker, resolve(self.python_model))
+
+    def _memo(self, name: str, make: Callable[[], Any]) -> Any:
+        """Derived values; the part is frozen, so they stay true."""
+        key = f"_{name}"
+        if key not in self.__dict__:
+            self.__dict__[key] = make()
+        return self.__dict__[key]
+
+
+def _fields_of(given: Any) -> dict[str, Any]:
+    if isinstance(given, Mapping):
+        return {"json_schema": given}
+    if not (isinstance(given, type) and issubclass(given, BaseModel)):
+        raise RecipeError(f"{given!r:.80} is no schema", "Give a pydantic model class or a JSON Schema as a dict.")
+    fields: dict[str, Any] = {"json_schema": given.model_json_schema(), "drop_extra": True}
+    if any(_has_validators(model) for model in _models_of(given, set())):
+        fields["python_model"] = reference(given)
+    return fields
+
+
+def _has_validators(model: type[BaseModel]) -> bool:
+    found = model.__pydantic_decorators__
+    return bool(found.validators or found.field_validators or found.root_validators or found.model_validators)
+
+
+def _models_of(model: type[BaseModel], seen: set[type[BaseModel]]) -> Iterator[type[BaseModel]]:
+    """The model and those its fields mention."""
+    if model in seen:
+        return
+    seen.add(model)
+    yield model
+    for field in model.model_fields.values():
+        for kind in _types_in(field.annotation):
+            if issubclass(kind, BaseModel):
+                yield from _models_of(kind, seen)
+
+
+def _types_in(annotation: Any) -> Iterator[type]:
+    if isinstance(annotation, type):
+        yield annotation
+    for argument in getattr(annotation, "__args__", ()):
+        yield from _types_in(argument)
+
+
+def _and_model(check: Callable[[Json], Json], model: Any) -> Callable[[Json], Json]:
+    def checked(value: Json) -> Json:
+        plain = check(value)
+        try:
+            return model.model_validate(plain).model_dump(mode="json", by_alias=True)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"])
+            raise Misfit(f"${place}: {first['msg']}") from None
+
+    return checked
+
+
+class _Open(Exception):
+    """An object of the schema takes fields that it does not name, or does without one that it names."""
+
+
+def _strict(schema: Json) -> dict[str, Json] | None:
+    try:
+        return _closed(schema)  # type: ignore[no-any-return]
+    except _Open:
+        return None
+
+
+def _closed(schema: Json) -> Json:
+    if not isinstance(schema, dict):
+        return schema
+    named = schema.get("properties")
+    if schema.get("type") == "object" or named is not None:
+        if not named or {*named} != {*schema.get("required", ())} or schema.get("additionalProperties", False):
+            raise _Open
+        schema = {**schema, "additionalProperties": False}
+    closed: dict[str, Json] = {}
+    for name, value in schema.items():
+        if name in ("properties", "$defs"):
+            closed[name] = {key: _closed(item) for key, item in value.items()}
+        elif name in ("anyOf", "oneOf", "allOf", "prefixItems"):
+            closed[name] = [_closed(item) for item in value]
+        else:
+            closed[name] = _closed(value) if name == "items" else value
+    return closed
