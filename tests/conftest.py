@@ -35,5 +35,5 @@ def session(tmp_path: Path) -> Iterator[Session]:
     """An open session whose store is a folder of this test's own."""
     from stillhouse.core.session import Session
 
-    with Session(tmp_path / "store") as opened:
+    with Session(tmp_path / "store", progress=False, track=False) as opened:
         yield opened

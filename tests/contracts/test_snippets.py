@@ -95,7 +95,8 @@ def test_the_links_of_a_page_lead_somewhere(page: Path) -> None:
 
 
 def test_blocks_keep_their_lines_and_shell_blocks_run_between() -> None:
-    page = "# x\n\n```python\na = 1\n```\n\n```bash no-run\nfalse\n```\n````text\n```python\n1/0\n```\n````\n```bash\nexit 3\n```\n"
+    shown = "````text\n```python\n1/0\n```\n````\n"
+    page = f"# x\n\n```python\na = 1\n```\n\n```bash no-run\nfalse\n```\n{shown}```bash\nexit 3\n```\n"
     assert [(snippet.line, snippet.language) for snippet in snippets(page)] == [(4, "python"), (16, "bash")]
     assert program(snippets(page)).split("\n")[3] == "a = 1"
     done = subprocess.run([sys.executable, "-c", program(snippets(page))], capture_output=True, text=True, check=False)

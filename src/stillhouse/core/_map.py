@@ -61,6 +61,10 @@ class Chunk:
     rows: list[Row]
     outcomes: Sequence[Outcome] | concurrent.futures.Future[Sequence[Outcome]]
 
+    @property
+    def ready(self) -> bool:
+        return not isinstance(self.outcomes, concurrent.futures.Future) or self.outcomes.done()
+
 
 def run_map(step: MapStep, context: Context, loop: asyncio.AbstractEventLoop) -> dict[str, Any]:
     """Map all rows; returns counts and digest for the record. The rows stand under the result's `data/`."""
@@ -78,7 +82,11 @@ def run_map(step: MapStep, context: Context, loop: asyncio.AbstractEventLoop) ->
     index = len(done)
     try:
         while True:
-            while len(waiting) < OPEN_CHUNKS and (table := next(chunks, None)) is not None:
+            # A plain mapper has its outcomes at once: they are committed before the next chunk is begun.
+            while len(waiting) < OPEN_CHUNKS and not (waiting and waiting[0].ready):
+                table = next(chunks, None)
+                if table is None:
+                    break
                 waiting.append(_start(mapper, index, table, loop))
                 index += 1
             if not waiting:
