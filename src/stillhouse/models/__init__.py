@@ -1,0 +1,1 @@
+"""Local weights: architectures from scratch, loading, adapters, merging, generation."""

@@ -1,0 +1,1 @@
+"""Training: one loop; objectives, losses, optimisers and schedules are parts of it."""

@@ -1,0 +1,166 @@
+"""The work behind `Finetune`: what goes into the loop, and the folder that comes out of it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import asdict
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from .. import __version__
+from ..core.context import Context
+from ..core.errors import RecipeError
+from ..core.keys import digest
+from ..models.device import resolve_device, set_threads
+from ..models.forward import Forward
+from ..models.loading import (
+    BASE,
+    TOKENIZER_FILES,
+    base_of,
+    copy_files,
+    dtype_of,
+    is_adapter,
+    link_files,
+    load_model,
+    save_model,
+)
+from ..models.pretrained import Pretrained
+from ..text.tokenizer import load_tokenizer, tokenizer_digest
+from ..tokens.loader import get_loader
+from ..tokens.store import TokenStore
+from ._loop import Loop
+from ._randomness import seeded
+
+if TYPE_CHECKING:
+    from ..tokens._loader import Loader
+    from .finetune import Finetune
+
+GENERATION = "generation_config.json"
+
+
+def finetune(step: Finetune, context: Context) -> None:
+    """Train and write the result into the context's folder."""
+    device = resolve_device(context.options.device)
+    threads = set_threads(context.options.threads)
+    precision = precision_of(step, device)
+    base = context.get(step.base).path
+    with seeded(step.seed):
+        model = _student(step, base, device, precision)
+        tokens, width, rows = context.get(step.tokens), step.seq_len, step.batch_size
+        tokenizer_folder = _tokenizer_folder(tokens.data, base)
+        loader = get_loader(tokens, seq_len=width, batch_size=rows, packing=step.packing, seed=step.seed)
+        held_out = None
+        if step.held_out is not None:
+            held_out = get_loader(context.get(step.held_out), seq_len=width, batch_size=rows, shuffle=False)
+        for name, source in (("tokens", loader), ("held_out", held_out)):
+            _check_lengths(name, source, model)
+        num_steps = step.steps or loader.steps_in(step.epochs or 3.0)
+        forward = Forward(model)
+        loop = Loop(step, forward, loader, held_out, context, device, num_steps, precision)
+        trained = loop.run()
+    _write_model(step, model, base, context.folder, tokenizer_folder)
+    _write_ends(base_of(base), context.folder, loader)
+    kept = context.scratch / "kept"
+    if kept.is_dir():
+        shutil.copytree(kept, context.folder / "checkpoints")
+    shutil.copyfile(context.scratch / "history.jsonl", context.folder / "history.jsonl")
+    facts = {
+        **asdict(trained),
+        "learning_rate": step.peak_rate,
+        "layout": forward.layout,
+        "device": _device_name(device),
+        "threads": threads,
+        "precision": str(precision).removeprefix("torch."),
+        "versions": {name: metadata.version(name) for name in ("torch", "transformers")} | {"stillhouse": __version__},
+    }
+    text = json.dumps({"format": "stillhouse-training/1", **facts, "loader": loader.state_dict()}, indent=1)
+    (context.folder / "training.json").write_text(text + "\n", encoding="utf-8")
+    context.note(**facts)
+
+
+def precision_of(step: Finetune, device: torch.device) -> torch.dtype:
+    """The dtype of the arithmetic on this device."""
+    if step.precision == "auto":
+        able = device.type == "cuda" and torch.cuda.is_bf16_supported()
+        return torch.bfloat16 if able else torch.float32
+    return torch.bfloat16 if step.precision == "bfloat16" else torch.float32
+
+
+def _student(step: Finetune, base: Path, device: torch.device, precision: torch.dtype) -> nn.Module:
+    """The model to train: what learns is float32, a frozen base has the dtype of the arithmetic."""
+    continued = is_adapter(base)
+    if continued and step.adapter is not None:
+        raise RecipeError(
+            "Finetune: the base is an adapter already",
+            "Leave `adapter` out to train it further, or merge it first with `Merge`.",
+        )
+    frozen = continued or step.adapter is not None
+    on_disk = dtype_of(base_of(base))
+    dtype = on_disk if frozen and precision == torch.bfloat16 else torch.float32
+    model = load_model(base, device=device, dtype=dtype, trainable=True)
+    return model if step.adapter is None else step.adapter(model).to(device)
+
+
+def _check_lengths(name: str, loader: Loader | None, model: nn.Module) -> None:
+    """Raise `RecipeError` where documents are longer than the model's positions reach."""
+    if loader is None:
+        return
+    transformer: Any = model
+    positions = getattr(transformer.config.get_text_config(), "max_position_embeddings", None)
+    longest = min(int(loader.sources[0].store.lengths.max()), loader.settings.seq_len)
+    if positions is not None and longest > positions:
+        raise RecipeError(
+            f"Finetune: `{name}` have documents of {longest} tokens, the model takes {positions}",
+            f"Give a `seq_len` of at most {positions}.",
+        )
+
+
+def _tokenizer_folder(tokens: Path, base: Path) -> Path:
+    """Where the result takes its tokenizer from: the base, unless the tokens were rendered with another template.
+
+    Raises `RecipeError` where the tokens were made with another vocabulary.
+    """
+    layout = TokenStore(tokens).layout
+    own = load_tokenizer(base)
+    if layout.tokenizer != tokenizer_digest(own):
+        raise RecipeError(
+            "Finetune: the tokens were made with another tokenizer than the base's, so the ids mean other text",
+            "Tokenise with `tokenizer=` the base, or give `rows=` in place of `tokens=`.",
+        )
+    template = str(own.chat_template or "")
+    return base if layout.template in ("", digest(template.encode())) else tokens / "tokenizer"
+
+
+def _write_model(step: Finetune, model: nn.Module, base: Path, folder: Path, tokenizer_folder: Path) -> None:
+    adapter = step.adapter is not None or is_adapter(base)
+    full = base_of(base)
+    if adapter:
+        from ..models import _adapter
+
+        named = isinstance(step.base, Pretrained) and not Path(step.base.name).expanduser().is_dir()
+        _adapter.save(model, folder, step.base.name if named and isinstance(step.base, Pretrained) else BASE)
+        copy_files(tokenizer_folder, folder, TOKENIZER_FILES)
+        names = sorted(path.relative_to(full).as_posix() for path in full.iterdir() if path.is_file())
+        link_files(full, folder / BASE, names)
+    else:
+        save_model(model, folder, dtype=dtype_of(full), tokenizer_from=tokenizer_folder)
+
+
+def _write_ends(base: Path, folder: Path, loader: Loader) -> None:
+    """The generation config of the base, with the end tokens that were learnt."""
+    path = base / GENERATION
+    config = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    known = config.get("eos_token_id")
+    ends = known if isinstance(known, list) else [known] if known is not None else []
+    ends = list(dict.fromkeys([*ends, *loader.sources[0].store.layout.end_ids]))
+    config["eos_token_id"] = ends[0] if len(ends) == 1 else ends
+    (folder / GENERATION).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

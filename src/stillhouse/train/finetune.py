@@ -1,0 +1,109 @@
+"""Training a model on token files: the whole of it or an adapter, from a pretrained model or from scratch."""
+
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field, SerializeAsAny, field_validator, model_validator
+
+from ..core.artifact import Model, Rows, Tokens
+from ..core.context import Context
+from ..core.part import Part
+from ..core.step import Step
+from ..models.adapter import Lora
+from ..models.pretrained import Pretrained
+from ..models.scratch import FromScratch
+from ..tokens.packing import Packing
+from ..tokens.tokenize import Tokenize
+from .objectives.sft import Sft
+from .optimiser import AdamW
+from .schedule import Cosine
+
+
+class Finetune(Step[Model], tag="train.finetune/1"):
+    """`base`, trained on `tokens`: a folder that transformers (or PEFT) loads, with its tokenizer and template.
+
+    Give `rows=` in place of `tokens=` to have conversations tokenised with the base's tokenizer and template. Documents
+    are packed into rows of `seq_len` tokens and never see each other; an update takes `batch_size` such rows, in
+    whatever micro-batches the session has memory for: gradients are sums, divided once by the weight of all learnt
+    tokens.
+
+    With `held_out` the loss is watched while training; the best weights are handed out (`keep_best`), and training ends
+    after `patience` evaluations without a better one. An interrupted run goes on from its last checkpoint and ends as
+    an uninterrupted one does: on the CPU, bit for bit.
+    """
+
+    isolated: ClassVar[bool] = True
+
+    base: SerializeAsAny[Step[Model]] = Field(description="the model to start from; a text is a hub name or a folder")
+    tokens: SerializeAsAny[Step[Tokens]]
+    held_out: SerializeAsAny[Step[Tokens]] | None = Field(None, description="tokens, or rows, to watch the loss on")
+    adapter: Lora | None = Field(None, description="train this beside the frozen base; None trains all weights")
+    objective: SerializeAsAny[Part] = Field(default_factory=Sft)
+    optimiser: SerializeAsAny[Part] = Field(default_factory=AdamW)
+    schedule: SerializeAsAny[Part] = Field(default_factory=Cosine)
+    learning_rate: float | None = Field(
+        None, gt=0, description="peak; None: 2e-3 from scratch, 2e-4 for an adapter, 2e-5 for all of a pretrained model"
+    )
+    epochs: float | None = Field(
+        None, gt=0, description="passes over the tokens; 3 if neither this nor `steps` is given"
+    )
+    steps: int | None = Field(None, ge=1, description="updates, in place of `epochs`")
+    batch_size: int = Field(8, ge=1, description="rows of `seq_len` tokens for an update")
+    seq_len: int = Field(1024, ge=8, description="tokens of a packed row; longer documents are split")
+    packing: Packing = Field(default_factory=Packing)
+    clip: float | None = Field(1.0, gt=0, description="longest gradient, by its norm; None: unbounded")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="of the arithmetic; what learns is float32 always. auto: bfloat16 on GPUs that have it"
+    )
+    evaluate_every: int | None = Field(None, ge=1, description="updates between evaluations; None: ten times a run")
+    patience: int | None = Field(None, ge=1, description="evaluations without a better one after which training ends")
+    keep_best: bool = Field(True, description="hand out the weights of the best evaluation, not the last ones")
+    checkpoints: int = Field(0, ge=0, description="kept in the result, evenly spread, with the optimiser's moments")
+    seed: int = 0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _rows_to_tokens(cls, fields: Any) -> Any:
+        """Rows in place of tokens are tokenised for the base, with the defaults of `Tokenize`."""
+        if not isinstance(fields, dict):
+            return fields
+        fields = dict(fields)
+        if isinstance(fields.get("base"), str):
+            fields["base"] = Pretrained(name=fields["base"])
+        if "rows" in fields and "tokens" in fields:
+            raise ValueError("give `rows` or `tokens`, not both")
+        if "rows" in fields:
+            fields["tokens"] = fields.pop("rows")
+        for name in ("tokens", "held_out"):
+            given = fields.get(name)
+            if isinstance(given, Step) and given.makes() is Rows and isinstance(fields.get("base"), Step):
+                fields[name] = Tokenize(rows=given, tokenizer=fields["base"])
+        return fields
+
+    @field_validator("objective", "optimiser", "schedule")
+    @classmethod
+    def _is_callable(cls, part: Part) -> Part:
+        if not callable(part):
+            raise ValueError(f"`{type(part).__name__}` cannot be called, so it is no part of training")
+        return part
+
+    @model_validator(mode="after")
+    def _fits(self) -> "Finetune":
+        if self.epochs is not None and self.steps is not None:
+            raise ValueError("give `epochs` or `steps`, not both")
+        if self.patience is not None and self.held_out is None:
+            raise ValueError("`patience` needs `held_out` rows to watch")
+        return self
+
+    @property
+    def peak_rate(self) -> float:
+        """The learning rate at the schedule's peak."""
+        if self.learning_rate is not None:
+            return self.learning_rate
+        if self.adapter is not None:
+            return 2e-4
+        return 2e-3 if isinstance(self.base, FromScratch) else 2e-5
+
+    def run(self, context: Context) -> None:
+        from ._finetune import finetune
+
+        finetune(self, context)

@@ -1,0 +1,1 @@
+"""Training methods: what a batch contributes to the loss."""
