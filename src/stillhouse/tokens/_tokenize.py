@@ -62,6 +62,10 @@ def tokenize(step: Tokenize, context: Context) -> None:
     writing = Writing(layout, encoder, step.max_length, step.weight, step.source)
     segments = write_segments(rows, context.scratch / "segments", writing, progress=_Progress(context, len(rows)))
     publish(context.scratch / "segments", context.folder, layout, segments)
+    if (
+        step.template is not None
+    ):  # it travels with the tokens, so that a model trained on them is asked in the same way
+        tokenizer.chat_template = step.template
     tokenizer.save_pretrained(context.folder / "tokenizer")
     _check_rejected(segments, context.folder / "rejects.jsonl")
     context.note(
