@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from dataclasses import replace
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -23,15 +24,12 @@ class Rows(NamedTuple):
     """Rows of the epoch's plan."""
 
 
-class _Run(NamedTuple):
-    """Tokens that stand together in a segment and in a row; `source` -1 is padding."""
+Run: TypeAlias = list[int]
+"""Tokens that stand together in a file and in a row: file, from, to there; from, to in the block.
 
-    source: int
-    segment: int
-    start: int
-    length: int
-    row: int
-    position: int
+Positions in the block count through its rows. File -1 is padding. A line of an array as a list, since there is one for
+every few hundred tokens and a record would take longer to make than they to be copied.
+"""
 
 
 class Layout:
@@ -42,30 +40,35 @@ class Layout:
         self._names = tuple(source.name for source in sources)
         self._seq_len = seq_len
         self._crop = crop
-        self._pads = [source.store.layout.pad_id for source in sources]
-        self._weighted = any(source.store.weights is not None for source in sources) or any(
-            source.store.example_weights is not None for source in sources
-        )
+        self._pad = sources[0].store.layout.pad_id
+        self._dtype = sources[0].store.layout.dtype  # one tokenizer, so the same for all
+        self._files = [tokens for source in sources for tokens in source.store.tokens]
+        """Segments of all sources, one after another."""
+        self._first_file = np.cumsum([0, *(len(source.store.segments) for source in sources)])
+        self._weight_files = _weight_files(sources)
+        self._examples = any(source.store.example_weights is not None for source in sources)
         self._lay_out(rows)
 
     def _lay_out(self, rows: Rows) -> None:
         """Fill the arrays of spans, in order of row and position, and the runs to copy."""
+        num_rows = len(rows.sources)
         parts = [self._part(rows, source, epoch) for source, epoch in _pairs(rows)]
-        row = np.concatenate([part[0] for part in parts])
-        order = np.argsort(row, kind="stable")
-        columns = [np.concatenate([part[column] for part in parts])[order] for column in range(7)]
-        self._row, self._source, self._document, self._offset, segment, start, self._length = columns
-        begins = np.searchsorted(self._row, np.arange(len(rows.sources) + 1))
-        ends = np.cumsum(self._length)
-        before = np.concatenate(([0], ends))[begins[:-1]]
-        self._position = ends - self._length - before[self._row]
-        self._spans: list[int] = begins.tolist()
-        self._find_runs(segment, start, len(rows.sources))
+        columns = (np.concatenate(column) for column in zip(*parts, strict=True))
+        row, source, document, offset, file, start, length = columns
+        narrow = row.astype(np.uint16) if num_rows <= 1 << 16 else row  # short keys are sorted by radix
+        order = np.argsort(narrow, kind="stable")
+        self._source = source[order].astype(np.int32)
+        self._document, self._offset = document[order], offset[order]
+        self._bounds = _starts(row, num_rows)
+        # Rows are full, padding included: a span begins in the block where those before it end.
+        ends = np.cumsum(length[order])
+        self._begin = ends - length[order]
+        self._find_runs(file[order], start[order], length[order], row[order], num_rows)
 
     def _part(self, rows: Rows, source: int, epoch: int) -> tuple[Arrays, ...]:
         """Spans of the rows of one source and epoch, with padding.
 
-        Columns: row, source, document, offset in the document, segment, position in the segment, length.
+        Columns: row, source, document, offset in the document, file, position in the file, length.
         """
         here = np.flatnonzero((rows.sources == source) & (rows.epochs == epoch))
         if source < 0:
@@ -73,98 +76,75 @@ class Layout:
             return here, nothing, nothing, np.zeros_like(here), nothing, nothing, np.full(len(here), self._seq_len)
         store = self._sources[source].store
         spans = self._sources[source].plan(epoch).spans(rows.rows[here])
-        segment = store.segment_of(spans.documents)
+        file = store.segment_of(spans.documents) + self._first_file[source]
         start = store.starts[spans.documents] + spans.starts
         row = np.repeat(here, spans.counts)
-        used = np.bincount(row, weights=spans.lengths, minlength=len(rows.sources))[here].astype(np.int64)
+        found = (row, np.full(len(row), source), spans.documents, spans.starts, file, start, spans.lengths)
+        ends = np.concatenate(([0], np.cumsum(spans.lengths)))[np.cumsum(spans.counts)]
+        used = np.diff(ends, prepend=0)
         short = np.flatnonzero(used < self._seq_len)
+        if not len(short):
+            return found
         nothing = np.full(len(short), -1)
         padding = (here[short], nothing, nothing, np.zeros_like(short), nothing, nothing, self._seq_len - used[short])
-        found = (row, np.full(len(row), source), spans.documents, spans.starts, segment, start, spans.lengths)
         return tuple(np.concatenate(pair) for pair in zip(found, padding, strict=True))
 
-    def _find_runs(self, segment: Arrays, start: Arrays, num_rows: int) -> None:
+    def _find_runs(self, file: Arrays, start: Arrays, length: Arrays, row: Arrays, num_rows: int) -> None:
         """Join spans that follow one another in the file as they do in the row, so that each is one copy."""
         together = (
-            (self._row[1:] == self._row[:-1])
-            & (self._source[1:] == self._source[:-1])
-            & (segment[1:] == segment[:-1])
-            & (start[1:] == start[:-1] + self._length[:-1])
-            & (self._source[1:] >= 0)
+            (row[1:] == row[:-1]) & (file[1:] == file[:-1]) & (start[1:] == start[:-1] + length[:-1]) & (file[1:] >= 0)
         )
         first = np.flatnonzero(np.concatenate(([True], ~together)))
-        length = np.add.reduceat(self._length, first)
-        columns = (self._source[first], segment[first], start[first], length, self._row[first], self._position[first])
-        self._runs = [_Run(*values) for values in zip(*(column.tolist() for column in columns), strict=True)]
-        self._run_bounds: list[int] = np.searchsorted(self._row[first], np.arange(num_rows + 1)).tolist()
+        joined = np.add.reduceat(length, first)
+        columns = (file[first], start[first], start[first] + joined, self._begin[first], self._begin[first] + joined)
+        self._runs = np.stack(columns, axis=1)
+        self._run_bounds = _starts(row[first], num_rows)
 
     def batch(self, first: int, stop: int, *, step: int, first_row: int) -> Batch:
         """The batch that the block's rows `first` … `stop` - 1 make."""
-        spans = slice(self._spans[first], self._spans[stop])
-        runs = self._runs[self._run_bounds[first] : self._run_bounds[stop]]
-        width = self._width(spans) if self._crop else self._seq_len
-        ids = np.empty((stop - first) * width, np.int64)
-        pad = self._pads[0]
-        for run in runs:
-            at = (run.row - first) * width + run.position
-            if run.source >= 0:
-                tokens = self._sources[run.source].store.tokens[run.segment]
-                ids[at : at + run.length] = tokens[run.start : run.start + run.length]
-            else:
-                ids[at : at + min(run.length, width - run.position)] = pad
-        begins = (self._row[spans] - first) * width + self._position[spans]
-        sources, documents, offsets = self._source[spans], self._document[spans], self._offset[spans]
-        if self._crop:  # the longest row has no padding left
-            kept = (sources >= 0) | (self._position[spans] < width)
-            begins, sources, documents, offsets = begins[kept], sources[kept], documents[kept], offsets[kept]
-        starts: Int32s = np.empty(len(begins) + 1, np.int32)
-        starts[:-1], starts[-1] = begins, len(ids)
-        weights = self._weights(runs, first, width, len(ids), starts, sources, documents) if self._weighted else None
-        shape = (stop - first, width)
-        return Batch(
+        spans = slice(self._bounds[first], self._bounds[stop])
+        runs: list[Run] = self._runs[self._run_bounds[first] : self._run_bounds[stop]].tolist()
+        shape = (stop - first, self._seq_len)
+        base = first * self._seq_len
+        stored = np.empty(shape[0] * shape[1], self._dtype)  # widening all at once is faster than in pieces
+        files, pad = self._files, self._pad
+        for file, start, end, at, until in runs:
+            stored[at - base : until - base] = files[file][start:end] if file >= 0 else pad
+        ids = stored.astype(np.int64)
+        starts = np.empty(spans.stop - spans.start + 1, np.int32)
+        np.subtract(self._begin[spans], base, out=starts[:-1], casting="same_kind")
+        starts[-1] = len(ids)
+        weights = self._weights(runs, base, starts, spans) if self._weight_files or self._examples else None
+        batch = Batch(
             ids=ids.reshape(shape),
             cu_seqlens=starts,
-            source_ids=sources.astype(np.int32),
-            documents=documents,
-            offsets=offsets,
+            source_ids=self._source[spans],
+            documents=self._document[spans],
+            offsets=self._offset[spans],
             token_weights=None if weights is None else weights.reshape(shape),
             source_names=self._names,
             step=step,
             first_row=first_row,
             lookup=self._row_ids,
         )
+        return _cropped(batch) if self._crop else batch
 
-    def _width(self, spans: slice) -> int:
-        """The longest row of real tokens, so that short rows need less padding."""
-        real = self._source[spans] >= 0
-        return int((self._position[spans] + self._length[spans])[real].max(initial=1))
-
-    def _weights(
-        self,
-        runs: Sequence[_Run],
-        first: int,
-        width: int,
-        size: int,
-        starts: Int32s,
-        sources: Int64s,
-        documents: Int64s,
-    ) -> Float32s:
-        values = np.zeros(size, np.float32)
-        for run in runs:
-            if run.source < 0:
-                continue
-            at = (run.row - first) * width + run.position
-            stored = self._sources[run.source].store.weights
-            values[at : at + run.length] = (
-                1.0 if stored is None else stored[run.segment][run.start : run.start + run.length]
-            )
-        examples = np.ones(len(sources), np.float32)
-        for number, source in enumerate(self._sources):
-            weights = source.store.example_weights
-            if weights is not None:
-                here = sources == number
-                examples[here] = weights[documents[here]]
-        if not bool((examples == 1.0).all()):
+    def _weights(self, runs: Sequence[Run], base: int, starts: Int32s, spans: slice) -> Float32s:
+        """Loss weights as stored, times those of the examples; 0 on padding."""
+        values = np.zeros(int(starts[-1]), np.float32)
+        files = self._weight_files
+        for file, start, end, at, until in runs:
+            if file >= 0:
+                stored = files[file] if files else None
+                values[at - base : until - base] = 1.0 if stored is None else stored[start:end]
+        if self._examples:
+            examples = np.ones(len(starts) - 1, np.float32)
+            sources, documents = self._source[spans], self._document[spans]
+            for number, source in enumerate(self._sources):
+                weights = source.store.example_weights
+                if weights is not None:
+                    here = sources == number
+                    examples[here] = weights[documents[here]]
             values *= np.repeat(examples, np.diff(starts))
         return values
 
@@ -172,7 +152,42 @@ class Layout:
         return self._sources[source].store.row_ids(documents)
 
 
+def _weight_files(sources: Sequence[SourceRows]) -> list[Arrays | None]:
+    """The weights of each file, None where all its tokens count 1; empty where that is so for every file."""
+    if all(source.store.weights is None for source in sources):
+        return []
+    return [weights for source in sources for weights in (source.store.weights or [None] * len(source.store.segments))]
+
+
+def _cropped(batch: Batch) -> Batch:
+    """The batch without the columns in which no row has a token: for one document a row, padding stands at the end."""
+    shape = batch.ids.shape
+    lengths = np.diff(batch.cu_seqlens)
+    real = batch.source_ids >= 0
+    width = int(lengths[real].max(initial=1))
+    row, position = np.divmod(batch.cu_seqlens[:-1], shape[1])
+    kept = position < width
+    starts = np.append((row * width + position)[kept], shape[0] * width).astype(np.int32)
+    return replace(
+        batch,
+        ids=np.ascontiguousarray(batch.ids[:, :width]),
+        cu_seqlens=starts,
+        source_ids=batch.source_ids[kept],
+        documents=batch.documents[kept],
+        offsets=batch.offsets[kept],
+        token_weights=None if batch.token_weights is None else np.ascontiguousarray(batch.token_weights[:, :width]),
+    )
+
+
+def _starts(row: Int64s, num_rows: int) -> list[int]:
+    """Where each row's entries begin, and where the last one's end, in an array sorted by row."""
+    return [0, *np.cumsum(np.bincount(row, minlength=num_rows)).tolist()]
+
+
 def _pairs(rows: Rows) -> list[tuple[int, int]]:
     """The different pairs of source and epoch."""
-    found = np.unique(np.stack([rows.sources, rows.epochs]), axis=1)
-    return [(int(source), int(epoch)) for source, epoch in found.T]
+    found: list[tuple[int, int]] = []
+    for source in (np.flatnonzero(np.bincount(rows.sources + 1)) - 1).tolist():
+        epochs = rows.epochs[rows.sources == source]  # neighbours: a block spans few
+        found += [(source, epoch) for epoch in range(int(epochs.min()), int(epochs.max()) + 1)]
+    return found

@@ -347,7 +347,7 @@ class Loader:
         for number, source in enumerate(self.sources):
             here = np.flatnonzero(sources == number)
             epochs[here] = source.epochs_of(draws[here])
-            for epoch in np.unique(epochs[here]).tolist():
+            for epoch in range(int(epochs[here].min()), int(epochs[here].max()) + 1) if len(here) else ():
                 chosen = here[epochs[here] == epoch]
                 rows[chosen] = source.rows(epoch, draws[chosen] - source.epoch_start(epoch))
         if self.settings.shuffle and len(self.sources) > 1:

@@ -6,13 +6,13 @@ the source of a row follows from two such counts, and the row of a source's m-th
 tree joins the lightest nodes first (Huffman), which keeps every prefix within two rows of its share.
 
 A change of weights opens a segment with a tree of its own. What each source is ahead or behind enters the roundings of
-the new tree, so debts are settled at once and do not add up over changes.
+the new tree, so debts are settled at once and do not add up over changes. No method can promise two rows against
+weights chosen with the counts in view (the cup game: log K); `Segment.farthest` says what holds.
 """
 
 from __future__ import annotations
 
-import heapq
-from bisect import bisect_right
+from bisect import bisect_right, insort
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -37,6 +37,10 @@ def integer_weights(weights: Sequence[float]) -> tuple[int, ...]:
     return tuple(found)
 
 
+_REACHES = (10, 15, 20, 30, 50, 1000)
+_GOOD = 3 * TOTAL // 2
+
+
 class _Node(NamedTuple):
     """Of the first n rows here, floor((n · `share` + `phase`) / `whole`), kept within 0 … n, go left."""
 
@@ -54,10 +58,17 @@ class Place(NamedTuple):
     ordinals: Int64s
 
 
+class _Tree(NamedTuple):
+    root: int
+    nodes: dict[int, _Node]
+    parents: dict[int, int]
+
+
 class Segment:
     """Rows from `first_row` on, under constant weights; `taken` and `owed` describe the sources at its start.
 
     `owed[j]` is the sum of the weights of source j over all rows before, so `taken[j] - owed[j] / TOTAL` is its lead.
+    `farthest`, in rows, is a bound on the lead of any source at any row of the segment.
     """
 
     def __init__(self, first_row: int, weights: Sequence[int], taken: Sequence[int], owed: Sequence[int]) -> None:
@@ -65,26 +76,10 @@ class Segment:
         self.weights = tuple(weights)
         self.taken = tuple(taken)
         self.owed = tuple(owed)
-        self._nodes: dict[int, _Node] = {}
-        self._parents: dict[int, int] = {}
-        self._root = self._grow()
-
-    def _grow(self) -> int:
-        whole = dict(enumerate(self.weights))
-        lead = {number: self.taken[number] * TOTAL - self.owed[number] for number in whole}
-        heap = [(weight, number) for number, weight in whole.items() if weight]
-        heapq.heapify(heap)
-        number = len(whole)
-        while len(heap) > 1:
-            (share, left), (other, right) = heapq.heappop(heap), heapq.heappop(heap)
-            whole[number], lead[number] = share + other, lead[left] + lead[right]
-            # The left child's lead over its share of the joint lead, so that the rounding begins by paying it back.
-            ahead = (lead[left] * whole[number] - share * lead[number]) // TOTAL
-            self._nodes[number] = _Node(left, right, share, whole[number], whole[number] // 2 - ahead)
-            self._parents[left] = self._parents[right] = number
-            heapq.heappush(heap, (whole[number], number))
-            number += 1
-        return heap[0][1]
+        leads = [rows * TOTAL - share for rows, share in zip(taken, owed, strict=True)]
+        farthest, tree = _best_tree(self.weights, leads)
+        self.farthest = farthest / TOTAL
+        self._root, self._nodes, self._parents = tree
 
     def place(self, rows: Int64s) -> Place:
         """Source and ordinal (over the whole run) of rows counted from the segment's start."""
@@ -132,6 +127,61 @@ class Segment:
             draw = max(least, draw + 1) - 1
             number = parent
         return draw
+
+
+def _best_tree(weights: Sequence[int], leads: Sequence[int]) -> tuple[int, _Tree]:
+    """The first tree whose bound is good, else the best: which nodes are joined matters while leads are paid back."""
+    found: list[tuple[int, _Tree]] = []
+    for reach in _REACHES:
+        tree = _tree(weights, leads, reach)
+        found.append((_bound(tree), tree))
+        if found[-1][0] <= _GOOD:
+            return found[-1]
+    return min(found, key=lambda pair: pair[0])
+
+
+def _tree(weights: Sequence[int], leads: Sequence[int], reach: int) -> _Tree:
+    """Join the lightest node with that partner, up to `reach` tenths of the next weight, that best cancels its lead."""
+    lead = dict(enumerate(leads))
+    waiting = sorted((weight, number) for number, weight in enumerate(weights) if weight)
+    nodes: dict[int, _Node] = {}
+    parents: dict[int, int] = {}
+    number = len(weights)
+    while len(waiting) > 1:
+        share, left = waiting.pop(0)
+        partners = waiting[: max(1, bisect_right(waiting, (waiting[0][0] * reach // 10, number)))]
+        chosen = min(range(len(partners)), key=lambda index: (abs(lead[left] + lead[partners[index][1]]), index))
+        other, right = waiting.pop(chosen)
+        whole, lead[number] = share + other, lead[left] + lead[right]
+        # The left child's lead over its share of the joint lead, so that the rounding begins by paying it back.
+        ahead = (lead[left] * whole - share * lead[number]) // TOTAL
+        nodes[number] = _Node(left, right, share, whole, whole // 2 - ahead)
+        parents[left] = parents[right] = number
+        insort(waiting, (whole, number))
+        number += 1
+    return _Tree(waiting[0][1], nodes, parents)
+
+
+def _bound(tree: _Tree) -> int:
+    """The farthest that a source can come from its share in this tree, in rows times `TOTAL`.
+
+    A node's rounding strays between half a row either way, or from where it begins; to a child's comes its share of
+    the node's own.
+    """
+    farthest = 0
+    todo = [(tree.root, 0, 0)]
+    while todo:
+        number, low, high = todo.pop()
+        node = tree.nodes.get(number)
+        if node is None:
+            farthest = max(farthest, -low, high)
+            continue
+        ahead = (node.whole // 2 - node.phase) * TOTAL // node.whole
+        less, more = min(ahead, -TOTAL // 2), max(ahead, TOTAL // 2)
+        rest = node.whole - node.share
+        todo.append((node.left, low * node.share // node.whole + less, -(-high * node.share // node.whole) + more))
+        todo.append((node.right, low * rest // node.whole - more, -(-high * rest // node.whole) - less))
+    return farthest
 
 
 def _to_left(node: _Node, count: Int64s) -> Int64s:

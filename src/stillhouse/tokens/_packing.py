@@ -136,15 +136,17 @@ class ConcatPlan:
         self._total = int(self._ends[-1]) if len(self._ends) else 0
         self._seq_len = seq_len
         self.num_rows = -(-self._total // seq_len)
+        begins = np.arange(self.num_rows) * seq_len
+        self._first = np.searchsorted(self._ends, begins, side="right")
+        self._last = np.searchsorted(self._ends, np.minimum(begins + seq_len, self._total) - 1, side="right")
         cuts = np.arange(seq_len, self._total, seq_len)
         inside = np.searchsorted(self._ends, cuts, side="right")
-        begins = self._ends[inside] - lengths[inside] if len(inside) else inside
         self.report = PackingReport(
             num_documents=len(lengths),
             num_rows=self.num_rows,
             num_tokens=self._total,
             utilisation=self._total / max(1, self.num_rows * seq_len),
-            num_split=len(np.unique(inside[begins < cuts])),
+            num_split=len(np.unique(inside[self._ends[inside] - lengths[inside] < cuts])),
             num_left_out=0,
             tokens_left_out=0,
         )
@@ -152,9 +154,8 @@ class ConcatPlan:
     def spans(self, rows: Int64s) -> Spans:
         begin = rows * self._seq_len
         end = np.minimum(begin + self._seq_len, self._total)
-        first = np.searchsorted(self._ends, begin, side="right")
-        last = np.searchsorted(self._ends, end - 1, side="right")
-        counts = last - first + 1
+        first = self._first[rows]
+        counts = self._last[rows] - first + 1
         ends = np.cumsum(counts)
         documents = np.arange(int(ends[-1]) if len(ends) else 0) + np.repeat(first - (ends - counts), counts)
         document_begin = np.where(documents > 0, self._ends[documents - 1], 0)

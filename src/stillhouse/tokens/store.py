@@ -114,6 +114,8 @@ class TokenStore:
 
     def segment_of(self, documents: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """The segment that holds each document."""
+        if len(self.segments) == 1:
+            return np.zeros_like(documents)
         return np.searchsorted(self.document_bounds, documents, side="right") - 1
 
     def document(self, number: int) -> Document:
