@@ -16,6 +16,7 @@ import os
 import sys
 import sysconfig
 import types
+import typing
 from collections.abc import Callable, Iterator
 from typing import Annotated, Any
 
@@ -95,7 +96,11 @@ class _Reader:
             return {"code": [value.__module__ or "", value.__qualname__]}
         if isinstance(value, types.ModuleType):
             return {"code": list(_origin(value.__name__) or (value.__name__, ""))}
-        if not isinstance(value, types.FunctionType | type):
+        if typing.get_origin(value) is not None:  # an alias such as `Literal["a", "b"]` or `dict[str, int]`
+            return {"type": [self.form(typing.get_origin(value)), self._value(typing.get_args(value))]}
+        if type(value).__module__ == "typing":  # a special form, a type variable
+            return {"type": [str(value)]}
+        if not isinstance(value, types.FunctionType | type) and not hasattr(value, "__wrapped__"):
             return UNKNOWN
         value = inspect.unwrap(value)
         origin = _origin(value.__module__)
@@ -110,8 +115,8 @@ class _Reader:
         return canonical(value, self._any, where)
 
     def _any(self, value: Any) -> Any:
-        found = self._special(value) if self._special is not None else UNKNOWN
-        return found if found is not UNKNOWN else self.form(value)
+        found = self.form(value)  # first, so that functions which call each other are known when they come again
+        return found if found is not UNKNOWN or self._special is None else self._special(value)
 
     def _function(self, function: types.FunctionType) -> Any:
         node = _syntax(function)
