@@ -47,20 +47,17 @@ def settle(folder: Path) -> None:
 
 def run_metrics(folder: Path) -> pa.Table:
     """All metrics of a run, settled and live, sorted; for one metric at one step the last line counts."""
-    tables = [METRICS.empty_table()]
+    live = live_metrics(folder)  # first: what is settled meanwhile is found in the Parquet file
     settled = folder / "metrics.parquet"
-    if settled.exists():
-        tables.append(pq.read_table(settled, schema=METRICS))
-    live = live_metrics(folder)
-    if live.num_rows:
-        tables.append(live)
-    return latest_of_each(pa.concat_tables(tables))
+    tables = [pq.read_table(settled, schema=METRICS)] if settled.exists() else []
+    return latest_of_each(pa.concat_tables([*tables, live]))
 
 
 def run_samples(folder: Path) -> pa.Table:
+    live = live_samples(folder)
     settled = folder / "samples.parquet"
     tables = [pq.read_table(settled, schema=SAMPLES)] if settled.exists() else []
-    return pa.concat_tables([*tables, live_samples(folder)])
+    return pa.concat_tables([*tables, live])
 
 
 def live_metrics(folder: Path) -> pa.Table:

@@ -41,20 +41,55 @@ def answer(store: Path, sql: str, limit: int | None, warn: Warn) -> pa.Table:
     broken: set[str] = set()
     while True:
         database = _Database(store, _wanted(sql), broken, warn)
-        with database.connect() as connection:
-            try:
+        before = _manifest_mark(store)
+        try:
+            with database.connect() as connection:
                 relation = connection.sql(sql)
                 if limit is not None:
                     relation = relation.limit(limit)
-                return relation.to_arrow_table()
-            except duckdb.Error as error:
-                found = [path for path in database.files if path in str(error)]
-                if not found or "allowed" in str(error):
-                    raise sql_error(str(error)) from None
-                for path in found:
-                    if os.path.exists(path):
-                        warn(f"`{os.path.relpath(path, store)}` cannot be read and is left out: {str(error)[:200]}")
-                    broken.add(path)
+                found = relation.to_arrow_table()
+        except duckdb.Error as error:
+            bad = {} if isinstance(error, OF_THE_TEXT) else _unreadable(database.files, str(error))
+            if not bad:
+                raise sql_error(str(error)) from None
+            for path, why in bad.items():
+                if os.path.exists(path):  # else it was moved by a compaction and stands elsewhere now
+                    warn(f"`{os.path.relpath(path, store)}` cannot be read and is left out: {why:.200}")
+            broken.update(bad)
+        else:
+            if _manifest_mark(store) == before:
+                return found
+
+
+def _manifest_mark(store: Path) -> tuple[int, int] | None:
+    """What changes when a compaction moves files: an answer that spans one may have missed them."""
+    try:
+        stat = (store / "runs" / ".index" / "manifest.json").stat()
+    except OSError:
+        return None
+    return stat.st_mtime_ns, stat.st_ino
+
+
+OF_THE_TEXT = (duckdb.ParserException, duckdb.CatalogException, duckdb.PermissionException)
+"""Errors that no file can be the cause of."""
+
+
+def _unreadable(paths: Iterable[str], message: str) -> dict[str, str]:
+    """The files that an error is about, each with the reason: those it names, else those that cannot be read through."""
+    named = {path: message for path in paths if path in message}
+    if named:
+        return named
+    found = {}
+    for path in paths:
+        try:
+            with pq.ParquetFile(path) as file:
+                for _ in file.iter_batches():
+                    pass
+        except FileNotFoundError:
+            found[path] = "it is gone"
+        except (OSError, ValueError) as error:
+            found[path] = str(error)
+    return found
 
 
 def _wanted(sql: str) -> set[str]:
@@ -157,12 +192,13 @@ class _Database:
         ]
         if self.wanted & {"rows", "edges"}:
             empty = (
-                "SELECT NULL::VARCHAR AS id, NULL::VARCHAR AS artifact, NULL::VARCHAR AS output, NULL::VARCHAR AS step, "
+                "SELECT NULL::VARCHAR AS id, NULL::VARCHAR AS artifact, NULL::VARCHAR AS output, "
+                "NULL::VARCHAR AS step, "
                 "NULL::VARCHAR[] AS parents, NULL::VARCHAR[] AS calls, NULL::JSON AS content WHERE false"
             )
             selects = [
-                f"SELECT _id, {_text(a.key)}, {_text(output)}, {_text(a.step)}, _parents, _calls, {_content(paths[0])} "
-                f"FROM {_reads(paths)}"
+                f"SELECT _id, {_text(a.key)}, {_text(output)}, {_text(a.step)}, _parents, _calls, "
+                f"{_content(paths[0])} FROM {_reads(paths)}"
                 for a, output, paths in tables
             ]
             self._union(connection, "rows", [empty, *selects])
