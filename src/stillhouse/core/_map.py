@@ -7,7 +7,7 @@ import concurrent.futures
 import inspect
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,8 @@ from .outcome import KEEP, Drop, Emit, Fail, Outcome, Row
 from .step import Mapper, MapStep
 
 OPEN_CHUNKS = 8
+SMALLEST, LARGEST = 64, 4096  # rows of a chunk
+QUICK, LONG = 0.25, 4.0  # seconds: a chunk that takes less makes the next larger, one that takes more makes it smaller
 
 
 @dataclass(slots=True)
@@ -60,6 +62,7 @@ class Chunk:
     table: pa.Table
     rows: list[Row]
     outcomes: Sequence[Outcome] | concurrent.futures.Future[Sequence[Outcome]]
+    started: float
 
     @property
     def ready(self) -> bool:
@@ -74,28 +77,29 @@ def run_map(step: MapStep, context: Context, loop: asyncio.AbstractEventLoop) ->
     counts = Counts()
     for entry in done:
         counts.add(entry)
-    sizes = done[0]["sizes"] if done else [context.options.first_look, context.options.chunk]
-    chunks = _chunks(source.paths, sizes, skip=counts.rows_in, first=not done)
+    chunks = _Chunks(source.paths, context.options.chunk if done else context.options.first_look, counts.rows_in)
     examples: list[Fail] = []
     mapper = step.mapper(context)
     waiting: deque[Chunk] = deque()
-    index = len(done)
+    index, size = len(done), context.options.chunk
     try:
         while True:
             # A plain mapper has its outcomes at once: they are committed before the next chunk is begun.
             while len(waiting) < OPEN_CHUNKS and not (waiting and waiting[0].ready):
-                table = next(chunks, None)
+                table = chunks.next()
                 if table is None:
                     break
                 waiting.append(_start(mapper, index, table, loop))
                 index += 1
+                chunks.size = size
             if not waiting:
                 break
             chunk = waiting.popleft()
             outcomes = _wait(chunk, context)
             entry, files = _committed(step, chunk, outcomes, examples)
-            pieces.commit({**entry, "chunk": chunk.index, "sizes": sizes}, files)
+            pieces.commit({**entry, "chunk": chunk.index}, files)
             counts.add(entry)
+            size = _next_size(size, time.monotonic() - chunk.started)
             context.progress(counts.rows_in, len(source), failed=counts.failed, dropped=counts.dropped)
             _watch_failures(step, counts, examples, context)
     finally:
@@ -106,35 +110,48 @@ def run_map(step: MapStep, context: Context, loop: asyncio.AbstractEventLoop) ->
     return _merged(context, pieces.folder, counts)
 
 
-def _chunks(paths: Sequence[Path], sizes: Sequence[int], skip: int, first: bool) -> Iterator[pa.Table]:
-    """Tables of the wanted sizes: a small first one, so that failures show early, then equal ones."""
-    size = sizes[0] if first else sizes[1]
-    waiting: list[pa.RecordBatch] = []
-    held = 0
-    for batch in arrow_batches(paths, 8192):
-        if skip >= batch.num_rows:
-            skip -= batch.num_rows
-            continue
-        batch = batch.slice(skip)
-        skip = 0
-        while held + batch.num_rows >= size:
-            waiting.append(batch.slice(0, size - held))
-            yield pa.Table.from_batches(waiting)
-            batch = batch.slice(size - held)
-            waiting, held, size = [], 0, sizes[1]
-        if batch.num_rows:
-            waiting.append(batch)
-            held += batch.num_rows
-    if held:
-        yield pa.Table.from_batches(waiting)
+def _next_size(size: int, seconds: float) -> int:
+    """Chunk sizes follow the pace, so that neither the journal nor a kill costs much; they change nothing in the result."""
+    if seconds < QUICK:
+        return min(2 * size, LARGEST)
+    return max(size // 2, SMALLEST) if seconds > LONG else size
+
+
+class _Chunks:
+    """The input in tables of `size` rows; the size may be changed between two of them."""
+
+    def __init__(self, paths: Sequence[Path], size: int, skip: int) -> None:
+        self.size = size
+        self._skip = skip
+        self._batches = arrow_batches(paths, 8192)
+        self._rest: list[pa.RecordBatch] = []
+        self._held = 0
+
+    def next(self) -> pa.Table | None:
+        """The next table; None at the end."""
+        while self._held < self.size and (batch := next(self._batches, None)) is not None:
+            if self._skip >= batch.num_rows:
+                self._skip -= batch.num_rows
+                continue
+            batch = batch.slice(self._skip)
+            self._skip = 0
+            self._rest.append(batch)
+            self._held += batch.num_rows
+        if not self._held:
+            return None
+        whole = pa.Table.from_batches(self._rest)
+        table, rest = whole.slice(0, self.size), whole.slice(self.size)
+        self._rest, self._held = rest.to_batches(), rest.num_rows
+        return table
 
 
 def _start(mapper: Mapper, index: int, table: pa.Table, loop: asyncio.AbstractEventLoop) -> Chunk:
+    started = time.monotonic()
     rows = dict_rows(table.drop_columns(["_parents", "_calls"]))
     outcomes = mapper(rows)
     if inspect.isawaitable(outcomes):
-        return Chunk(index, table, rows, asyncio.run_coroutine_threadsafe(_awaited(outcomes), loop))
-    return Chunk(index, table, rows, outcomes)
+        return Chunk(index, table, rows, asyncio.run_coroutine_threadsafe(_awaited(outcomes), loop), started)
+    return Chunk(index, table, rows, outcomes, started)
 
 
 async def _awaited(outcomes: Any) -> Sequence[Outcome]:
@@ -269,10 +286,8 @@ def too_many_failures(name: str, failed: int, rows_in: int, examples: Sequence[F
 
 
 def _merged(context: Context, folder: Path, counts: Counts) -> dict[str, Any]:
-    started = time.perf_counter()
     _, digest = merge_parts(sorted(folder.glob("*.rows")), context.folder)
     for kind in ("dropped", "failed"):
         merge_aside(kind, sorted(folder.glob(f"*.{kind}")), context.result / f"{kind}.parquet")
-    context.note(merge_seconds=round(time.perf_counter() - started, 3))
     found = {"in": counts.rows_in, "out": counts.out, "dropped": counts.dropped, "failed": counts.failed}
     return {"counts": found, "digest": digest}

@@ -32,7 +32,19 @@ ASIDE_SCHEMAS = {"dropped": _DROPPED, "failed": _FAILED}
 
 def content_of(row: Mapping[str, Any]) -> dict[str, Any]:
     """The user's columns of a row."""
-    return {name: value for name, value in row.items() if name[0:1] != "_"}
+    names = tuple(row)
+    ours = _lineage_names.get(names)
+    if ours is None:
+        ours = _lineage_names[names] = tuple(name for name in names if name[:1] == "_")
+        if len(_lineage_names) > 1000:  # rows of many shapes: a memory of all would not end
+            _lineage_names.clear()
+    content = dict(row)
+    for name in ours:
+        del content[name]
+    return content
+
+
+_lineage_names: dict[tuple[str, ...], tuple[str, ...]] = {}
 
 
 def content_bytes(content: Mapping[str, Any]) -> bytes:

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 from .errors import RecipeError
 from .files import InputFile
-from .functions import function_form
 from .keys import UNKNOWN, digest_of
 from .node import Node
 from .step import KeyBook, Step
@@ -57,7 +56,7 @@ def _plain(value: Any, book: KeyBook) -> Any:
     if value is None or isinstance(value, bool | int | float | str):
         return value
     try:
-        form = function_form(value, lambda _: UNKNOWN)
+        form = book.function(value)
     except RecipeError:
         form = UNKNOWN
     if form is not UNKNOWN:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterator, Mapping
+from types import FunctionType
 from typing import Any, ClassVar, NoReturn
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
@@ -168,15 +169,23 @@ def _own_source(kind: type) -> dict[str, Any]:
     return {} if source is None else {"source": digest_of(source)}
 
 
-def content_special(node_special: Any) -> Any:
-    """A `special` for `canonical` that knows files and functions by content and leaves nodes to `node_special`."""
+def content_special(node_special: Any, functions: dict[int, tuple[Any, Any]] | None = None) -> Any:
+    """A `special` for `canonical` that knows files and functions by content and leaves nodes to `node_special`.
+
+    `functions` remembers forms, by the function's id: reading a function with all it reaches takes milliseconds.
+    """
 
     def special(value: Any) -> Any:
         if isinstance(value, Node):
             return node_special(value)
         if isinstance(value, InputFile):
             return {"file": value.digest}
-        return function_form(value, special)
+        if functions is None or not isinstance(value, FunctionType):
+            return function_form(value, special)
+        known = functions.get(id(value))
+        if known is None:
+            known = functions[id(value)] = (value, function_form(value, special))
+        return known[1]
 
     return special
 

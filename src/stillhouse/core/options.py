@@ -19,7 +19,7 @@ class Options(BaseModel):
     micro_batch: int | None = Field(None, ge=1)
     """Packed rows per forward pass in training; None takes the whole batch of a step."""
     chunk: int = Field(512, ge=1)
-    """Rows that a map step handles and commits together."""
+    """Rows that a map step handles and commits together, to begin with; it follows the pace."""
     workers: int = Field(4, ge=1)
     """Steps that may run at the same time."""
     heavy: int = Field(1, ge=1)

@@ -37,7 +37,7 @@ class Fail:
     raw: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: one is made for each row, and freezing doubles what that costs
 class Emit:
     """New rows made from the row; `calls` are the keys of the model calls that made them.
 

@@ -104,6 +104,10 @@ class _Reader:
     def named(self, name: str, where: str) -> Node:
         if name in self._made:
             return self._made[name]
+        base, dot, output = name.rpartition(".")
+        if name not in self._nodes and dot and base in self._nodes:
+            step = self.named(base, where)
+            return step.output(output) if isinstance(step, Step) else step
         if name not in self._nodes:
             close = difflib.get_close_matches(name, list(self._nodes), n=1)
             hint = f"Did you mean `${close[0]}`?" if close else f"Nodes: {', '.join(self._nodes)}."

@@ -84,6 +84,7 @@ class Session:
         self.names = Names(self.store)
         self.heavy = threading.Semaphore(self.options.heavy)
         self.prices: Mapping[str, Any] = prices or {}
+        self.endpoints: Mapping[str, Any] = endpoints or {}
         self._call_settings = {
             "endpoints": endpoints,
             "credentials": credentials,

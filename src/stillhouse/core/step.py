@@ -11,7 +11,7 @@ from pydantic_core import CoreSchema, core_schema
 
 from .artifact import Artifact, Rows
 from .errors import RecipeError
-from .keys import digest_of
+from .keys import UNKNOWN, digest_of
 from .node import Node, children, content_special, node_form
 from .outcome import Drop, Emit, Fail, Outcome, Row
 
@@ -169,22 +169,30 @@ class KeyBook:
         self._recipe: dict[
             int, tuple[Step[Any], str]
         ] = {}  # by identity; the step is held so that its id stays its own
+        self._functions: dict[str, dict[int, tuple[Any, Any]]] = {"recipe": {}, "build": {}, "shown": {}}
 
     def recipe(self, step: Step[Any]) -> str:
         """Digest of the definition of `step` and of everything it is made from."""
         known = self._recipe.get(id(step))
         if known is None:
-            known = (step, digest_of({"recipe": self._form(step, lambda child: {"recipe": self.recipe(child)})}))
+            known = (
+                step,
+                digest_of({"recipe": self._form(step, "recipe", lambda child: {"recipe": self.recipe(child)})}),
+            )
             self._recipe[id(step)] = known
         return known[1]
 
     def build(self, step: Step[Any], digest_of_input: Callable[[Step[Any]], str]) -> str:
         """Digest of the step's own definition and of the contents of its inputs."""
-        return digest_of({"build": self._form(step, lambda child: {"content": digest_of_input(child)})})
+        return digest_of({"build": self._form(step, "build", lambda child: {"content": digest_of_input(child)})})
 
-    def _form(self, step: Step[Any], step_form: Callable[[Step[Any]], Any]) -> Any:
+    def function(self, function: Any) -> Any:
+        """The canonical form of a function for definitions, or `UNKNOWN`."""
+        return content_special(lambda _: UNKNOWN, self._functions["shown"])(function)
+
+    def _form(self, step: Step[Any], key: str, step_form: Callable[[Step[Any]], Any]) -> Any:
         def form(node: Node) -> Any:
             return step_form(node) if isinstance(node, Step) else node_form(node, special)
 
-        special = content_special(form)
+        special = content_special(form, self._functions[key])
         return node_form(step, special)

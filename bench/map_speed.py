@@ -1,0 +1,121 @@
+"""Rows per CPU second of a map step that asks a model of no latency, end to end to a finished artifact; memory over size.
+
+Each case runs in a process of its own: 200-byte rows, a prompt template, every call written to the cache (cold) or found
+there (cached). Memory is the peak resident size of the process that maps, at a tenth of the rows and at all of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+COLD, CACHED, MEMORY_MB, GROWTH = 20_000, 50_000, 600, 1.2
+
+
+def echo(messages: list[dict[str, str]], schema: dict[str, object] | None, sample: int) -> str:
+    """The model: says the beginning back."""
+    return messages[-1]["content"][:40]
+
+
+def child(case: str, rows: int, folder: Path) -> None:
+    """One case in this process; prints CPU seconds of the step and the peak memory as JSON."""
+    from stillhouse.calls.ask import Ask
+    from stillhouse.core.session import Session
+    from stillhouse.generate.prompt import Prompt
+    from stillhouse.rows.import_ import Import
+
+    source = folder / "rows.jsonl"
+    if not source.exists():
+        with source.open("w") as file:
+            for number in range(rows):
+                file.write(json.dumps({"number": number, "text": f"row {number} ".ljust(200, "x")}) + "\n")
+    asked = Import(path=source, require=())
+    column = "reply" if case == "cold" else "again"
+    step = Prompt(
+        rows=asked, by=Ask(model="python:map_speed:echo"), template="Say this back: {{ text }}", column=column
+    )
+    with Session(folder / "store", track=False, progress=False) as session:
+        if case == "import":
+            session.run(asked)
+            return
+        session.run(asked)
+        started = time.process_time()
+        made = session.run(step)
+        seconds = time.process_time() - started
+        if len(made) != rows:
+            raise SystemExit(f"{len(made)} rows came out of {rows}")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 if sys.platform == "darwin" else 1024)
+    print(json.dumps({"seconds": seconds, "peak_mb": peak / (1024 if sys.platform == "darwin" else 1)}))
+
+
+def measure(rows: int) -> dict[str, dict[str, float]]:
+    """Cold and cached figures for one number of rows."""
+    folder = Path(tempfile.mkdtemp(prefix="map-speed-"))
+    found = {}
+    try:
+        for case in ("import", "cold", "cached"):
+            command = [sys.executable, __file__, "--child", case, str(rows), str(folder)]
+            out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+            if case != "import":
+                found[case] = json.loads(out)
+    finally:
+        shutil.rmtree(folder)
+    return found
+
+
+def lines(sizes: tuple[int, int]) -> list[dict[str, object]]:
+    small, large = (measure(rows) for rows in sizes)
+    report: list[dict[str, object]] = []
+    for case, wanted in (("cold", COLD), ("cached", CACHED)):
+        speed = sizes[1] / large[case]["seconds"]
+        report.append(line(f"map step, every call {case}", speed, "rows/CPU-s", "limit", wanted, "higher"))
+    for case in ("cold", "cached"):
+        peak, before = large[case]["peak_mb"], small[case]["peak_mb"]
+        name = f"peak memory, {case}, {sizes[1]:,} rows"
+        report.append(line(f"{name} beside {sizes[0]:,}", peak, "MB", f"peak at {sizes[0]:,} rows", before, "lower"))
+        report.append(line(name, peak, "MB", "limit", MEMORY_MB, "lower"))
+    return report
+
+
+def line(name: str, value: float, unit: str, reference: str, reference_value: float, better: str) -> dict[str, object]:
+    ratio = round(value / reference_value, 3)
+    return {
+        "name": name,
+        "value": round(value, 1),
+        "unit": unit,
+        "reference": reference,
+        "reference_value": round(reference_value, 1),
+        "ratio": ratio,
+        "better": better,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", action="store_true", help="one JSON object a line")
+    parser.add_argument(
+        "--quick", action="store_true", help="10,000 and 100,000 rows in place of 100,000 and 1,000,000"
+    )
+    parser.add_argument("--child", nargs=3, metavar=("CASE", "ROWS", "FOLDER"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.child:
+        case, rows, folder = options.child
+        child(case, int(rows), Path(folder))
+        return
+    for entry in lines((10_000, 100_000) if options.quick else (100_000, 1_000_000)):
+        print(
+            json.dumps(entry)
+            if options.json
+            else f"{entry['name']}: {entry['value']:,} {entry['unit']} ({entry['ratio']} × {entry['reference']})"
+        )
+
+
+if __name__ == "__main__":
+    main()
