@@ -20,8 +20,11 @@ Unit = Literal["words", "characters"]
 
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 _SPACE = ord(" ")
-_ASCII = np.array([ord(chr(i).lower()) if chr(i).isalnum() or i > 127 else _SPACE for i in range(256)], dtype=np.uint8)
-_NOT_A_WORD = r"[^\p{L}\p{M}\p{N}]+"
+_ASCII = np.array(
+    [ord(chr(i).lower()) if chr(i).isalnum() or chr(i) == "_" or i > 127 else _SPACE for i in range(256)],
+    dtype=np.uint8,
+)
+_NOT_A_WORD = r"[^\p{L}\p{M}\p{N}_]+"
 
 
 class Shingles(NamedTuple):

@@ -42,23 +42,24 @@ def quotas(sizes: Integers, wanted: int) -> Integers:
 
 
 def chosen(keys: Keys, unit_of_row: Integers, stratum_of_row: Integers, wanted: int) -> npt.NDArray[np.bool_]:
-    """Rows of the test part: whole units in the order of their first row's key, as many as each stratum's quota holds.
+    """Rows of the test part: whole units in the order of their smallest key, as many as each stratum's quota holds.
 
-    Units and strata are numbered from 0; a unit belongs to the stratum of its first row.
+    Units and strata are numbered from 0; a unit belongs to the stratum of its row with the smallest key. So the choice
+    does not depend on the order of the rows.
     """
     quota = quotas(np.bincount(stratum_of_row), wanted)
-    first_row = np.full(int(unit_of_row.max(initial=-1)) + 1, len(keys), dtype=np.int64)
-    np.minimum.at(first_row, unit_of_row, np.arange(len(keys)))
-    sizes = np.bincount(unit_of_row)
+    order = np.argsort(keys, kind="stable")
+    _, first = np.unique(unit_of_row[order], return_index=True)
+    strata = stratum_of_row[order[first]].tolist()
+    sizes = np.bincount(unit_of_row).tolist()
     taken = np.zeros(len(sizes), dtype=bool)
     left = quota.tolist()
     missing = int(quota.sum())
-    for unit in np.argsort(keys[first_row], kind="stable").tolist():
-        stratum, size = int(stratum_of_row[first_row[unit]]), int(sizes[unit])
-        if size <= left[stratum]:
+    for unit in np.argsort(first, kind="stable").tolist():
+        if sizes[unit] <= left[strata[unit]]:
             taken[unit] = True
-            left[stratum] -= size
-            missing -= size
+            left[strata[unit]] -= sizes[unit]
+            missing -= sizes[unit]
             if missing == 0:
                 break
     return taken[unit_of_row]

@@ -65,12 +65,13 @@ def json_values(path: Path) -> Iterator[Located]:
 
 
 class _Scanner:
-    """A window on the text: `buffer[place:]` is not yet taken; `line` is the line of `buffer[0]`."""
+    """A window on the text: `buffer[place:]` is not yet taken; `line` is the line of `buffer[counted]`."""
 
     def __init__(self, blocks: TextBlocks, path: Path) -> None:
         self._blocks, self._path = blocks, path
         self._decode = json.JSONDecoder().raw_decode
-        self._buffer, self._place, self._line = "", 0, 1
+        self._buffer, self._place = "", 0
+        self._line, self._counted = 1, 0
 
     def values(self) -> Iterator[Located]:
         first = self._skip_space()
@@ -82,7 +83,8 @@ class _Scanner:
                 self._expect_end()
                 return
         while self._skip_space():
-            line = self._line_at(self._place)
+            self._line, self._counted = self._line_at(self._place), self._place
+            line = self._line
             yield Located(line, self._value())
             following = self._skip_space()
             if in_array:
@@ -125,7 +127,7 @@ class _Scanner:
 
     def _read(self, size: int) -> bool:
         more = self._blocks.next(size)
-        self._line += self._buffer.count("\n", 0, self._place)
+        self._line, self._counted = self._line_at(self._place), 0
         self._buffer, self._place = self._buffer[self._place :] + more, 0
         return bool(more)
 
@@ -134,7 +136,7 @@ class _Scanner:
             raise self._wrong("there is something after the end of the list", self._place)
 
     def _line_at(self, place: int) -> int:
-        return self._line + self._buffer.count("\n", 0, place)
+        return self._line + self._buffer.count("\n", self._counted, place)
 
     def _wrong(self, message: str, place: int) -> RecipeError:
         start = self._buffer.rfind("\n", 0, place) + 1

@@ -33,11 +33,11 @@ class ToMessages(MapStep, tag="rows.to_messages/1"):
     def _outcome(self, row: Row, form: "Form") -> Outcome:
         try:
             messages = form.messages(row)
+            check_messages(messages)
             messages = _with_thinking(messages, row.get("thinking"), self.thinking)
             system = row.get("system") or self.system
             if system and messages[0]["role"] != "system":
                 messages = [{"role": "system", "content": system}, *messages]
-            check_messages(messages)
         except RowFault as fault:
             return Fail(fault.kind, fault.message, fault.raw)
         gone = {*form.columns, "thinking", "system"}
