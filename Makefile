@@ -12,11 +12,6 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 EXTRAS := train,hub,plot,dev
 
-# torch for the CPU (200 MB) where there is no NVIDIA driver, the usual one (3 GB) elsewhere; `make TORCH_INDEX=` asks PyPI alone.
-ifeq ($(shell uname -s)$(shell command -v nvidia-smi 2>/dev/null),Linux)
-TORCH_INDEX ?= --extra-index-url https://download.pytorch.org/whl/cpu
-endif
-
 # Two processes of one thread each: more threads on small tensors only wait for each other.
 WORKERS ?= 2
 export OMP_NUM_THREADS ?= 1
@@ -30,7 +25,7 @@ help:
 $(STAMP): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "stillhouse needs Python >= 3.11; name one with make PYTHON=/path/to/python" >&2; exit 1; }
 	@test -x $(BIN)/python || { echo "setting up $(VENV)" >&2; $(PYTHON) -m venv $(VENV); }
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(TORCH_INDEX) -c constraints.txt -e '.[$(EXTRAS)]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(EXTRAS)]'
 	@touch $@
 
 setup: $(STAMP)
