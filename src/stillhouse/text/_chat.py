@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
@@ -14,6 +15,10 @@ from .chat import Message, Rendered, RoleSpan, check_tokenizer, messages_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+
+_RENDERING = threading.Lock()
+"""transformers compiles a template once for all threads and keeps its spans there: two at once would mix them."""
 
 
 class Span(NamedTuple):
@@ -92,13 +97,14 @@ class Renderer:
 
     def _jinja(self, messages: list[dict[str, Any]], *, add_generation_prompt: bool = False) -> tuple[str, list[Span]]:
         try:
-            rendered: Any = render_jinja_template(
-                conversations=[messages],
-                chat_template=self._template,
-                return_assistant_tokens_mask=self._has_marks and not add_generation_prompt,
-                add_generation_prompt=add_generation_prompt,
-                **cast("dict[str, Any]", self._tokenizer.special_tokens_map),
-            )
+            with _RENDERING:
+                rendered: Any = render_jinja_template(
+                    conversations=[messages],
+                    chat_template=self._template,
+                    return_assistant_tokens_mask=self._has_marks and not add_generation_prompt,
+                    add_generation_prompt=add_generation_prompt,
+                    **cast("dict[str, Any]", self._tokenizer.special_tokens_map),
+                )
         except (TemplateError, TypeError, ValueError) as error:
             raise RowFault("invalid", f"the chat template refuses these messages: {error}") from error
         texts, spans = rendered
