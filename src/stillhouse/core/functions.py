@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import copy
 import functools
 import importlib
 import inspect
@@ -233,13 +234,20 @@ def _syntax(function: types.FunctionType) -> ast.AST:
     if not lines:
         raise _no_source(function.__qualname__)
     try:
-        tree = ast.parse("".join(lines))
+        nodes = _functions_in("".join(lines))
     except SyntaxError as error:
         raise _no_source(function.__qualname__) from error
-    found = [node for node in ast.walk(tree) if _is_code_of(node, code)]
+    found = [node for node in nodes if _is_code_of(node, code)]
     if not found:
         raise _no_source(function.__qualname__)
-    return min(found, key=_width)
+    return copy.deepcopy(min(found, key=_width))
+
+
+@functools.lru_cache(maxsize=256)
+def _functions_in(source: str) -> list[ast.AST]:
+    """The functions of a file, parsed once; not to be changed."""
+    kinds = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
+    return [node for node in ast.walk(ast.parse(source)) if isinstance(node, kinds)]
 
 
 def _is_code_of(node: ast.AST, code: types.CodeType) -> bool:
