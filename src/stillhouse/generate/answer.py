@@ -1,0 +1,65 @@
+"""Answers to inputs, with the reasoning that leads to them."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field, model_validator
+
+from ..calls.ask import Ask, scheme_of
+from ..calls.schema import Schema
+from ..core.artifact import Report, Rows
+from ..core.context import Context
+from ..core.step import Mapper, MapStep, Step
+from ..measure.agreement import Agreement
+from .expectation import expected
+from .output import layout
+
+if TYPE_CHECKING:
+    from ..core.plan import Expectation
+    from ..core.session import Session
+
+
+class Answer(MapStep, tag="generate.answer/1"):
+    """Adds `thinking`, `output` and `agreement` to rows with an `input`.
+
+    With `samples` above 1 each input is answered that often and the answers are put to the vote: the largest group
+    of equal ones wins when its share of all samples reaches `agreement.least`, otherwise the row is dropped with the
+    answers as evidence; replies that cannot be used count as votes for nobody. `agreement` is that share, `thinking`
+    that of the first reply in the winning group. A row fails only when no sample gave a usable reply. With a `response`
+    schema every output follows it.
+    """
+
+    by: Ask
+    instruction: str = Field(min_length=1)
+    policy: Step[Report] | None = None
+    examples: Step[Rows] | None = None
+    """Rows with `input`, `output` and perhaps `thinking`, of which the first `shown` go into each question."""
+    shown: int = Field(4, ge=0)
+    response: Schema | None = None
+    samples: int = Field(1, ge=1)
+    agreement: Agreement = Agreement(normaliser="json", least=0.5)
+
+    @model_validator(mode="after")
+    def _samples_differ(self) -> "Answer":
+        by_chance = not isinstance(self.by.model, str) or scheme_of(self.by.model) not in ("python", "scripted")
+        if self.samples > 1 and self.by.temperature == 0 and by_chance:
+            raise ValueError(
+                f"`samples` is {self.samples}, but at temperature 0 they are all the same answer; ask with "
+                "`Ask(model=…, temperature=0.7)`"
+            )
+        return self
+
+    def identity(self) -> Mapping[str, Any]:
+        """The fields, and the order of the schema's fields, in which outputs are written."""
+        return {**self.values(), "layout": layout(self.response)} if self.response else self.values()
+
+    def mapper(self, context: Context) -> Mapper:
+        from ._answer import answerer
+
+        return answerer(self, context)
+
+    def expect(self, rows_in: int | None, session: "Session") -> "Expectation":
+        """As many calls for each row as there are samples."""
+        prompt = 700 + len(self.instruction) + (1200 if self.policy else 0) + (500 * self.shown if self.examples else 0)
+        calls = None if rows_in is None else rows_in * self.samples
+        return expected(self.by, session, rows=rows_in, calls=calls, prompt=prompt, reply=800)

@@ -1,0 +1,118 @@
+"""Templates of users: Jinja in a sandbox, filled with the columns of a row."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NoReturn
+
+from jinja2 import StrictUndefined, TemplateError, TemplateSyntaxError, Undefined, nodes
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from ..core.errors import RecipeError, RowFault
+
+
+class _Missing(Exception):
+    """A field that is not there; `column` tells a column of the row from a field inside of one."""
+
+    def __init__(self, name: str, column: bool) -> None:
+        super().__init__(name)
+        self.name, self.column = name, column
+
+
+class _Strict(StrictUndefined):
+    def _fail_with_undefined_error(self, *args: Any, **kwargs: Any) -> NoReturn:
+        raise _Missing(str(self._undefined_name), type(self._undefined_obj).__name__ == "MissingType")
+
+    __iter__ = __str__ = __len__ = _fail_with_undefined_error
+    __eq__ = __ne__ = __bool__ = __hash__ = _fail_with_undefined_error
+    __contains__ = _fail_with_undefined_error
+
+
+def shown(value: Any) -> Any:
+    """What a value looks like in a prompt: text as it is, nothing for None, lists and dicts as JSON."""
+    if isinstance(value, str | Undefined):
+        return value
+    if value is None:
+        return ""
+    if isinstance(value, Mapping | list | tuple):
+        return json.dumps(value, ensure_ascii=False, default=str)
+    return value
+
+
+class Template:
+    """A compiled template; calling it with a row gives the text.
+
+    A column that is not there raises `RecipeError` (no row can have it), a field missing inside of one `RowFault`; both
+    name the row and what exists.
+    """
+
+    def __init__(self, source: str) -> None:
+        try:
+            self._plain = _plain_parts(source)
+            self._template = _environment().from_string(source)
+        except TemplateSyntaxError as error:
+            raise RecipeError(f"the template cannot be read: line {error.lineno}: {error.message}") from error
+
+    def __call__(self, row: Mapping[str, Any]) -> str:
+        if self._plain is not None:
+            try:
+                return self._plain(row)
+            except KeyError:
+                pass  # the slow way says what is missing
+        try:
+            return self._template.render(_columns(row))
+        except _Missing as missing:
+            raise _named(missing, row) from None
+        except (TemplateError, TypeError, ValueError, ArithmeticError) as error:
+            raise RowFault("error", f"the template cannot be filled: {error}") from error
+
+
+def _columns(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in row.items() if name[:1] != "_"}
+
+
+def _named(missing: _Missing, row: Mapping[str, Any]) -> Exception:
+    columns = list(_columns(row))
+    there = ", ".join(f"`{name}`" for name in columns) or "none"
+    where = f"row {row.get('_id', '?')}"
+    if not missing.column:
+        return RowFault(
+            "invalid", f"{where}: there is no field `{missing.name}` where the template looks for it; columns: {there}"
+        )
+    close = difflib.get_close_matches(missing.name, columns, n=1)
+    hint = f"Did you mean `{close[0]}`? " if close else ""
+    return RecipeError(f"{where} has no column `{missing.name}`", f"{hint}The columns are {there}.")
+
+
+@functools.cache
+def _environment() -> ImmutableSandboxedEnvironment:
+    return ImmutableSandboxedEnvironment(
+        undefined=_Strict, finalize=shown, autoescape=False, keep_trailing_newline=True, extensions=["jinja2.ext.do"]
+    )
+
+
+def _plain_parts(source: str) -> Callable[[Mapping[str, Any]], str] | None:
+    """A function for a template of texts and column names alone, ten times as fast as Jinja; None for any other."""
+    parts: list[tuple[bool, str]] = []
+    for node in _environment().parse(source).body:
+        if not isinstance(node, nodes.Output):
+            return None
+        for item in node.nodes:
+            if isinstance(item, nodes.TemplateData):
+                parts.append((False, item.data))
+            elif isinstance(item, nodes.Name) and item.name[:1] != "_" and item.name not in _environment().globals:
+                parts.append((True, item.name))
+            else:
+                return None
+    return functools.partial(_filled, parts)
+
+
+def _filled(parts: Sequence[tuple[bool, str]], row: Mapping[str, Any]) -> str:
+    return "".join([_text(row[part]) if is_name else part for is_name, part in parts])
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else str(shown(value))
