@@ -37,7 +37,7 @@ def test_rows_that_overlap_go_with_the_evidence(session: Session) -> None:
     assert dropped[1][1]["test_row"] == items[4]
     assert dropped[1][1]["jaccard"] == round(25 / 31, 4)
     assert dropped[2] == (
-        "shares 12 words in a row with the test set `held_out`",
+        "shares a run of words with the test set `held_out`",
         {"test_set": "held_out", "test_row": items[5], "shared": " ".join(TEST[5][8:20]), "jaccard": None},
     )
     assert dropped[3][1]["test_row"] == items[20]

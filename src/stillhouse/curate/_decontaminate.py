@@ -121,7 +121,7 @@ class TestItems:
             first, length = _longest_run(hits[start:end])
             words = plain[place].as_py().split(" ")[first : first + length + self._span - 1]
             item = self._items[int(self._far.items_with(sets.hashes_S[start + first : start + first + 1])[0])]
-            reason = f"shares {len(words)} words in a row with the test set `{item.test_set}`"
+            reason = f"shares a run of words with the test set `{item.test_set}`"
             found[place] = Overlap(item, reason, " ".join(words), None)
         return found
 

@@ -30,24 +30,23 @@ def write_first_of_each(step: Dedup, context: Context) -> None:
         writer.write_table(rows.schema.empty_table())
         for batch in text_batches(rows, step.columns, "Dedup"):
             ids = batch.ids
-            drops: dict[int, str] = {}
+            drops: dict[int, tuple[str, str]] = {}
             for row in flagged_rows(batch, meetings, sketcher):
                 like = neighbours.first_alike(row.number, row.hashes)
                 if like is None:
                     neighbours.add(row.number, row.hashes)
                     kept_ids[row.number] = ids[row.place]
                 elif like.score == 1:
-                    drops[row.place] = f"duplicate of {kept_ids[like.row]}"
+                    drops[row.place] = ("duplicate", f"of {kept_ids[like.row]}")
                 else:
-                    drops[row.place] = (
-                        f"near-duplicate of {kept_ids[like.row]} ({like.score:.2f} of the n-grams shared)"
-                    )
+                    shared = f"{like.score:.2f} of the n-grams shared"
+                    drops[row.place] = ("near-duplicate", f"of {kept_ids[like.row]} ({shared})")
             keep = np.ones(batch.table.num_rows, dtype=bool)
             keep[list(drops)] = False
             writer.write_table(batch.table.filter(pa.array(keep)))
             dropped = batch.table.filter(pa.array(~keep)).to_pylist()
-            for record, reason in zip(dropped, drops.values(), strict=True):
-                writer.drop(record, reason)
+            for record, (reason, detail) in zip(dropped, drops.values(), strict=True):
+                writer.drop(record, reason, detail)
             context.progress(batch.start + batch.table.num_rows, len(rows))
             context.check_stop()
 
