@@ -51,8 +51,9 @@ class Renderer:
         self._has_marks = "endgeneration" in self._template
         self._backend = tokenizer.backend_tokenizer
         added = tokenizer.added_tokens_decoder
-        self._special_ids = {number for number, token in added.items() if token.special} | {tokenizer.eos_token_id}
         self._control = sorted({token.content for token in added.values() if token.special and token.content.strip()})
+        self._ends = [str(tokenizer.eos_token), *self._end_of_probe()]
+        self._end_ids = {tokenizer.convert_tokens_to_ids(end) for end in self._ends}
 
     def prompt(self, messages: Sequence[Message]) -> list[int]:
         text, _ = self._jinja(messages_of(list(messages)), add_generation_prompt=True)
@@ -127,14 +128,20 @@ class Renderer:
             spans.append(Span(start, stop))
         return spans
 
+    def _end_of_probe(self) -> list[str]:
+        """The control token that the template writes after a reply, if it is another than the tokenizer's end token."""
+        try:
+            text, _ = self._jinja([{"role": "user", "content": "question"}, {"role": "assistant", "content": "answer"}])
+        except RowFault:
+            return []
+        rest = text[text.rfind("answer") :]
+        found = sorted((rest.find(token), token) for token in self._control if token in rest)
+        return [found[0][1]] if found and self._tokenizer.eos_token not in rest else []
+
     def _end_of_turn(self, text: str, start: int) -> int | None:
-        """Where the reply that begins at `start` ends: after the end token, else after the first control token."""
-        for candidates in ([str(self._tokenizer.eos_token)], self._control):
-            found = [(text.find(token, start), len(token)) for token in candidates]
-            ends = [position + length for position, length in found if position >= 0]
-            if ends:
-                return min(ends)
-        return None
+        """Where the reply that begins at `start` ends: after its end token."""
+        ends = [(text.find(token, start), len(token)) for token in self._ends]
+        return min((position + length for position, length in ends if position >= 0), default=None)
 
     def _rendered(self, text: _Text, encoded: Encoded) -> Rendered:
         encoded = self._split_at_replies(text, encoded)
@@ -160,13 +167,11 @@ class Renderer:
 
     def _with_end(self, span: Span, ids: list[int]) -> Span:
         """The span up to its end token: one that the template writes after its mark is learnt too."""
-        if ids[span.stop - 1] in self._special_ids:
-            return span
-        if span.stop < len(ids) and ids[span.stop] in self._special_ids:
-            return Span(span.start, span.stop + 1)
-        ends = [number for number in range(span.start, span.stop) if ids[number] in self._special_ids]
+        ends = [number for number in range(span.start, span.stop) if ids[number] in self._end_ids]
         if ends:
             return Span(span.start, ends[-1] + 1)
+        if span.stop < len(ids) and ids[span.stop] in self._end_ids:
+            return Span(span.start, span.stop + 1)
         raise RecipeError(
             "the chat template writes no end token after the reply, so a model would not learn to stop",
             f"Write `{self._tokenizer.eos_token}` after the reply, inside the `{{% generation %}}` marks.",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,8 @@ MARKERS = tuple(f"<|{role}|>" for role in ROLES)
 THINKING = ("<think>", "</think>")
 
 
-def train(rows: Rows, columns: Sequence[str], vocab_size: int, min_frequency: int, split_digits: bool) -> Tokenizer:
-    """A tokenizer of at most `vocab_size` tokens; smaller where the text has no more pairs to merge."""
-    missing = [column for column in columns if column not in rows.columns]
-    if missing:
-        raise RecipeError(
-            f"TrainTokenizer: the rows have no column `{missing[0]}`", f"Their columns: {', '.join(rows.columns)}."
-        )
+def train(texts: Iterable[str], vocab_size: int, min_frequency: int = 2, split_digits: bool = True) -> Tokenizer:
+    """A tokenizer of at most `vocab_size` tokens; smaller where the texts have no more pairs to merge."""
     tokenizer = Tokenizer(models.BPE())
     byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False)
     digits = [pre_tokenizers.Digits(individual_digits=True)] if split_digits else []
@@ -38,7 +33,7 @@ def train(rows: Rows, columns: Sequence[str], vocab_size: int, min_frequency: in
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(_texts(rows, columns), trainer)
+    tokenizer.train_from_iterator(texts, trainer)
     # One token each, but ordinary text: a reply is decoded with its reasoning.
     tokenizer.add_tokens([AddedToken(token, special=False, normalized=False) for token in THINKING])
     return tokenizer
@@ -61,7 +56,13 @@ def write(tokenizer: Tokenizer, folder: Path) -> None:
     (folder / "chat_template.jinja").write_text(DEFAULT_TEMPLATE, encoding="utf-8")
 
 
-def _texts(rows: Rows, columns: Sequence[str]) -> Iterator[str]:
+def texts_of(rows: Rows, columns: Sequence[str]) -> Iterator[str]:
+    """The texts in some columns; raises `RecipeError` where a column is missing or holds something else."""
+    missing = [column for column in columns if column not in rows.columns]
+    if missing:
+        raise RecipeError(
+            f"TrainTokenizer: the rows have no column `{missing[0]}`", f"Their columns: {', '.join(rows.columns)}."
+        )
     for row in rows:
         for column in columns:
             yield from _texts_of(row[column])

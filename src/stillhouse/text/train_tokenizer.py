@@ -23,9 +23,9 @@ class TrainTokenizer(Step[Files], tag="text.train_tokenizer/1"):
     split_digits: bool = Field(True, description="each digit is a token of its own, so that numbers are spelt alike")
 
     def run(self, context: Context) -> None:
-        from ._train_tokenizer import train, write
+        from ._train_tokenizer import texts_of, train, write
 
-        rows = context.get(self.rows)
-        tokenizer = train(rows, self.columns, self.vocab_size, self.min_frequency, self.split_digits)
+        texts = texts_of(context.get(self.rows), self.columns)
+        tokenizer = train(texts, self.vocab_size, self.min_frequency, self.split_digits)
         write(tokenizer, context.folder)
         context.note(vocab_size=tokenizer.get_vocab_size())

@@ -156,7 +156,11 @@ def _weight_files(sources: Sequence[SourceRows]) -> list[Arrays | None]:
     """The weights of each file, None where all its tokens count 1; empty where that is so for every file."""
     if all(source.store.weights is None for source in sources):
         return []
-    return [weights for source in sources for weights in (source.store.weights or [None] * len(source.store.segments))]
+    found: list[Arrays | None] = []
+    for source in sources:
+        stored = source.store.weights
+        found += [None] * len(source.store.segments) if stored is None else stored
+    return found
 
 
 def _cropped(batch: Batch) -> Batch:
