@@ -19,6 +19,7 @@ SCHEMA = pa.schema(
         ("finished", pa.timestamp("us")),
         ("seconds", pa.float64()),
         *((name, pa.int64()) for name in ("num_rows", "dropped", "failed")),
+        ("num_calls", pa.int64()),
         ("cost_usd", pa.float64()),
         ("size_bytes", pa.int64()),
         *((name, pa.string()) for name in ("digest", "inputs", "record")),
@@ -90,6 +91,7 @@ def _row(artifact: Kept) -> dict[str, Any]:
     counts = record.get("counts") or {}
     finished = record.get("finished")
     started = record.get("started")
+    bill = (record.get("calls") or {}).get("total", {})
     return {
         "key": artifact.key,
         "recipe_key": record.get("recipe_key"),
@@ -101,7 +103,8 @@ def _row(artifact: Kept) -> dict[str, Any]:
         "num_rows": counts.get("out"),
         "dropped": counts.get("dropped"),
         "failed": counts.get("failed"),
-        "cost_usd": (record.get("calls") or {}).get("cost_usd"),
+        "num_calls": bill.get("calls"),
+        "cost_usd": bill.get("cost_usd"),
         "size_bytes": sum(entry.get("size", 0) for entry in record.get("files", [])),
         "digest": record.get("digest"),
         "inputs": json.dumps(record.get("inputs")),

@@ -75,7 +75,7 @@ OF_THE_TEXT = (duckdb.ParserException, duckdb.CatalogException, duckdb.Permissio
 
 
 def _unreadable(paths: Iterable[str], message: str) -> dict[str, str]:
-    """The files that an error is about, each with the reason: those it names, else those that cannot be read through."""
+    """The files an error is about, each with the reason: those it names, else all that cannot be read through."""
     named = {path: message for path in paths if path in message}
     if named:
         return named
