@@ -1,0 +1,117 @@
+"""Finding results and walking the records behind them."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ..core.artifact import Artifact
+    from ..core.store import Store
+
+_KEY = re.compile(r"[0-9a-f]{6,32}")
+
+
+def key_of(store: Store, target: str) -> str:
+    """The build key of a name, or of the beginning of a key; raises `RecipeError` with what is near."""
+    from ..core.errors import RecipeError
+    from ..core.names import Names
+
+    names = Names(store)
+    known = names.find(target)
+    if known is not None:
+        return known.build_key
+    if _KEY.fullmatch(target):
+        found = sorted(path.name for path in store.artifacts.glob(f"{target[:2]}/{target}*"))
+        if len(found) > 1:
+            raise RecipeError(f"{len(found)} results begin with `{target}`", "Give more digits.")
+        if found:
+            return found[0]
+    return names.need(target).build_key
+
+
+def find(store: Store, target: str, output: str | None = None) -> Artifact:
+    """The artifact of a name or key, or one of its outputs; raises where it is gone."""
+    from ..core.errors import RecipeError, StoreError
+
+    artifact = store.open(key_of(store, target))
+    if artifact is None:
+        raise StoreError(f"the result of `{target}` is not there any more", "Run its recipe again to make it anew.")
+    outputs = list(artifact.record.get("outputs", {}))
+    if output is not None and output not in outputs:
+        raise RecipeError(f"`{target}` has no output `{output}`", f"Its outputs: {', '.join(outputs) or 'none'}.")
+    return artifact if output is None else store.output(artifact, output)
+
+
+def ancestry(store: Store, key: str) -> list[dict[str, Any]]:
+    """The records of a result and of everything it was made from, inputs first; what is gone is left out."""
+    from ..core.store import read_record
+
+    found: dict[str, dict[str, Any]] = {}
+
+    def visit(build_key: str) -> None:
+        record = read_record(store.artifact_folder(build_key))
+        if record is None or build_key in found:
+            return
+        for entry in record["inputs"]:
+            visit(entry["build_key"])
+        found.setdefault(build_key, record)
+
+    visit(key)
+    return list(found.values())
+
+
+def failures(records: list[dict[str, Any]]) -> dict[str, int]:
+    """Rows that failed, by step; only steps with any."""
+    found: Counter[str] = Counter()
+    for record in records:
+        found[record["tag"]] += record.get("counts", {}).get("failed", 0)
+    return {tag: number for tag, number in found.items() if number}
+
+
+def closed_gates(records: list[dict[str, Any]]) -> list[str]:
+    """Steps that judged the result and did not let it pass."""
+    return [record["tag"] for record in records if record.get("facts", {}).get("passed") is False]
+
+
+def funnel(store: Store, records: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """For each table on the way: rows in, out, dropped and failed, and the commonest reasons."""
+    by_key = {record["build_key"]: record for record in records}
+    for record in records:
+        if record["kind"] != "Rows":
+            continue
+        counts = record["counts"]
+        rows_in = counts.get("in")
+        if rows_in is None:
+            rows_in = sum(_rows_of(by_key.get(entry["build_key"]), entry["output"]) for entry in record["inputs"])
+        yield {
+            "step": record["tag"],
+            "key": record["build_key"],
+            "in": rows_in if record["inputs"] else None,
+            "out": counts["out"],
+            "dropped": counts.get("dropped", 0),
+            "failed": counts.get("failed", 0),
+            "reasons": _reasons(store, record, "dropped", "reason"),
+            "faults": _reasons(store, record, "failed", "kind"),
+        }
+
+
+def _rows_of(record: dict[str, Any] | None, output: str | None) -> int:
+    if record is None or record["kind"] != "Rows":
+        return 0
+    return int(record["counts"]["out"] if output is None else record["outputs"][output]["out"])
+
+
+def _reasons(store: Store, record: dict[str, Any], aside: str, column: str) -> dict[str, int]:
+    if not record["counts"].get(aside):
+        return {}
+    import pyarrow.parquet as pq
+
+    folder = store.artifact_folder(record["build_key"])
+    found: Counter[str] = Counter()
+    for path in [*folder.glob(f"{aside}.parquet"), *folder.glob(f"data/*/{aside}.parquet")]:
+        for entry in pq.read_table(path, columns=[column]).column(column).value_counts().to_pylist():
+            found[entry["values"]] += entry["counts"]
+    return dict(found.most_common(5))

@@ -1,0 +1,23 @@
+"""The commands: name, module, one line of help. `--help` reads this table and imports none of the modules."""
+
+from __future__ import annotations
+
+COMMANDS = (
+    ("distill", "distill", "turn a dozen examples into a small model"),
+    ("plan", "plan", "say what a recipe would do and cost; spend nothing"),
+    ("run", "run", "make what a recipe describes"),
+    ("show", "show", "show a result: how it came to be, the funnel, its first rows"),
+    ("trace", "trace", "follow a row back to its seed and forward to what it shaped"),
+    ("why", "why", "say which fields differ from the nearest earlier result"),
+    ("query", "query", "ask the store in SQL; it only reads"),
+    ("plot", "plot", "draw a metric in the terminal or into a PNG file"),
+    ("chat", "chat", "talk to a model: lines in, replies out"),
+    ("export", "export", "write rows to a JSONL, CSV or Parquet file"),
+    ("calls", "calls", "say what the cache of model calls holds"),
+    ("rm", "rm", "forget a name"),
+    ("pin", "pin", "keep what a name means now, whatever becomes of the name"),
+    ("gc", "gc", "remove what no name reaches"),
+    ("doctor", "doctor", "check this machine and a session folder"),
+    ("list", "catalogue", "list the steps and parts that recipes can use"),
+    ("schema", "schema", "print the JSON Schema of recipe files, for editors"),
+)

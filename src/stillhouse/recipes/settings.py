@@ -1,0 +1,83 @@
+"""The `session` part of a recipe file: where and how. None of it changes what a result is called."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from ..calls.budget import Budget
+from ..calls.endpoint import Endpoint
+from ..calls.prices import Price
+from ..core.errors import RecipeError
+from ..core.options import Options
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class SessionSettings:
+    """What a recipe file says to the session: each as in `Session(...)`."""
+
+    endpoints: Mapping[str, Endpoint] = field(default_factory=dict)
+    prices: Mapping[str, Price] = field(default_factory=dict)
+    budget: Budget | None = None
+    concurrency: int | None = None
+    options: Options = field(default_factory=Options)
+
+    @classmethod
+    def read(cls, table: Mapping[str, Any]) -> SessionSettings:
+        """The settings of a table; raises `RecipeError` for unknown keys and values that do not fit."""
+        _known(table, [entry.name for entry in dataclasses.fields(cls)], "session")
+        return cls(
+            endpoints=_each(Endpoint, table.get("endpoints"), "session.endpoints", shorthand="url"),
+            prices=_each(Price, table.get("prices"), "session.prices"),
+            budget=None if table.get("budget") is None else _one(Budget, table["budget"], "session.budget", "usd"),
+            concurrency=_adapted(int | None, table.get("concurrency"), "session.concurrency"),
+            options=_one(Options, table.get("options") or {}, "session.options"),
+        )
+
+
+def _each(kind: type[T], table: Any, where: str, shorthand: str | None = None) -> dict[str, T]:
+    if table is None:
+        return {}
+    if not isinstance(table, Mapping):
+        raise RecipeError(f"`{where}` must be a mapping from names", where=where)
+    return {name: _one(kind, value, f"{where}.{name}", shorthand) for name, value in table.items()}
+
+
+def _one(kind: type[T], value: Any, where: str, shorthand: str | None = None) -> T:
+    """One record; a bare value stands for the field `shorthand`."""
+    if not isinstance(value, Mapping) and shorthand is not None:
+        value = {shorthand: value}
+    if isinstance(value, Mapping):
+        _known(value, _field_names(kind), where)
+    found: T = _adapted(kind, value, where)
+    return found
+
+
+def _adapted(kind: Any, value: Any, where: str) -> Any:
+    try:
+        return TypeAdapter(kind).validate_python(value)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join([where, *(str(part) for part in first["loc"])])
+        raise RecipeError(f"`{place}`: {first['msg']}", where=place) from None
+
+
+def _field_names(kind: Any) -> list[str]:
+    if dataclasses.is_dataclass(kind):
+        return [entry.name for entry in dataclasses.fields(kind)]
+    return list(kind.model_fields if hasattr(kind, "model_fields") else kind._fields)
+
+
+def _known(table: Mapping[str, Any], names: list[str], where: str) -> None:
+    for key in table:
+        if key not in names:
+            close = difflib.get_close_matches(key, names, n=1)
+            hint = f"Did you mean `{close[0]}`?" if close else f"Known here: {', '.join(names)}."
+            raise RecipeError(f"`{key}` is not a setting of `{where}`", hint, where=f"{where}.{key}")
