@@ -88,9 +88,9 @@ class Store:
                 self._set_aside(folder, "its record cannot be read")
             return None
         if build_key not in self._verified:
-            damage = _damage(folder, record)
-            if damage is not None:
-                self._set_aside(folder, damage)
+            found = damage(folder, record)
+            if found is not None:
+                self._set_aside(folder, found)
                 return None
             self._verified.add(build_key)
         return KINDS[record["kind"]](folder, record)
@@ -180,7 +180,8 @@ def file_list(folder: Path) -> list[dict[str, Any]]:
     ]
 
 
-def _damage(folder: Path, record: Mapping[str, Any]) -> str | None:
+def damage(folder: Path, record: Mapping[str, Any]) -> str | None:
+    """What is wrong with an artifact's files by their sizes and digests; None when they are as they were written."""
     for entry in record["files"]:
         path = folder / entry["path"]
         try:
