@@ -1,4 +1,4 @@
-"""Asking a provider that answers many requests in one go: one call into it and one commit for many, no task for each."""
+"""Asking a provider that answers many requests in one go: one call into it and one commit for many, no task each."""
 
 from __future__ import annotations
 

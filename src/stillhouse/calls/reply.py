@@ -48,7 +48,7 @@ def text_reply(text: str) -> Reply:
 
 def own_reply(text: str, finish: Finish = "stop", usage: Usage = NO_USAGE, refusal: str | None = None) -> Reply:
     """A reply of a provider without a wire: it is kept as a record of our own."""
-    wire = orjson.dumps({"text": text, "finish": finish, "usage": usage, "refusal": refusal})
+    wire = orjson.dumps({"text": text, "finish": finish, "usage": list(usage), "refusal": refusal})
     return Reply(text, finish, usage, refusal, "reply", wire)
 
 

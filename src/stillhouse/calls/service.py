@@ -50,7 +50,7 @@ class Calls:
     async def ask(
         self, by: Ask, messages: str | Sequence[Message], *, schema: Schema | None = None, sample: int = 0
     ) -> Answer:
-        """One answer; raises `RowFault` where this question gets none, `ModelError` or `BudgetError` where none will."""
+        """One answer; raises `RowFault` where this question gets none, `ModelError` or `BudgetError` where none do."""
         deployment, form = self._deployments.plan(by, schema)
         case = Case(form, form.request(messages, sample), deployment.price)
 

@@ -36,7 +36,7 @@ class Slots:
                 await self._check()
         errand = self._board.engine.start(lambda errand: self._answer(item, errand), holds_slot=asks)
         self._errands.add(errand)
-        errand.task.add_done_callback(lambda task: self._over(errand, task))
+        errand.task.add_done_callback(lambda task: self._over(errand))
 
     async def finish(self) -> None:
         """Wait until everything that was sent has its outcome."""
@@ -52,14 +52,20 @@ class Slots:
     async def _answer(self, item: Open, errand: Errand[Outcome]) -> Outcome:
         board = self._board
         case = item.case or Case(item.form, item.request(), board.deployment.price)
-        outcome = await board.engine.settle(board.deployment, case, board.ledger, errand)
+        try:
+            outcome = await board.engine.settle(board.deployment, case, board.ledger, errand)
+        except BaseException as error:
+            # Here, and not when the task is seen to be over: the slot it left must not start another call first.
+            self._failure = self._failure or error
+            raise
         board.outcomes[item.place] = outcome
         return outcome
 
-    def _over(self, errand: Errand[Outcome], task: asyncio.Task[Outcome]) -> None:
+    def _over(self, errand: Errand[Outcome]) -> None:
+        if errand.holds_slot:  # it was given up before it began
+            errand.holds_slot = False
+            self._gate.release()
         self._errands.discard(errand)
-        if self._failure is None:
-            self._failure = asyncio.CancelledError() if task.cancelled() else task.exception()
         self._changed.set()
 
     async def _change(self) -> None:

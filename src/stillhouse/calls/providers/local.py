@@ -26,6 +26,8 @@ class LocalModel:
     """A folder that transformers loads, `Model` artifacts among them. It is loaded when first asked."""
 
     def __init__(self, folder: Path, *, device: str, threads: int | None, batch: int) -> None:
+        self.num_batches = 0
+        """Times that requests were answered together."""
         self._folder = folder
         self._device = device
         self._threads = threads
@@ -54,6 +56,7 @@ class LocalModel:
         self._generator = None
 
     def _answers(self, requests: Sequence[Request]) -> list[Answered]:
+        self.num_batches += 1
         chosen = requests[: self._batch * _BATCHES_AT_ONCE]
         sampling = chosen[0].sampling
         places = [place for place, request in enumerate(chosen) if request.sampling == sampling]

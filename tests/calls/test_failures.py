@@ -1,0 +1,364 @@
+"""Each class of failure, over real HTTP: what becomes of the request, the row, the run and the bill."""
+
+from __future__ import annotations
+
+import email.utils
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stillhouse.calls.answer import Answer, Outcome
+from stillhouse.calls.credentials import Credentials
+from stillhouse.calls.endpoint import Endpoint
+from stillhouse.calls.ledger import Totals
+from stillhouse.calls.prices import Price
+from stillhouse.calls.request import Prompt
+from stillhouse.calls.retry import Patience
+from stillhouse.calls.schema import Schema
+from stillhouse.calls.service import CallService
+from stillhouse.core.errors import ModelError, RowFault
+from tests.calls.helpers import QUICK, asking, prompts, with_service
+from tests.calls.server import Act, Call, MisbehavingServer
+
+PRICES = {"openai/teacher": Price(prompt=1e6, reply=1e6)}  # a dollar a token, so that the bill is easy to read
+WORDS = Schema({"title": "Words", "type": "object", "properties": {"word": {"type": "string"}}, "required": ["word"]})
+
+
+def once(act: Act, text: str = "bad") -> Callable[[Call], Act | None]:
+    """Misbehave the first time that `text` is asked."""
+    return lambda call: act if call.text == text and call.before == 0 else None
+
+
+def always(act: Act, text: str = "bad") -> Callable[[Call], Act | None]:
+    return lambda call: act if call.text == text else None
+
+
+class Result:
+    """What one run came to."""
+
+    def __init__(self, server: MisbehavingServer, outcomes: list[Outcome], totals: Totals) -> None:
+        self.server, self.outcomes, self.totals = server, outcomes, totals
+
+    def times_asked(self, text: str = "bad") -> int:
+        return self.server.texts()[text]
+
+    def answer(self) -> Answer:
+        first = self.outcomes[0]
+        assert isinstance(first, Answer), first
+        return first
+
+    def fault(self) -> RowFault:
+        """The fault of the first row, while its neighbours have their answers."""
+        first, *others = self.outcomes
+        assert isinstance(first, RowFault), first
+        assert [other.text for other in others if isinstance(other, Answer)] == ["reply to good", "reply to fine"]
+        return first
+
+
+def run(
+    folder: Path,
+    behave: Callable[[Call], Act | None],
+    schema: Schema | None = None,
+    patience: Patience = QUICK,
+    **settings: Any,
+) -> Result:
+    """Ask `bad`, `good` and `fine` of a server that behaves like that."""
+    asked = [Prompt("bad", schema), *prompts(["good", "fine"])]
+    with MisbehavingServer(behave=behave) as server:
+
+        async def work(service: CallService) -> tuple[list[Outcome], Totals]:
+            return await service.ask_many(asking(server, **settings), asked), service.ledger.total()
+
+        outcomes, totals = with_service(folder, work, prices=PRICES, patience=patience)
+    return Result(server, outcomes, totals)
+
+
+def error(folder: Path, behave: Callable[[Call], Act | None], **settings: Any) -> tuple[ModelError, MisbehavingServer]:
+    """The error that stops the run."""
+    with MisbehavingServer(behave=behave) as server, pytest.raises(ModelError) as caught:
+        with_service(folder, lambda service: service.ask_many(asking(server), prompts(["bad", "good"])), **settings)
+    return caught.value, server
+
+
+@pytest.mark.parametrize("spelling", ["seconds", "milliseconds", "date"])
+def test_429_with_retry_after_waits_as_long_as_it_says_and_spends_no_attempt(tmp_path: Path, spelling: str) -> None:
+    header = {
+        "seconds": {"retry_after": "1"},
+        "milliseconds": {"retry_after_ms": "300", "retry_after": "30"},
+        "date": {"retry_after": email.utils.formatdate(time.time() + 2, usegmt=True)},
+    }[spelling]
+    times: list[float] = []
+
+    def behave(call: Call) -> Act | None:
+        if call.text == "bad":
+            times.append(time.monotonic())
+        return Act.error_of(429, "slow down", **header) if call.text == "bad" and call.before < 1 else None
+
+    result = run(tmp_path, behave, patience=Patience(attempts=1, first_wait=0.01, longest_wait=0.05))
+
+    assert result.answer().text == "reply to bad"
+    assert times[1] - times[0] >= {"seconds": 1.0, "milliseconds": 0.3, "date": 0.5}[spelling]
+    assert (result.times_asked(), result.totals.retries, result.totals.calls) == (2, 1, 3)
+
+
+def test_429_without_a_header_backs_off_and_spends_no_attempt(tmp_path: Path) -> None:
+    result = run(tmp_path, lambda call: Act.error_of(429) if call.text == "bad" and call.before < 6 else None)
+
+    assert result.answer().text == "reply to bad"
+    assert result.times_asked() == 7 > QUICK.attempts
+    assert result.totals.calls == 3
+
+
+def test_429_without_end_stops_the_run_and_says_for_how_long_it_waited(tmp_path: Path) -> None:
+    found, server = error(
+        tmp_path, always(Act.error_of(429, retry_after="0.1")), patience=Patience(first_wait=0.01, throttled=0.35)
+    )
+
+    assert (found.kind, found.retryable) == ("throttled", True)
+    assert "`openai/teacher`" in str(found)
+    assert server.texts()["bad"] >= 3
+
+
+@pytest.mark.parametrize("status", [500, 502, 503, 529, 408])
+def test_a_server_error_is_tried_again(tmp_path: Path, status: int) -> None:
+    result = run(tmp_path, once(Act.error_of(status, "boom")))
+
+    assert result.answer().text == "reply to bad"
+    assert (result.times_asked(), result.totals.calls, result.totals.retries) == (2, 3, 1)
+
+
+def test_server_errors_without_end_cost_the_row_and_nothing_else(tmp_path: Path) -> None:
+    result = run(tmp_path, always(Act.error_of(500, "boom")))
+
+    assert result.fault().kind == "exhausted"
+    assert "boom" in result.fault().message
+    assert result.times_asked() == QUICK.attempts
+    assert (result.totals.calls, result.totals.failed) == (2, 1)
+
+
+@pytest.mark.parametrize("wire", ["reset", "cut"])
+def test_a_reply_that_breaks_off_is_asked_again_and_never_kept(tmp_path: Path, wire: Any) -> None:
+    result = run(tmp_path, once(Act(text="half of this is lost", wire=wire)))
+
+    assert result.answer().text == "reply to bad"
+    assert (result.times_asked(), result.totals.calls) == (2, 3)
+
+
+def test_a_server_that_falls_silent_is_given_up_and_asked_again(tmp_path: Path) -> None:
+    with MisbehavingServer(behave=once(Act(text="never", wire="silence"))) as server:
+        endpoint = Endpoint(server.url, read_timeout=0.2)
+        (outcome,) = with_service(
+            tmp_path,
+            lambda service: service.ask_many(asking(server), prompts(["bad"])),
+            endpoints={server.url: endpoint},
+        )
+
+    assert isinstance(outcome, Answer)
+    assert server.texts()["bad"] == 2
+
+
+def test_a_slow_trickle_is_given_up_after_the_total_time(tmp_path: Path) -> None:
+    with MisbehavingServer(behave=once(Act(text="x" * 500, wire="trickle"))) as server:
+        endpoint = Endpoint(server.url, read_timeout=5.0, total_timeout=0.5)
+        (outcome,) = with_service(
+            tmp_path,
+            lambda service: service.ask_many(asking(server), prompts(["bad"])),
+            endpoints={server.url: endpoint},
+        )
+
+    assert isinstance(outcome, Answer)
+    assert outcome.text == "reply to bad"
+    assert server.texts()["bad"] == 2
+
+
+def test_a_reply_cut_at_the_token_limit_is_not_data(tmp_path: Path) -> None:
+    result = run(tmp_path, always(Act(text="it was a dark and", finish="length")))
+
+    assert (result.fault().kind, result.fault().raw) == ("cut", "it was a dark and")
+    assert "max_tokens" in result.fault().message
+    assert (result.times_asked(), result.totals.calls) == (1, 3)  # it was paid for, once
+
+
+@pytest.mark.parametrize(
+    "act", [Act(text=None, finish="content_filter"), Act(text=None, refusal="I will not."), Act(text="", refusal="No.")]
+)
+def test_a_refusal_is_final_and_never_asked_again(tmp_path: Path, act: Act) -> None:
+    result = run(tmp_path, always(act))
+
+    assert result.fault().kind == "refused"
+    assert result.fault().message == (act.refusal or "the provider's content filter stopped the reply")
+    assert (result.times_asked(), result.totals.calls, result.totals.failed) == (1, 3, 1)
+
+
+def test_an_empty_reply_is_sampled_once_more(tmp_path: Path) -> None:
+    result = run(tmp_path, once(Act(text="  \n")))
+
+    answer = result.answer()
+    assert (answer.text, len(set(answer.keys))) == ("reply to bad", 2)
+    assert (result.times_asked(), result.totals.calls) == (2, 4)
+    assert answer.cost_usd == len("bad") * 2 + len("  \n") + len("reply to bad")
+
+
+def test_two_empty_replies_cost_the_row(tmp_path: Path) -> None:
+    result = run(tmp_path, always(Act(text=None)))
+
+    assert result.fault().kind == "empty"
+    assert (result.times_asked(), result.totals.calls) == (2, 4)
+
+
+def test_a_wrong_schema_gets_one_round_in_which_the_model_sees_its_error(tmp_path: Path) -> None:
+    def behave(call: Call) -> Act | None:
+        if call.schema is None:
+            return None
+        return Act(text='{"word": 3}') if call.text == "bad" else Act(text='{"word": "three"}')
+
+    result = run(tmp_path, behave, WORDS)
+
+    answer = result.answer()
+    assert (answer.value, answer.repaired, len(answer.keys)) == ({"word": "three"}, "asked", 2)
+    told = result.server.calls[-1].body["messages"]
+    assert [message["role"] for message in told] == ["user", "assistant", "user"]
+    assert told[1]["content"] == '{"word": 3}'
+    assert "$.word: 3 is not of type 'string'" in told[2]["content"]
+    assert (result.totals.calls, result.totals.repaired) == (4, 1)
+
+
+def test_a_wrong_schema_twice_costs_the_row_and_keeps_the_text(tmp_path: Path) -> None:
+    result = run(tmp_path, lambda call: Act(text="no json") if call.schema else None, WORDS)
+
+    assert (result.fault().kind, result.fault().raw) == ("invalid", "no json")
+    assert result.totals.calls == 4
+
+
+def test_a_context_too_long_costs_the_row_at_once(tmp_path: Path) -> None:
+    act = Act.error_of(400, "This model's maximum context length is 10 tokens.", "context_length_exceeded")
+    result = run(tmp_path, always(act))
+
+    assert result.fault().kind == "too_long"
+    assert (result.times_asked(), result.totals.calls) == (1, 2)
+
+
+@pytest.mark.parametrize("status", [400, 422])
+def test_a_request_that_is_not_taken_costs_the_row_at_once(tmp_path: Path, status: int) -> None:
+    result = run(tmp_path, always(Act.error_of(status, "what is this?")))
+
+    assert result.fault().kind == "rejected"
+    assert "what is this?" in result.fault().message
+    assert result.times_asked() == 1
+
+
+def test_an_error_behind_status_200_is_what_it_says(tmp_path: Path) -> None:
+    result = run(tmp_path, once(Act(raw=b'{"error": {"message": "overloaded", "code": 503}}')))
+
+    assert result.answer().text == "reply to bad"
+    assert (result.times_asked(), result.totals.retries) == (2, 1)
+
+
+def test_a_body_without_a_message_is_asked_again(tmp_path: Path) -> None:
+    result = run(tmp_path, once(Act(raw=b'{"choices": []}')))
+
+    assert (result.answer().text, result.times_asked()) == ("reply to bad", 2)
+
+
+def test_a_wrong_key_stops_the_run_and_names_the_variable_and_not_the_key(tmp_path: Path) -> None:
+    with MisbehavingServer(key="right") as server, pytest.raises(ModelError) as caught:
+        with_service(
+            tmp_path,
+            lambda service: service.ask_many(asking(server), prompts(f"q{number}" for number in range(50))),
+            endpoints={server.url: Endpoint(server.url, api_key="TEACHER_KEY")},
+            credentials=Credentials({"TEACHER_KEY": "sk-very-secret"}),
+            concurrency=4,
+        )
+
+    assert caught.value.kind == "credentials"
+    assert "TEACHER_KEY" in str(caught.value)
+    assert "sk-very-secret" not in str(caught.value)
+    assert server.num_calls <= 4  # those that were under way; the other 46 were not sent
+
+
+def test_a_missing_key_is_named_before_any_call(tmp_path: Path) -> None:
+    with MisbehavingServer(key="right") as server, pytest.raises(ModelError) as caught:
+        with_service(
+            tmp_path,
+            lambda service: service.ask(asking(server), "hello"),
+            endpoints={server.url: Endpoint(server.url, api_key="TEACHER_KEY")},
+        )
+
+    assert (caught.value.kind, server.num_calls) == ("credentials", 0)
+    assert "`TEACHER_KEY` is not set" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "message"),
+    [
+        (429, "insufficient_quota", "You exceeded your current quota, please check your plan and billing details."),
+        (429, None, "You exceeded your current quota, please check your plan and billing details."),
+        (402, None, "Payment required"),
+        (403, "billing_hard_limit_reached", "Billing hard limit has been reached"),
+    ],
+)
+def test_an_exhausted_quota_stops_the_run_at_once(tmp_path: Path, status: int, code: str | None, message: str) -> None:
+    found, server = error(tmp_path, lambda call: Act.error_of(status, message, code), concurrency=1)
+
+    assert (found.kind, found.retryable, server.num_calls) == ("quota", False, 1)
+
+
+@pytest.mark.parametrize(
+    "act", [Act.error_of(404, "The model `x` does not exist", "model_not_found"), Act(status=404, raw=b"")]
+)
+def test_an_unknown_model_stops_the_run_at_once(tmp_path: Path, act: Act) -> None:
+    found, server = error(tmp_path, lambda call: act, concurrency=1)
+
+    assert (found.kind, server.num_calls) == ("unknown_model", 1)
+
+
+def test_a_teacher_that_is_down_stops_the_run_and_names_the_endpoint(tmp_path: Path) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{unused.getsockname()[1]}/v1"
+    server = MisbehavingServer()
+    server.url = url
+
+    with pytest.raises(ModelError) as caught:
+        with_service(tmp_path, lambda service: service.ask_many(asking(server), prompts(["a", "b"])))
+
+    assert (caught.value.kind, caught.value.retryable) == ("unreachable", True)
+    assert url in str(caught.value)
+
+
+def test_a_teacher_that_comes_back_in_time_is_asked_on(tmp_path: Path) -> None:
+    with MisbehavingServer() as server:
+        server.stop()
+
+        async def work(service: CallService) -> Answer:
+            import asyncio
+
+            asking_now = asyncio.ensure_future(service.ask(asking(server), "hello"))
+            await asyncio.sleep(0.1)
+            assert not asking_now.done()
+            await asyncio.to_thread(server.restart)
+            return await asking_now
+
+        answer = with_service(tmp_path, work, patience=Patience(first_wait=0.02, unreachable=20))
+
+    assert answer.text == "reply to hello"
+
+
+def test_what_was_answered_before_a_fatal_failure_is_kept(tmp_path: Path) -> None:
+    def behave(call: Call) -> Act | None:
+        return Act.error_of(401, "expired") if call.number >= 5 else None
+
+    texts = [f"question {number}" for number in range(20)]
+    with MisbehavingServer(behave=behave) as server:
+        with pytest.raises(ModelError):
+            with_service(tmp_path, lambda service: service.ask_many(asking(server), prompts(texts)), concurrency=2)
+        asked_before = server.num_calls
+        server.behave = None
+        outcomes = with_service(tmp_path, lambda service: service.ask_many(asking(server), prompts(texts)))
+
+    assert all(isinstance(outcome, Answer) for outcome in outcomes)
+    assert server.num_calls - asked_before == 20 - 5
