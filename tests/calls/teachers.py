@@ -13,8 +13,6 @@ Messages = list[dict[str, Any]]
 
 finished: list[str] = []
 threads: set[int] = set()
-enough = asyncio.Event()
-"""Set when sixty texts are in `finished`."""
 
 
 def reply(messages: Messages, schema: dict[str, Any] | None, sample: int) -> str:
@@ -39,11 +37,10 @@ def moody(messages: Messages, schema: dict[str, Any] | None, sample: int) -> Any
 async def patient(messages: Messages, schema: dict[str, Any] | None, sample: int) -> str:
     """`slow` is answered when sixty others were."""
     text = str(messages[-1]["content"])
-    if text == "slow":
-        await enough.wait()
+    # An event would be at hand, but a function that reaches one has no stable form and so no identity.
+    while text == "slow" and len(finished) < 60:  # noqa: ASYNC110
+        await asyncio.sleep(0.001)
     finished.append(text)
-    if len(finished) == 60:
-        enough.set()
     return "ok"
 
 
