@@ -167,20 +167,21 @@ def _adjust(pairs: list[dict[str, Any]], alpha: float) -> None:
         adjusted = holm([math.nan if pair["p_value"] is None else pair["p_value"] for pair in family])
         for pair, p_value in zip(family, adjusted, strict=True):
             pair["p_holm"] = _plain(p_value)
-            pair["sentence"] = sentence(pair, alpha)
+            pair["sentence"] = sentence(pair, alpha, len(family))
 
 
-def sentence(pair: dict[str, Any], alpha: float) -> str:
-    """What a paired difference says, in plain words."""
+def sentence(pair: dict[str, Any], alpha: float, looks: int = 1) -> str:
+    """What a paired difference says, in plain words; its p was corrected for `looks` comparisons."""
     if not pair["num_items"]:
         return "There is no row on which both can be scored."
     points, low, high = (100 * pair[name] for name in ("difference", "low", "high"))
     said = f"{points:+.1f} points [{low:+.1f}, {high:+.1f}] on {pair['num_items']} rows"
+    chance = f"p {_p(pair['p_holm'])}" + (f", corrected for {looks} comparisons" if looks > 1 else "")
     if pair["p_holm"] < alpha:
-        return f"{said}: `{pair['after']}` is {'better' if points > 0 else 'worse'} (p {_p(pair['p_holm'])})."
+        return f"{said}: `{pair['after']}` is {'better' if points > 0 else 'worse'} ({chance})."
     smallest = 100 * pair["smallest_detectable"]
     return (
-        f"{said}: not distinguishable from zero (p {_p(pair['p_holm'])}); so many rows would show a difference of "
+        f"{said}: not distinguishable from zero ({chance}); so many rows would show a difference of "
         f"{smallest:.1f} points four times out of five."
     )
 

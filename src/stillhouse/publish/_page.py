@@ -14,8 +14,8 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 SHOWN_CHARACTERS = 2000
-WIDTH, HEIGHT = 640, 220
-LEFT, RIGHT, TOP, BOTTOM = 52, 8, 10, 24
+WIDTH, HEIGHT = 440, 200
+LEFT, RIGHT, TOP, BOTTOM = 48, 8, 10, 24
 
 
 def render(value: Mapping[str, Any], examples: int) -> str:
@@ -47,7 +47,7 @@ def template() -> Template:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        percent=percent, number=number, seconds=seconds, short=short, dollars=dollars, pretty=pretty
+        percent=percent, number=number, seconds=seconds, short=short, dollars=dollars, pretty=pretty, bare=bare
     )
     environment.globals["difference"] = difference
     return environment.get_template("report.html")
@@ -148,6 +148,11 @@ def pretty(text: str | None) -> str:
     except (ValueError, RecursionError):
         return text
     return json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else text
+
+
+def bare(text: str) -> str:
+    """A message without the backticks that names wear in a terminal."""
+    return text.replace("`", "")
 
 
 def short(text: str) -> str:

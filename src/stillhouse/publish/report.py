@@ -22,7 +22,7 @@ class ReportPage(Step[Report], tag="publish.report/1"):
     description: str = Field("", description="what the model is for, in a sentence")
     model: Step[Model] | None = Field(None, description="the trained model, for its curve")
     funnel: dict[str, Step[Rows]] = Field(default_factory=dict, description="label -> rows, in the order of the road")
-    examples: int = Field(12, ge=0, description="rows shown open; the rest is folded")
+    examples: int = Field(4, ge=0, description="flips of each kind that are shown open; the rest is folded")
 
     def identity(self) -> dict[str, Any]:
         """The fields and the order of the funnel."""
