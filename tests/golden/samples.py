@@ -1,0 +1,60 @@
+"""Samples of every tag and of every kind of plain value; `keys.json` holds their keys."""
+
+from __future__ import annotations
+
+import datetime as dt
+import decimal
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from stillhouse.core.keys import digest_of
+from stillhouse.core.node import Node, children, content_special, node_form
+from stillhouse.core.serial import from_table
+from stillhouse.core.step import KeyBook, Step
+from stillhouse.recipes._marked_yaml import read_yaml
+from stillhouse.text.normalise import Normalise
+
+HERE = Path(__file__).parent
+
+VALUES: dict[str, Any] = {
+    "none": None,
+    "booleans": [True, False],
+    "integers": [0, 1, -1, 2**70],
+    "floats": [0.0, 1.0, -1.5, 1e300, 0.1, float("inf")],
+    "texts": ["", "text", "ü", "日本", "\U0001f600", "\n\t\x00"],
+    "bytes": b"\x00\xff",
+    "nested": {"b": [1, {"a": ()}], "a": None},
+    "sets": {3, 1, 2},
+    "times": [dt.date(2024, 2, 29), dt.datetime(2024, 2, 29, 12, 30), dt.timedelta(seconds=90)],
+    "decimals": decimal.Decimal("1.50"),
+}
+
+
+def samples() -> list[Node]:
+    """Every step of `samples.yaml` and every part in them, one for each tag."""
+    nodes = read_yaml((HERE / "samples.yaml").read_text(), "samples.yaml").value["nodes"]
+    nodes["file"]["path"] = os.fspath(HERE / "rows.csv")
+    nodes["pretrained"]["name"] = os.fspath(HERE / "weights")
+    found: dict[str, Node] = {Normalise.tag: Normalise(name="json")}  # no step holds it
+    for name in nodes:
+        for node in _with_parts(from_table({"nodes": nodes, "result": f"${name}"})):
+            found.setdefault(node.tag, node)
+    return list(found.values())
+
+
+def _with_parts(node: Node) -> Iterator[Node]:
+    yield node
+    for child in children(node):
+        yield from _with_parts(child)
+
+
+def key_of(node: Node) -> str:
+    """The recipe key of a step; of a part, the digest of its canonical form."""
+    if isinstance(node, Step):
+        return KeyBook().recipe(node)
+    return digest_of(node_form(node, content_special(lambda inner: {"key": key_of(inner)})))
+
+
+SAMPLES = samples()
