@@ -106,8 +106,11 @@ class _Reader:
             return self._made[name]
         base, dot, output = name.rpartition(".")
         if name not in self._nodes and dot and base in self._nodes:
-            step = self.named(base, where)
-            return step.output(output) if isinstance(step, Step) else step
+            step = self.step(f"${base}", where)
+            try:
+                return step.output(output)
+            except RecipeError as error:
+                raise RecipeError(f"`{where}`: {error.message}", error.hint, where=where) from None
         if name not in self._nodes:
             close = difflib.get_close_matches(name, list(self._nodes), n=1)
             hint = f"Did you mean `${close[0]}`?" if close else f"Nodes: {', '.join(self._nodes)}."
