@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,13 +9,10 @@ import torch
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 
 from ..text.tokenizer import load_tokenizer
-from .loading import save_model
+from .loading import BUILDING, save_model
 
 if TYPE_CHECKING:
     from .scratch import FromScratch
-
-_SEEDING = threading.Lock()
-"""Weights are drawn from torch's global random state: two models made at once would take each other's numbers."""
 
 
 def build(step: FromScratch, tokenizer_folder: Path, folder: Path) -> int:
@@ -35,7 +31,7 @@ def build(step: FromScratch, tokenizer_folder: Path, folder: Path) -> int:
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
-    with _SEEDING, torch.random.fork_rng(devices=[]):
+    with BUILDING, torch.random.fork_rng(devices=[]):
         torch.manual_seed(step.seed)
         model = LlamaForCausalLM(config)
     model.generation_config = GenerationConfig(

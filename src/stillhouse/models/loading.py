@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import threading
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -19,6 +20,9 @@ from transformers.utils import logging as transformers_logging
 
 from ..core.errors import RecipeError, StoreError
 
+BUILDING = threading.Lock()
+"""Held while a model is made: transformers changes torch's initialisers for the whole process meanwhile, and a fresh
+model draws from its one random state."""
 ADAPTER_CONFIG = "adapter_config.json"
 BASE = "base"
 """An adapter's folder holds its base under this name (as links, where the file system has them)."""
@@ -115,7 +119,7 @@ def link_files(source: Path, target: Path, names: Iterable[str]) -> None:
 def _load_full(folder: Path, dtype: torch.dtype | None) -> nn.Module:
     _check_folder(folder)
     try:
-        with _quiet():
+        with BUILDING, _quiet():
             loaded: Any = AutoModelForCausalLM.from_pretrained(
                 str(folder),
                 dtype=dtype if dtype is not None else "auto",
