@@ -45,8 +45,8 @@ Inputs that exist already:
 {shown}
 
 Write {count} new inputs. Each must be an input only, without its answer, of the kind described, and {shortest} to
-{longest} characters long. They must differ from those above and from each other in content, wording, order, length and tone: no
-paraphrases, no patterns that repeat.{focus}"""
+{longest} characters long. They must differ from those above and from each other in content, wording, order, length and
+tone: no paraphrases, no patterns that repeat.{focus}"""
 
 FOCUS = " Let some of them need this: {pattern}."
 

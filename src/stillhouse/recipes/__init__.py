@@ -1,0 +1,1 @@
+"""Whole pipelines as plain functions that return steps."""

@@ -1,0 +1,37 @@
+"""A student that begins with nothing: its tokenizer and its shape."""
+
+from pydantic import Field
+
+from ..core.artifact import Rows
+from ..core.part import Part
+from ..core.step import Step
+from ..models.scratch import FromScratch
+from ..text.train_tokenizer import TrainTokenizer
+
+
+class Scratch(Part, tag="recipes.scratch/1"):
+    """A small transformer trained from random weights, with a tokenizer learnt from the training rows.
+
+    For where no weights can be had, and for tasks small enough to need none. The defaults make about a million
+    parameters.
+    """
+
+    vocab_size: int = Field(1024, ge=300)
+    hidden: int = Field(128, ge=8)
+    layers: int = Field(4, ge=1)
+    heads: int = Field(4, ge=1)
+    kv_heads: int | None = Field(None, ge=1)
+    ff: int | None = Field(None, ge=8)
+    max_length: int = Field(512, ge=8, description="longest conversation in tokens")
+    seed: int = 0
+
+    def tokenizer(self, conversations: Step[Rows]) -> TrainTokenizer:
+        """The tokenizer that is learnt from `conversations`."""
+        return TrainTokenizer(rows=conversations, vocab_size=self.vocab_size)
+
+    def model(self, tokenizer: TrainTokenizer) -> FromScratch:
+        """The untrained model."""
+        shape = {name: value for name, value in self.values().items() if name != "vocab_size"}
+        return FromScratch(
+            **{"hidden": self.hidden, "layers": self.layers, "heads": self.heads, **shape, "tokenizer": tokenizer}
+        )
