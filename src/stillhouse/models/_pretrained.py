@@ -8,12 +8,8 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
-
 from ..core.errors import RecipeError
 from ..core.keys import digest_of, file_digest
-from .loading import link_files
 
 PATTERNS = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model", "LICENSE*")
 """Weights, configuration, tokenizer, licence; nothing pickled and no code."""
@@ -31,7 +27,7 @@ def identity_of(name: str, revision: str | None) -> str:
         return revision
     with _lock:  # a plan asks often, and the answer must not change while it runs
         if (name, revision) not in _commits:
-            _commits[name, revision] = _snapshot(name, revision, ("config.json",)).name
+            _commits[name, revision] = _downloaded(name, revision, ("config.json",)).name
         return _commits[name, revision]
 
 
@@ -44,13 +40,15 @@ def fetch(name: str, revision: str | None, target: Path) -> dict[str, Any]:
             shutil.copyfile(folder / file, target / file)  # no links: the user may write into these files
         return {"source": name, "folder_digest": identity_of(name, revision)}
     commit = identity_of(name, revision)
-    snapshot = _snapshot(name, commit, PATTERNS)
+    snapshot = _downloaded(name, commit, PATTERNS)
     names = _files(snapshot)
     if not any(file.endswith(".safetensors") for file in names):
         raise RecipeError(
             f"`{name}` has no weights as safetensors, or they were not downloaded",
             "Pickled weights are never read. Offline, download the model once where there is a network.",
         )
+    from .loading import link_files
+
     link_files(snapshot, target, names)
     return {"source": f"https://huggingface.co/{name}", "commit": commit}
 
@@ -73,29 +71,12 @@ def _files(folder: Path) -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in found)
 
 
-def _snapshot(name: str, revision: str | None, patterns: tuple[str, ...]) -> Path:
+def _downloaded(name: str, revision: str | None, patterns: tuple[str, ...]) -> Path:
     try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=list(patterns), etag_timeout=5))
-    except HFValidationError as error:
+        from ._hub import snapshot
+    except ModuleNotFoundError as error:
         raise RecipeError(
-            f"Pretrained: there is no folder `{name}`, and it is no name on the hub either",
-            "Give a folder that exists, or a name such as Qwen/Qwen3-0.6B.",
+            f"Pretrained: there is no folder `{name}`, and without `{error.name}` the hub cannot be asked",
+            "Check the path, or `pip install 'stillhouse[train]'`.",
         ) from error
-    except GatedRepoError as error:
-        raise RecipeError(
-            f"Pretrained: `{name}` is given out only to those who accepted its licence",
-            "Accept it on the model's page, then log in with `hf auth login`.",
-        ) from error
-    except RevisionNotFoundError as error:
-        raise RecipeError(f"Pretrained: `{name}` has no revision `{revision}`") from error
-    except RepositoryNotFoundError as error:
-        raise RecipeError(
-            f"Pretrained: the hub knows no model `{name}`, and there is no folder of that name",
-            "Check the spelling; for a private model, log in with `hf auth login`.",
-        ) from error
-    except (OSError, ValueError) as error:
-        raise RecipeError(
-            f"Pretrained: `{name}` is not on this machine and the hub cannot be reached",
-            "Download it once where there is a network (`hf download NAME`), give a local folder, or start from "
-            "scratch with `FromScratch`.",
-        ) from error
+    return snapshot(name, revision, patterns)
