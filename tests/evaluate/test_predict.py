@@ -31,7 +31,7 @@ def reply(messages: list[dict[str, str]], schema: dict[str, Any] | None, sample:
         return ""
     if text == "give up":
         raise RowFault("exhausted", "the line was dead five times")
-    return text.upper()
+    return f"<think>capitals</think>\n{text.upper()}" if text.startswith("think") else text.upper()
 
 
 ROWS = Import(
@@ -103,3 +103,12 @@ def test_the_model_counts_in_the_key_and_its_name_may_be_given_short() -> None:
     by_name = Predict(rows=ROWS, by=f"{HERE}:reply")
     assert by_name.recipe_key == Predict(rows=ROWS, by=Ask(model=f"{HERE}:reply")).recipe_key
     assert by_name.recipe_key != Predict(rows=ROWS, by=Ask(model=f"{HERE}:reply", temperature=0.5)).recipe_key
+
+
+def test_reasoning_is_parted_from_the_reply_where_a_mark_ends_it(session: Session) -> None:
+    rows = Import(data=({"input": "think a", "output": "THINK A"}, {"input": "b", "output": "B"}))
+    predicted = Predict(rows=rows, by=Ask(model=f"{HERE}:reply"), answer_after="</think>")
+    found = [(row["reply"], row["thought"]) for row in session.run(predicted)]
+    assert found == [("THINK A", "<think>capitals"), ("B", "")]
+    value = session.run(Compare(models={"m": predicted}, on=rows)).value
+    assert value["scores"]["m"]["exact match (strip)"]["right"] == 2

@@ -25,7 +25,7 @@ def predictor(step: Predict, context: Context) -> Callable[[Sequence[Row]], Awai
     async def predict(rows: Sequence[Row]) -> list[Outcome]:
         prompts = [Prompt(question(row, step.input_column)) for row in rows]
         answers = await calls.ask_many(step.by, prompts)
-        return [outcome(row, answer) for row, answer in zip(rows, answers, strict=True)]
+        return [outcome(row, answer, step.answer_after) for row, answer in zip(rows, answers, strict=True)]
 
     return predict
 
@@ -50,11 +50,20 @@ def question(row: Row, column: str) -> str | list[dict[str, Any]]:
     )
 
 
-def outcome(row: Row, answer: Answer | RowFault) -> Outcome:
+def outcome(row: Row, answer: Answer | RowFault, mark: str | None = None) -> Outcome:
+    """The row with what became of its question; `mark` ends the reasoning in a reply."""
     if isinstance(answer, Answer):
         error = "cut" if answer.finish == "length" else None
-        added = {"reply": answer.text, "finish": answer.finish, "error": error}
+        added = {**parted(answer.text, mark), "finish": answer.finish, "error": error}
         return Emit([{**row, **added}], calls=answer.keys)
     if answer.kind in OF_THE_MODEL:
-        return Emit([{**row, "reply": answer.raw or "", "finish": answer.kind, "error": answer.kind}])
+        return Emit([{**row, **parted(answer.raw or "", mark), "finish": answer.kind, "error": answer.kind}])
     return Fail(answer.kind, answer.message, answer.raw)
+
+
+def parted(text: str, mark: str | None) -> dict[str, str]:
+    """`reply` and, where a mark is looked for, the `thought` before it."""
+    if mark is None:
+        return {"reply": text}
+    thought, _, reply = text.rpartition(mark)
+    return {"reply": reply.strip(), "thought": thought.strip()}

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from pydantic import field_validator
+from pydantic import Field, field_validator
 
 from ..calls.ask import Ask, scheme_of
 from ..core.context import Context
@@ -17,10 +17,16 @@ class Predict(MapStep, tag="evaluate.predict/1"):
     `input_column` holds a text, or messages whose last one is left out when the assistant wrote it. A generation that
     went wrong is kept, for it says something about the model: `error` is then `cut`, `empty`, `refused`, `invalid` or
     `too_long`. Rows that failed for other reasons (a provider that gave up) fail here too and can be asked again.
+
+    With `answer_after` the text up to the last such mark goes into a column `thought` and `reply` is what follows it; a
+    reply without the mark is taken whole.
     """
 
     by: Ask
     input_column: str = "input"
+    answer_after: str | None = Field(
+        None, min_length=1, description="a mark that ends the reasoning, such as `</think>`: the reply is what follows"
+    )
 
     @field_validator("by", mode="before")
     @classmethod
