@@ -17,7 +17,7 @@ WORKERS ?= 2
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench docs
+.PHONY: help setup demo test lint keys bench docs
 
 help:
 	@sed -n '2,6s/^# *//p' Makefile
@@ -38,7 +38,20 @@ lint: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: lint
+# The keys of results must be the same under another Python, where one is installed.
+OTHER := $(shell for p in python3.13 $$HOME/.pyenv/versions/3.13*/bin/python; do \
+	$$p -c 'import sys; sys.exit(sys.version_info[:2] != (3, 13))' 2>/dev/null && echo $$p && break; done)
+
+keys: $(STAMP)
+ifneq ($(OTHER),)
+	@test -x $(VENV)/other/bin/python || $(OTHER) -m venv $(VENV)/other
+	$(VENV)/other/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	$(VENV)/other/bin/python -m tests.golden.update --print | diff tests/golden/keys.json - && echo "keys are the same under Python 3.13"
+else
+	@echo "Python 3.13 is not installed: keys were compared on this Python alone" >&2
+endif
+
+test: lint keys
 	$(BIN)/pytest -n $(WORKERS) --dist worksteal --cov --cov-report=term:skip-covered
 
 bench: $(STAMP)
