@@ -28,7 +28,10 @@ def deviations(schedule: Schedule, num_rows: int) -> npt.NDArray[np.float64]:
 def changed(seed: int, num_sources: int, num_changes: int, longest: int, evenness: float) -> tuple[Schedule, int]:
     """A schedule whose weights are redrawn every 1 … `longest` rows, and a number of rows beyond the last change."""
     random = np.random.default_rng(seed)
-    draw = lambda: integer_weights(random.dirichlet(np.full(num_sources, evenness)).tolist())  # noqa: E731
+
+    def draw() -> tuple[int, ...]:
+        return integer_weights(random.dirichlet(np.full(num_sources, evenness)).tolist())
+
     schedule, row = Schedule(draw()), 0
     for _ in range(num_changes):
         row += int(random.integers(1, longest + 1))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -41,11 +41,11 @@ class Settings:
 
 @dataclass(frozen=True)
 class Change:
-    """An entry of the log: from `row` on, these weights (None: as before) and this batch size hold."""
+    """An entry of the log: from `row` on, these weights and this batch size hold (None: as before)."""
 
     row: int
-    batch_size: int
     weights: tuple[int, ...] | None = None
+    batch_size: int | None = None
     reason: str = ""
 
 
@@ -110,7 +110,7 @@ class Loader:
         sizes = [float(source.rows_per_epoch) for source in self.sources]
         shares = sizes if weights is None else [weights[source.name] for source in self.sources]
         self._natural = weights is None
-        self._restart([Change(0, batch_size, integer_weights(shares), "start")], step=0)
+        self._restart([Change(0, integer_weights(shares), batch_size)], step=0)
 
     # Reading
 
@@ -182,14 +182,12 @@ class Loader:
         """New shares, from the next step on. Steps handed out stay as they were; nothing is skipped or repeated."""
         names = {source.name: None for source in self.sources}
         values = checked_weights(weights, names)
-        return self._change(
-            Change(self._first_row(self._step), self.batch_size, integer_weights([*values.values()]), reason)
-        )
+        return self._change(Change(self._first_row(self._step), integer_weights([*values.values()]), None, reason))
 
     def set_batch_size(self, batch_size: int, *, reason: str = "") -> Change:
         """Another number of rows a step, from the next step on."""
         self._check_batch_size(batch_size)
-        return self._change(Change(self._first_row(self._step), batch_size, None, reason))
+        return self._change(Change(self._first_row(self._step), None, batch_size, reason))
 
     # State
 
@@ -201,7 +199,7 @@ class Loader:
             "step": self._step,
             "settings": self._described(),
             "sources": {source.name: source.store.fingerprint for source in self.sources},
-            "log": [asdict(change) for change in self._log],
+            "log": [_entry(change) for change in self._log],
             "epoch_ends": {name: found for name, found in ends.items() if found is not None},
         }
 
@@ -223,11 +221,7 @@ class Loader:
             )
         for source in self.sources:
             source.recall_epoch_ends(state["epoch_ends"].get(source.name, []))
-        log = [
-            Change(entry["row"], entry["batch_size"], entry["weights"] and tuple(entry["weights"]), entry["reason"])
-            for entry in state["log"]
-        ]
-        self._restart(log, int(state["step"]))
+        self._restart([_change_of(entry) for entry in state["log"]], int(state["step"]))
 
     @property
     def fingerprint(self) -> str:
@@ -298,15 +292,15 @@ class Loader:
 
     def _enter(self, change: Change) -> None:
         if not self._log:
-            if change.weights is None:
-                raise RecipeError("the loader's log does not begin with weights")
+            if change.weights is None or change.batch_size is None:
+                raise RecipeError("the loader's log does not begin with weights and a batch size")
             self._schedule = Schedule(change.weights)
             self._eras = [_Era(0, 0, change.batch_size)]
         else:
             if change.weights is not None:
                 self._schedule.change(change.row, change.weights)
             last = self._eras[-1]
-            if change.batch_size != last.batch_size:
+            if change.batch_size is not None:
                 steps, rest = divmod(change.row - last.first_row, last.batch_size)
                 if rest:
                     raise RecipeError(
@@ -375,6 +369,19 @@ class Loader:
                 f"a batch of {batch_size} rows cannot be dealt to {self.world_size} ranks",
                 "`batch_size` counts the rows of a whole step and is a multiple of `world_size`.",
             )
+
+
+def _entry(change: Change) -> list[Any]:
+    """A change for the state, without the fields at its end that say nothing."""
+    entry = [change.row, change.weights and list(change.weights), change.batch_size, change.reason]
+    while not entry[-1]:
+        entry.pop()
+    return entry
+
+
+def _change_of(entry: Sequence[Any]) -> Change:
+    row, weights, batch_size, reason = (*entry, None, None, None)[:4]
+    return Change(row, weights and tuple(weights), batch_size, reason or "")
 
 
 def _check_compatible(sources: Sequence[SourceRows]) -> None:

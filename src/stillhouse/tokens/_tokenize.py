@@ -60,7 +60,8 @@ def tokenize(step: Tokenize, context: Context) -> None:
     layout = layout_of(tokenizer, step.template, chat=step.text is None)
     encoder = text_encoder(tokenizer, step.text) if step.text is not None else chat_encoder(tokenizer, step.template)
     writing = Writing(layout, encoder, step.max_length, step.weight, step.source)
-    segments = write_segments(rows, context.scratch / "segments", writing, progress=_Progress(context, len(rows)))
+    progress = _Progress(context, len(rows))
+    segments = write_segments(rows, context.scratch / "segments", writing, _SEGMENT_TOKENS, progress)
     publish(context.scratch / "segments", context.folder, layout, segments)
     if (
         step.template is not None
@@ -100,8 +101,7 @@ def write_segments(
     rows: Iterable[Row],
     folder: Path,
     writing: Writing,
-    *,
-    segment_tokens: int = _SEGMENT_TOKENS,
+    segment_tokens: int,
     progress: Callable[[int], None] = lambda done: None,
 ) -> list[Segment]:
     """All segments of the rows; those that are in `folder` already are kept, and their rows skipped."""

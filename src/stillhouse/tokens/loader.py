@@ -14,7 +14,7 @@ __all__ = ["get_loader", "Loader", "Settings", "Change", "SeenRow", "Account"]
 
 
 def get_loader(
-    data: TokenSource | Mixture[TokenSource],
+    data: TokenSource | Mixture,
     *,
     seq_len: int,
     batch_size: int,
@@ -31,7 +31,7 @@ def get_loader(
     `Packing("best_fit")`. `state` is what a former loader's `state_dict()` gave: this one then goes on there, with any
     number of ranks.
     """
-    mixture: Mixture[TokenSource] = data if isinstance(data, Mixture) else Mixture({"data": data})
+    mixture = data if isinstance(data, Mixture) else Mixture({"data": data})
     stores = {name: open_store(source) for name, source in mixture.sources.items()}
     settings = Settings(seq_len, packing or Packing("best_fit"), seed, shuffle)
     loader = Loader(stores, settings, batch_size, mixture.weights, rank, world_size)

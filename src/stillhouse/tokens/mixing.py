@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from math import isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, TypeAlias
 
 from ..core.artifact import Tokens
 from ..core.errors import RecipeError
@@ -16,20 +16,18 @@ if TYPE_CHECKING:
 TokenSource: TypeAlias = "Tokens | TokenStore | Path | str"
 """Tokens to read: an artifact, an open store, or the folder of one."""
 
-S = TypeVar("S")
 
-
-class Mixture(Generic[S]):
+class Mixture:
     """`Mixture({"web": (web, 0.6), "code": (code, 0.4)})`: sources by name, each with its share of the rows.
 
     Weights are relative. Without any (`Mixture({"web": web, "code": code})`) each source has the share of its size, so
     that all end their epochs together. A weight of 0 keeps a source at hand that a later change of weights may draw.
     """
 
-    def __init__(self, sources: Mapping[str, S | tuple[S, float]]) -> None:
+    def __init__(self, sources: Mapping[str, TokenSource | tuple[TokenSource, float]]) -> None:
         if not sources:
             raise RecipeError("Mixture: there are no sources", "Name at least one.")
-        self.sources: dict[str, S] = {}
+        self.sources: dict[str, TokenSource] = {}
         given: dict[str, float] = {}
         for name, value in sources.items():
             if isinstance(value, tuple):

@@ -1,0 +1,292 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stillhouse.core.artifact import Tokens
+from stillhouse.core.errors import RecipeError
+from stillhouse.core.session import Session
+from stillhouse.rows.import_ import Import
+from stillhouse.text.chat import render
+from stillhouse.text.tokenizer import load_tokenizer
+from stillhouse.text.train_tokenizer import TrainTokenizer
+from stillhouse.tokens._tokenize import (
+    Writing,
+    chat_encoder,
+    layout_of,
+    publish,
+    rejects_of,
+    text_encoder,
+    write_segments,
+)
+from stillhouse.tokens.loader import get_loader
+from stillhouse.tokens.store import TokenStore
+from stillhouse.tokens.tokenize import Tokenize
+from tests.text.tokenizers import MARKED_CHATML, SENTENCES, small_tokenizer
+
+
+def talk(question: str, answer: str) -> list[dict[str, str]]:
+    return [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+
+
+def table(rows: list[dict[str, Any]]) -> Import:
+    return Import(data=rows, require=())
+
+
+TALKS = table(
+    [
+        {"messages": talk(f"{text} {number}", f"answer {number}"), "share": number % 3}
+        for number, text in enumerate(SENTENCES * 3)
+    ]
+)
+TOKENIZER = TrainTokenizer(rows=TALKS, vocab_size=380)
+
+
+def read(tokens: Tokens) -> TokenStore:
+    store = TokenStore(tokens.data)
+    store.verify()
+    return store
+
+
+def test_conversations_become_documents_with_assistant_only_weights(session: Session) -> None:
+    rows, tokens = session.run(TALKS), session.run(Tokenize(rows=TALKS, tokenizer=TOKENIZER, source="talks"))
+    tokenizer = load_tokenizer(session.run(TOKENIZER).path)
+    store = read(tokens)
+    assert store.num_documents == len(rows)
+    for row, document in zip(rows, store, strict=True):
+        rendered = render(tokenizer, row["messages"])
+        assert document.row_id == row["_id"]
+        assert document.ids.tolist() == rendered.ids
+        assert document.weights.tolist() == rendered.weights
+        assert document.roles == tuple((span.role, span.start, span.stop) for span in rendered.roles)
+        assert document.source == "talks"
+    assert store.layout.end_ids == (tokenizer.eos_token_id,)
+    assert tokens.record["facts"]["documents"] == len(rows)
+    assert tokens.record["facts"]["learnt"] == store.num_learnt
+
+
+def test_the_tokenizer_and_its_template_travel_with_the_tokens(session: Session) -> None:
+    tokens = session.run(Tokenize(rows=TALKS, tokenizer=TOKENIZER))
+    row = session.run(TALKS).head(1)[0]
+    again = load_tokenizer(tokens.data / "tokenizer")
+    assert render(again, row["messages"]).ids == read(tokens).document(0).ids.tolist()
+
+
+def test_a_template_of_ones_own_is_used_and_travels(session: Session) -> None:
+    tokens = session.run(Tokenize(rows=TALKS, tokenizer=TOKENIZER, template=MARKED_CHATML))
+    row = session.run(TALKS).head(1)[0]
+    again = load_tokenizer(tokens.data / "tokenizer")
+    assert "assistant\n" in again.backend_tokenizer.decode(read(tokens).document(0).ids.tolist())
+    assert render(again, row["messages"]).ids == read(tokens).document(0).ids.tolist()
+
+
+def test_text_is_learnt_whole_with_the_end_token_after_it(session: Session) -> None:
+    texts = table([{"title": f"T{number}", "body": text} for number, text in enumerate(SENTENCES)])
+    store = read(session.run(Tokenize(rows=texts, tokenizer=TOKENIZER, text=("title", "body"))))
+    tokenizer = load_tokenizer(session.run(TOKENIZER).path)
+    for number, document in enumerate(store):
+        assert tokenizer.backend_tokenizer.decode(document.ids.tolist()[:-1]) == f"T{number}\n\n{SENTENCES[number]}"
+        assert document.ids[-1] == tokenizer.eos_token_id
+        assert set(document.weights.tolist()) == {1.0}
+
+
+def test_one_column_of_text_may_be_named_alone() -> None:
+    assert Tokenize(rows=TALKS, tokenizer=TOKENIZER, text="body").text == ("body",)
+
+
+def test_example_weights_come_from_a_column(session: Session) -> None:
+    store = read(session.run(Tokenize(rows=TALKS, tokenizer=TOKENIZER, weight="share")))
+    assert [document.weight for document in store] == [float(number % 3) for number in range(12)]
+    batch = next(get_loader(store, seq_len=128, batch_size=4))
+    for span in np.flatnonzero(batch.source_ids >= 0).tolist():
+        begin, end = batch.cu_seqlens[span : span + 2].tolist()
+        weight = float(batch.documents[span] % 3)
+        assert set(batch.weights.reshape(-1)[begin:end].tolist()) <= {0.0, weight}
+
+
+def test_rows_that_cannot_be_used_are_counted_and_can_be_read(session: Session) -> None:
+    bad = [
+        {"messages": talk("a " * 200, "b")},
+        {"messages": [{"role": "user", "content": "only a question"}]},
+        {"messages": talk("x", "y<|end|>z")},
+    ]
+    rows = table([{"messages": talk(text, "fine")} for text in SENTENCES] + bad)
+    tokens = session.run(Tokenize(rows=rows, tokenizer=TOKENIZER, max_length=128))
+    assert tokens.record["facts"]["rejected"] == 3
+    store = read(tokens)
+    assert (store.num_documents, store.num_rejected) == (4, 3)
+    rejects = list(rejects_of(tokens.data))
+    assert [reject["kind"] for reject in rejects] == ["too_long", "invalid", "invalid"]
+    assert "at most 128" in rejects[0]["message"]
+    assert rejects[1]["row"] == {"messages": bad[1]["messages"]}
+    ids = {row["_id"] for row in session.run(rows)}
+    assert ids == {reject["_id"] for reject in rejects} | set(store.row_ids(range(4)))
+
+
+def test_empty_text_is_rejected_and_other_types_too(session: Session) -> None:
+    rows = table([{"text": "fine"}, {"text": "good"}, {"text": "ok"}, {"text": " "}, {"text": None}])
+    tokens = session.run(Tokenize(rows=rows, tokenizer=TOKENIZER, text=("text",)))
+    assert [reject["kind"] for reject in rejects_of(tokens.data)] == ["empty", "empty"]
+
+
+def test_when_most_rows_are_rejected_the_step_stops_with_the_first(session: Session) -> None:
+    rows = table([{"messages": [{"role": "user", "content": text}]} for text in SENTENCES])
+    with pytest.raises(RecipeError, match=r"(?s)4 of 4 rows cannot be used.*nothing to learn"):
+        session.run(Tokenize(rows=rows, tokenizer=TOKENIZER))
+
+
+def test_missing_columns_are_named_beside_those_that_exist(session: Session) -> None:
+    rows = table([{"input": "a", "output": "b"}])
+    with pytest.raises(RecipeError, match=r"(?s)no column `messages`.*input, output.*ToMessages"):
+        session.run(Tokenize(rows=rows, tokenizer=TOKENIZER))
+    with pytest.raises(RecipeError, match="no column `body`"):
+        session.run(Tokenize(rows=rows, tokenizer=TOKENIZER, text=("body",)))
+    with pytest.raises(RecipeError, match="no column `share`"):
+        session.run(Tokenize(rows=rows, tokenizer=TOKENIZER, text=("input",), weight="share"))
+
+
+def test_rows_are_refused_in_place_of_a_tokenizer() -> None:
+    with pytest.raises(RecipeError, match="tokenizer"):
+        Tokenize(rows=TALKS, tokenizer=TALKS)
+
+
+def test_what_changes_ids_changes_the_key_and_the_fingerprint(session: Session) -> None:
+    plain = Tokenize(rows=TALKS, tokenizer=TOKENIZER)
+    templated = plain.replace(template=MARKED_CHATML)
+    other = plain.replace(tokenizer=TrainTokenizer(rows=TALKS, vocab_size=360))
+    prints = [read(session.run(step)).fingerprint for step in (plain, templated, other)]
+    assert len(set(prints)) == 3
+    assert len({step.recipe_key for step in (plain, templated, other)}) == 3
+
+
+# Interruption
+
+
+def rows_of(count: int) -> list[dict[str, Any]]:
+    return [{"_id": f"{n:032x}", "messages": talk(SENTENCES[n % 4], f"{n}")} for n in range(count)]
+
+
+def writing() -> Writing:
+    tokenizer = small_tokenizer()
+    return Writing(layout_of(tokenizer, None, chat=True), chat_encoder(tokenizer, None), max_length=60)
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+class Stop(Exception):
+    pass
+
+
+@pytest.mark.parametrize("stop", [1, 2, 4, 5, 6])
+def test_interrupted_tokenising_repeats_missing_segments_only(tmp_path: Path, stop: int) -> None:
+    rows, plan = rows_of(1500), writing()
+    whole = write_segments(rows, tmp_path / "whole", plan, 8_000)
+    assert len(whole) >= 3
+    calls = iter(range(1, 1000))
+
+    def interrupt(done: int) -> None:
+        if next(calls) == stop:
+            raise Stop
+
+    with pytest.raises(Stop):
+        write_segments(rows, tmp_path / "broken", plan, 8_000, interrupt)
+    done = [path / "tokens.bin" for path in (tmp_path / "broken").iterdir() if path.suffix != ".part"]
+    times = {path: path.stat().st_mtime_ns for path in done}
+    assert len(times) < len(whole)
+    assert write_segments(rows, tmp_path / "broken", plan, 8_000) == whole
+    assert times == {path: path.stat().st_mtime_ns for path in done}
+    for name in ("whole", "broken"):
+        publish(tmp_path / name, tmp_path / f"{name}-published", plan.layout, whole)
+    assert files_of(tmp_path / "whole-published") == files_of(tmp_path / "broken-published")
+
+
+PROGRAM = """
+import os, signal, sys
+from pathlib import Path
+from stillhouse.core.session import Session
+from stillhouse.rows.import_ import Import
+from stillhouse.text.train_tokenizer import TrainTokenizer
+from stillhouse.tokens import _tokenize
+from stillhouse.tokens.tokenize import Tokenize
+
+_tokenize._SEGMENT_TOKENS = 4_000
+kill_after = int(sys.argv[2])
+close = _tokenize.SegmentWriter.close
+
+def counted(self, rows):
+    segment = close(self, rows)
+    if int(self.name) + 1 == kill_after:
+        os.kill(os.getpid(), signal.SIGKILL)
+    print("wrote", self.name, flush=True)
+    return segment
+
+_tokenize.SegmentWriter.close = counted
+talks = [[{"role": "user", "content": f"say {n}"}, {"role": "assistant", "content": f"{n} {n}"}] for n in range(1500)]
+rows = Import(data=[{"messages": talk} for talk in talks], require=())
+with Session(sys.argv[1], progress=False, track=False) as session:
+    tokens = session.run(Tokenize(rows=rows, tokenizer=TrainTokenizer(rows=rows, vocab_size=300)))
+    print("digest", tokens.digest, flush=True)
+"""
+
+
+def run_program(folder: Path, kill_after: int) -> tuple[int, list[str]]:
+    environment = {**os.environ, "PYTHONPATH": ":".join(sys.path)}
+    command = [sys.executable, "-c", PROGRAM, str(folder), str(kill_after)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    return done.returncode, done.stdout.split("\n")[:-1]
+
+
+def test_after_kill_9_the_same_command_writes_the_missing_segments_and_the_same_bytes(tmp_path: Path) -> None:
+    _, whole = run_program(tmp_path / "whole", 0)
+    code, _ = run_program(tmp_path / "killed", 2)
+    assert code == -signal.SIGKILL
+    code, rest = run_program(tmp_path / "killed", 0)
+    assert code == 0
+    assert whole[:2] == ["wrote 00000", "wrote 00001"]
+    assert rest[0] == "wrote 00002"
+    assert rest[-1] == whole[-1]
+    assert rest[-1].startswith("digest ")
+
+
+# Encoders
+
+
+@given(st.lists(st.text(st.characters(codec="utf-8"), min_size=1).filter(str.strip), min_size=1, max_size=5))
+def test_texts_encode_one_by_one_as_together(texts: list[str]) -> None:
+    encode = text_encoder(small_tokenizer(), ["text"])
+    rows = [{"_id": "", "text": text} for text in texts]
+    assert encode(rows) == [encode([row])[0] for row in rows]
+
+
+def test_a_begin_token_comes_first_where_the_tokenizer_writes_one(tmp_path: Path) -> None:
+    from tokenizers.processors import TemplateProcessing
+
+    small_tokenizer().save_pretrained(tmp_path)
+    tokenizer = load_tokenizer(tmp_path)
+    tokenizer.bos_token = "<|system|>"
+    begin = tokenizer.bos_token_id
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single="<|system|> $A", special_tokens=[("<|system|>", begin)]
+    )
+    [encoded] = text_encoder(tokenizer, ["text"])([{"_id": "", "text": "a latte"}])
+    plain = small_tokenizer().backend_tokenizer.encode("a latte", add_special_tokens=False).ids
+    assert list(getattr(encoded, "ids", [])) == [begin, *plain, tokenizer.eos_token_id]
+
+
+def test_the_manifest_is_readable_and_says_what_it_is(session: Session) -> None:
+    tokens = session.run(Tokenize(rows=TALKS, tokenizer=TOKENIZER))
+    manifest = json.loads((tokens.data / "manifest.json").read_text())
+    assert manifest["format"] == "stillhouse-tokens/1"
+    assert manifest["fingerprint"] == read(tokens).fingerprint
