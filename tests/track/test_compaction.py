@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stillhouse.core.errors import StoreError
@@ -120,6 +120,7 @@ def test_a_manifest_of_a_later_version_is_not_guessed_at(tmp_path: Path) -> None
 ACTIONS = st.lists(st.sampled_from(["a", "b", "c", "compact", "kill"]), max_size=12)
 
 
+@settings(max_examples=15)
 @given(actions=ACTIONS)
 def test_any_order_of_writing_and_compacting_keeps_every_value(
     actions: list[str], tmp_path_factory: pytest.TempPathFactory

@@ -45,8 +45,8 @@ def test_a_session_run_stands_in_runs_with_its_steps_as_events(store: Path) -> N
     ).to_pylist()
     assert [(row["name"], row["kind"], row["status"]) for row in rows] == [("seeds", "session", "finished")] * 2
     assert all(row["v"] for row in rows)
-    events = query(store, "SELECT text FROM metrics WHERE metric = 'event'").to_pylist()
-    assert {"text": "step.finished"} in events
+    events = query(store, "SELECT record->>'$.events[0].kind' AS kind FROM runs ORDER BY started").to_pylist()
+    assert events == [{"kind": "step.finished"}, {"kind": "step.cached"}]
 
 
 def test_metrics_of_a_step_stand_in_a_run_of_their_own_under_the_session_run(store: Path) -> None:

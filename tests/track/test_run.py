@@ -216,3 +216,20 @@ def test_init_log_finish_are_enough(tmp_path: Path) -> None:
     rows = query(tmp_path, "SELECT id, status FROM runs ORDER BY started").to_pylist()
     assert rows == [{"id": run.id, "status": "finished"}, {"id": second.id, "status": "finished"}]
     assert json.loads((run.folder / "run.json").read_text())["environment"]["versions"]["python"]
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")
+def test_a_full_disk_stops_the_record_and_not_the_program(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = Run.start(tmp_path, id="full")
+    (run.folder / f"live-{os.getpid()}.jsonl").symlink_to("/dev/full")
+    for step in range(3):
+        run.log({"x": float(step)})
+    said = capsys.readouterr().err
+    assert said.count("is not being recorded") == 1
+    assert "No space left on device" in said
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "runs").write_text("a file where the folder should be")
+    with pytest.raises(StoreError, match="cannot be written"):
+        Run.start(tmp_path, id="x")

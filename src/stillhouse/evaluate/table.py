@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+WIDTH = 100
 
 
 def text_table(report: Mapping[str, Any]) -> str:
@@ -22,7 +25,7 @@ def text_table(report: Mapping[str, Any]) -> str:
     ]
     pairs = [pair for pair in report["pairs"] if pair["metric"] == lead]
     for pair in pairs:
-        lines += ["", f"{pair['after']} against {pair['before']} ({lead}, {pair['test']})", f"  {pair['sentence']}"]
+        lines += ["", f"{pair['after']} against {pair['before']} ({lead}, {pair['test']})", *_wrapped(pair["sentence"])]
         flips = f"{pair['fixed']} fixed, {pair['broken']} broken"
         lines.append(f"  {flips}, {pair['both_right']} right in both, {pair['both_wrong']} wrong in both")
     for column in dict.fromkeys(entry["column"] for entry in report["slices"]):
@@ -44,6 +47,10 @@ def interval(score: Mapping[str, Any]) -> str:
     if score["score"] is None:
         return "undefined"
     return f"{100 * score['score']:.1f} % [{100 * score['low']:.1f}, {100 * score['high']:.1f}]"
+
+
+def _wrapped(text: str) -> list[str]:
+    return textwrap.wrap(text, WIDTH, initial_indent="  ", subsequent_indent="  ")
 
 
 def _row(report: Mapping[str, Any], name: str) -> list[str]:

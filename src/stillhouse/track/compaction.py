@@ -87,11 +87,15 @@ def compact(store: str | os.PathLike[str], *, at_least: int = 1) -> int:
     Safe while others write and read: a process that finds another one compacting leaves it alone (0). Runs that crashed
     are settled first, with what they had written.
     """
+    folder = Path(store)
+    try:
+        num_runs = len(os.listdir(folder / "runs"))
+    except FileNotFoundError:
+        return 0
+    if num_runs - len(Manifest.read(folder).held) < at_least:
+        return 0
     from ._compaction import move
 
-    folder = Path(store)
-    if not (folder / "runs").is_dir():
-        return 0
     with _lock(folder, wait=False) as held:
         return move(folder, at_least) if held else 0
 

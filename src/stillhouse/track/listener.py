@@ -13,6 +13,8 @@ from ..core.execution import environment
 from .compaction import LOOSE_RUNS, compact
 from .run import Run
 
+MAX_EVENTS = 500
+
 
 class Watched(Protocol):
     """What of a session is needed to watch it."""
@@ -58,9 +60,9 @@ class Listener:
                 case "metric":
                     self._step_run(data).log(data["metrics"], step=data["step"])
                 case "step.finished" | "step.failed" | "step.cached":
-                    self._step_ended(event.kind, data)
+                    self._step_ended(event)
                 case "warning":
-                    self._log_above({"warning": data.get("message", "")})
+                    self._note_above(event)
 
     def close(self) -> None:
         """Finish what is open, and keep the files few where many runs have gathered."""
@@ -104,15 +106,16 @@ class Listener:
             self._steps[key] = Run.start(self._store, kind="step", name=data["tag"], step_key=key, parent=parent)
         return self._steps[key]
 
-    def _step_ended(self, kind: str, data: dict[str, Any]) -> None:
-        facts = {name: value for name, value in data.items() if isinstance(value, int | float | str)}
-        counts = data.get("counts") or {}
-        self._log_above({"event": kind, **facts, **{f"rows_{name}": number for name, number in counts.items()}})
-        run = self._steps.pop(data["key"], None)
+    def _step_ended(self, event: Event) -> None:
+        self._note_above(event)
+        run = self._steps.pop(event.data["key"], None)
         if run is not None:
-            failed = kind == "step.failed"
-            run.finish("failed" if failed else "finished", str(data.get("message", "")) if failed else None)
+            failed = event.kind == "step.failed"
+            run.finish("failed" if failed else "finished", str(event.data.get("message", "")) if failed else None)
 
-    def _log_above(self, values: dict[str, Any]) -> None:
+    def _note_above(self, event: Event) -> None:
+        """Put what happened into the record of the session run: `events`, the last `MAX_EVENTS` of them."""
         if self._open:
-            self._open[-1].log(values)
+            facts = {name: value for name, value in event.data.items() if name != "facts"}
+            events = [*self._open[-1].record.get("events", ()), {"kind": event.kind, "time": event.time, **facts}]
+            self._open[-1].note(events=events[-MAX_EVENTS:])

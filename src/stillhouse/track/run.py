@@ -145,9 +145,10 @@ class Run:
                 os.close(descriptor)
             self._files.clear()
             with self._careful():
-                from ._tables import settle
+                if any(self.folder.glob("*.jsonl")):
+                    from ._tables import settle
 
-                settle(self.folder)
+                    settle(self.folder)
                 self.record.update(status=status, error=error, ended=time.time())
                 write_record(self.folder, self.record)
 
