@@ -279,4 +279,9 @@ def _taught(
 
 def without_thinking(row: Mapping[str, Any]) -> dict[str, Any]:
     """The row with the part of its `reply` that comes after the reasoning."""
-    return {**row, "reply": str(row["reply"] or "").rpartition("</think>")[2].strip()}
+    return {**row, "reply": thought_through(str(row["reply"] or ""))}
+
+
+def thought_through(reply: str) -> str:
+    """What a reply says after its `<think>` part."""
+    return reply.rpartition("</think>")[2].strip()
