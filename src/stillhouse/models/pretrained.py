@@ -13,20 +13,18 @@ from ..core.step import Step
 class Weights(InputFile):
     """A hub name or a local folder: counts by the commit the name stands for now, or by the folder's content."""
 
-    __slots__ = ("revision",)
+    __slots__ = ("name", "revision")
 
-    def __init__(self, path: str, revision: str | None = None) -> None:
-        super().__init__(path)
+    def __init__(self, name: str, revision: str | None = None) -> None:
+        super().__init__(name if revision is None else f"{name}@{revision}")
+        self.name = name
         self.revision = revision
 
     @property
     def digest(self) -> str:
         from ._pretrained import identity_of
 
-        return identity_of(str(self.path), self.revision)
-
-    def __str__(self) -> str:
-        return str(self.path) if self.revision is None else f"{self.path}@{self.revision}"
+        return identity_of(self.name, self.revision)
 
 
 class Pretrained(Step[Model], tag="models.pretrained/1"):

@@ -19,7 +19,7 @@ class FromScratch(Step[Model], tag="models.from_scratch/1"):
     architecture: Literal["llama"] = "llama"
     hidden: int = Field(160, ge=8, description="width of the residual stream")
     layers: int = Field(4, ge=1)
-    heads: int = Field(5, ge=1)
+    heads: int = Field(4, ge=1)
     kv_heads: int | None = Field(None, ge=1, description="heads of keys and values; None: as many as `heads`")
     ff: int | None = Field(None, ge=8, description="width of the feed-forward layer; None: 8/3 of `hidden`")
     max_length: int = Field(512, ge=8, description="longest conversation in tokens")

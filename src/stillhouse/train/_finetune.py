@@ -32,6 +32,7 @@ from ..models.loading import (
 from ..models.pretrained import Pretrained
 from ..text.tokenizer import load_tokenizer, tokenizer_digest
 from ..tokens.loader import get_loader
+from ..tokens.packing import Packing
 from ..tokens.store import TokenStore
 from ._loop import Loop
 from ._randomness import seeded
@@ -56,7 +57,9 @@ def finetune(step: Finetune, context: Context) -> None:
         loader = get_loader(tokens, seq_len=width, batch_size=rows, packing=step.packing, seed=step.seed)
         held_out = None
         if step.held_out is not None:
-            held_out = get_loader(context.get(step.held_out), seq_len=width, batch_size=rows, shuffle=False)
+            packing = Packing(too_long=step.packing.too_long)
+            judged_by = context.get(step.held_out)
+            held_out = get_loader(judged_by, seq_len=width, batch_size=rows, packing=packing, shuffle=False)
         for name, source in (("tokens", loader), ("held_out", held_out)):
             _check_lengths(name, source, model)
         num_steps = step.steps or loader.steps_in(step.epochs or 3.0)

@@ -123,12 +123,15 @@ class Loop:
         """Train to the end; the model then holds the weights to hand out."""
         self._resume()
         self.model.train()
-        if self.position.step == 0:
-            self._evaluate()
-        batches = iter(self.loader)
-        while self.position.step < self.num_steps and not self._stopped_early:
-            self._stop_if_asked()
-            self._advance(next(batches))
+        try:
+            if self.position.step == 0:
+                self._evaluate()
+            batches = iter(self.loader)
+            while self.position.step < self.num_steps and not self._stopped_early:
+                self._stop_if_asked()
+                self._advance(next(batches))
+        finally:
+            self.history.close()
         return self._finish()
 
     @property
@@ -244,7 +247,6 @@ class Loop:
         if best is not None and best != position.step:
             self.best.load(best, position.best_digest, self.parameters)
         self.model.eval()
-        self.history.close()
         return Trained(
             steps=position.step,
             num_steps=self.num_steps,

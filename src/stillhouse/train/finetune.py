@@ -1,6 +1,6 @@
 """Training a model on token files: the whole of it or an adapter, from a pretrained model or from scratch."""
 
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
@@ -48,7 +48,9 @@ class Finetune(Step[Model], tag="train.finetune/1"):
     )
     steps: int | None = Field(None, ge=1, description="updates, in place of `epochs`")
     batch_size: int = Field(8, ge=1, description="rows of `seq_len` tokens for an update")
-    seq_len: int = Field(1024, ge=8, description="tokens of a packed row; longer documents are split")
+    seq_len: int = Field(
+        1024, ge=8, description="tokens of a packed row; `packing` says what becomes of longer documents"
+    )
     packing: Packing = Field(default_factory=Packing)
     clip: float | None = Field(1.0, gt=0, description="longest gradient, by its norm; None: unbounded")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
@@ -59,6 +61,10 @@ class Finetune(Step[Model], tag="train.finetune/1"):
     keep_best: bool = Field(True, description="hand out the weights of the best evaluation, not the last ones")
     checkpoints: int = Field(0, ge=0, description="kept in the result, evenly spread, with the optimiser's moments")
     seed: int = 0
+
+    if TYPE_CHECKING:
+        # `rows` is no field, and `base` may be a text: both are settled before the fields are checked.
+        def __init__(self, **fields: Any) -> None: ...
 
     @model_validator(mode="before")
     @classmethod
