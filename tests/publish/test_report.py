@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from stillhouse.core.artifact import Model
+from stillhouse.core.artifact import Model, Rows
 from stillhouse.core.context import Context
 from stillhouse.core.outcome import KEEP, Drop, Fail, Outcome, Row
 from stillhouse.core.session import Session
@@ -53,6 +53,23 @@ class Sieve(MapStep, tag="test_report.sieve/1"):
             return Fail("invalid", "not JSON", EVIL) if number % 10 == 2 else KEEP
 
         return lambda rows: [judge(row) for row in rows]
+
+
+class Stopping(Step[Rows], tag="test_report.stopping/1"):
+    """Keeps its rows and says why there are not more."""
+
+    rows: Step[Rows]
+
+    def run(self, context: Context) -> None:
+        with context.rows() as writer:
+            for row in context.get(self.rows):
+                writer.keep(row)
+        context.note(stopped="new ones no longer come")
+
+
+def echo(messages: list[dict[str, str]], schema: dict[str, Any] | None, sample: int) -> str:
+    """Says the question back."""
+    return messages[-1]["content"]
 
 
 ORDERS = tuple(
@@ -180,6 +197,30 @@ def test_the_page_shows_training_data_and_cost(report: tuple[str, dict[str, Any]
     assert "dropped: says the same as another row 6" in text
     assert "failed: invalid 6" in text
     assert "$0.00 for 0 calls" in text
+
+
+def test_the_cost_is_that_of_every_step_behind_the_page(session: Session) -> None:
+    from stillhouse.calls.ask import Ask
+    from stillhouse.evaluate.predict import Predict
+
+    seeds = Import(data=ORDERS[:6])
+    echoed = Predict(rows=seeds, by=Ask(model=f"python:{__name__}:echo"))
+    compared = Compare(models={"echo": echoed}, on=seeds)
+    made = session.run(ReportPage(comparison=compared, funnel={"asked": echoed}))
+    cost = made.value["cost"]
+    assert [line["label"] for line in cost["steps"]] == ["rows.import", "asked", "comparison"]
+    assert (cost["calls"], cost["unpriced"]) == (6, sum(line["unpriced"] for line in cost["steps"]))
+    assert made.value["funnel"][0]["asked"] == 6
+    text = made.html.read_text()
+    assert "asked 6 times" in text
+    assert "for 6 calls" in text
+
+
+def test_the_reason_why_a_step_stopped_is_shown(session: Session) -> None:
+    seeds = Import(data=ORDERS[:6])
+    compared = Compare(models={"m": predicted(2)}, on=Import(data=ORDERS))
+    made = session.run(ReportPage(comparison=compared, funnel={"grown": Stopping(rows=seeds)}))
+    assert "stopped: new ones no longer come" in made.html.read_text()
 
 
 def test_a_page_needs_neither_model_nor_funnel_nor_a_second_model(session: Session) -> None:

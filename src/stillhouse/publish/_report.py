@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..core.artifact import Artifact, Rows
+from ..core.store import read_record
 from ._page import render
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from .report import ReportPage
 
 MAX_REASONS = 12
+COUNTED = ("calls", "cached", "prompt_tokens", "reply_tokens", "unpriced", "cost_usd")
 MAX_POINTS = 400
 """Points of a curve; more than a phone has pixels would only make the page heavy."""
 
@@ -81,6 +83,7 @@ def thin(points: list[tuple[int, float]]) -> list[tuple[int, float]]:
 def stage(label: str, rows: Rows) -> dict[str, Any]:
     """One line of the funnel: what came in and out, what was dropped or failed, and why."""
     counts = rows.record.get("counts", {})
+    total = (rows.record.get("calls") or {}).get("total", {})
     return {
         "label": label,
         "tag": rows.record.get("tag", ""),
@@ -90,7 +93,8 @@ def stage(label: str, rows: Rows) -> dict[str, Any]:
         "failed": counts.get("failed", 0),
         "dropped_why": reasons(row["reason"] for row in rows.dropped()),
         "failed_why": reasons(row["kind"] for row in rows.failed()),
-        "notes": [str(found) for name, found in rows.record.get("facts", {}).items() if name in ("stopped", "note")],
+        "asked": total.get("calls", 0) + total.get("cached", 0),
+        "stopped": rows.record.get("facts", {}).get("stopped"),
     }
 
 
@@ -104,27 +108,37 @@ def reasons(found: Iterable[Any]) -> list[dict[str, Any]]:
 
 
 def cost(artifacts: Mapping[str, Artifact]) -> dict[str, Any]:
-    """Calls, tokens, money and time of each step, each artifact once, and their sums."""
-    lines, seen = [], set()
-    for label, artifact in artifacts.items():
-        if artifact.key in seen:
-            continue
-        seen.add(artifact.key)
-        record = artifact.record
+    """Calls, tokens, money and time of every step behind the page, in the order of their making, and the sums."""
+    labels = {artifact.key: label for label, artifact in reversed(list(artifacts.items()))}
+    lines = []
+    for key, record in sorted(lineage(artifacts.values()).items(), key=lambda entry: entry[1].get("finished", 0)):
         total = (record.get("calls") or {}).get("total", {})
         lines.append(
             {
-                "label": label,
-                "seconds": record["finished"] - record["started"] if {"finished", "started"} <= record.keys() else None,
-                **{
-                    name: total.get(name, 0)
-                    for name in ("calls", "cached", "prompt_tokens", "reply_tokens", "unpriced")
-                },
-                "cost_usd": total.get("cost_usd", 0.0),
+                "label": labels.get(key) or str(record.get("tag", "")).partition("/")[0],
+                "seconds": record["finished"] - record["started"] if {"finished", "started"} <= record.keys() else 0.0,
+                **{name: total.get(name, 0) for name in COUNTED},
             }
         )
-    names = ("calls", "cached", "prompt_tokens", "reply_tokens", "unpriced", "cost_usd")
-    return {"steps": lines, **{name: sum(line[name] for line in lines) for name in names}}
+    return {"steps": lines, **{name: sum(line[name] for line in lines) for name in ("seconds", *COUNTED)}}
+
+
+def lineage(artifacts: Iterable[Artifact]) -> dict[str, Mapping[str, Any]]:
+    """The records of these artifacts and of all that they were made from, as far as the store still has them."""
+    found: dict[str, Mapping[str, Any]] = {}
+    pending = [(artifact.folder, artifact.record) for artifact in artifacts]
+    while pending:
+        folder, record = pending.pop()
+        if folder.name in found:
+            continue
+        found[folder.name] = record
+        for entry in record.get("inputs", ()):
+            key = entry["build_key"]
+            source = folder.parent.parent / key[:2] / key
+            known = read_record(source)
+            if known is not None:
+                pending.append((source, known))
+    return found
 
 
 def provenance(label: str, artifact: Artifact) -> dict[str, str]:
