@@ -12,7 +12,7 @@ from .deployment import Deployment
 from .engine import Engine
 from .ledger import Ledger
 from .repair import Case
-from .reply import Reply
+from .reply import NO_USAGE, Reply
 from .request import Prompt, Request, RequestForm, key_of
 
 
@@ -40,12 +40,17 @@ class Board:
         self.deployment = deployment
         self.ledger = ledger
         self.outcomes: list[Outcome | None] = [None] * num_prompts
+        self._no_cost = deployment.cost(NO_USAGE)
 
     def open(self, prompts: Sequence[Prompt], form_of: Callable[[Prompt], RequestForm], first_place: int) -> list[Open]:
         """The prompts with their keys."""
-        opened = []
+        opened: list[Open] = []
+        if not prompts:
+            return opened
+        form, schema = form_of(prompts[0]), prompts[0].schema
         for place, prompt in enumerate(prompts, first_place):
-            form = form_of(prompt)
+            if prompt.schema is not schema:
+                form, schema = form_of(prompt), prompt.schema
             canonical = form.canonical(prompt.messages, prompt.sample)
             opened.append(Open(place, key_of(canonical), canonical, form, prompt))
         return opened
@@ -77,8 +82,8 @@ class Board:
         form = item.form
         if reply.form == "text" and item.case is None and form.schema is None and reply.text.strip():
             # What `Case` would say, at a fifth of its price: long cached lists and instant models live from it.
-            cost = self.deployment.cost(reply.usage)
-            self.outcomes[item.place] = Answer(reply.text, None, item.key.hex(), "stop", reply.usage, cached, cost)
+            key = item.key.hex()
+            self.outcomes[item.place] = Answer(reply.text, None, key, "stop", NO_USAGE, cached, self._no_cost)
             return None
         case = item.case or Case(form, item.request(), self.deployment.price)
         found = case.judge(reply, cached=cached)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import queue
 import sqlite3
 import threading
@@ -16,6 +17,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
+from zlib import crc32
 
 from stillhouse.core.errors import StoreError
 
@@ -135,7 +137,8 @@ class CallCache:
     def _rows(self, keys: Sequence[bytes]) -> list[tuple[bytes, str, int, bytes, int]]:
         # Few distinct texts, so that SQLite prepares each statement once: the keys are padded with the last one.
         width = next(width for width in (1, 8, 64, _MANY) if len(keys) <= width)
-        padded = [*keys, *[keys[-1]] * (width - len(keys))]
+        # Sorted, they also go faster into the tree that SQLite makes of them.
+        padded = [*sorted(keys), *[keys[-1]] * (width - len(keys))]
         query = _QUERIES[width]
         with _as_store_error(self._path):
             try:
@@ -313,7 +316,12 @@ def _row(entry: Entry) -> _Row:
 
 
 def _checksum(key: bytes, form: str, body: bytes) -> int:
-    return zlib.crc32(body, zlib.crc32(form.encode(), zlib.crc32(key)))
+    return crc32(body, crc32(key, _form_sum(form)))
+
+
+@functools.lru_cache(maxsize=64)
+def _form_sum(form: str) -> int:
+    return crc32(form.encode())
 
 
 def _unpacked_request(request: bytes) -> bytes:

@@ -12,7 +12,7 @@ from .board import Board, Open
 from .cache import Entry
 from .engine import Errand
 from .providers.protocol import Answered, InProcess
-from .reply import Reply
+from .reply import NO_USAGE, Reply
 from .request import Request
 from .retry import TryAgain
 
@@ -135,6 +135,9 @@ class Instant:
         totals = self._board.ledger.entry(deployment.name)
         spent = 0.0
         for reply in replies:
+            if reply.usage is NO_USAGE:
+                totals.calls += 1
+                continue
             cost = deployment.cost(reply.usage)
             totals.add_reply(reply.usage, cost)
             deployment.answered(reply.usage)
