@@ -39,6 +39,11 @@ if TYPE_CHECKING:
     from .curate.dedup import Dedup as Dedup
     from .curate.keep import Keep as Keep
     from .curate.split_apart import SplitApart as SplitApart
+    from .models.adapter import Lora as Lora
+    from .models.generate import Generator as Generator
+    from .models.merge import Merge as Merge
+    from .models.pretrained import Pretrained as Pretrained
+    from .models.scratch import FromScratch as FromScratch
     from .rows.columns import Rename as Rename
     from .rows.columns import Select as Select
     from .rows.combine import Concat as Concat
@@ -57,6 +62,12 @@ if TYPE_CHECKING:
     from .rows.split import Split as Split
     from .rows.transform import Filter as Filter
     from .rows.transform import Map as Map
+    from .train.finetune import Finetune as Finetune
+    from .train.losses.cross_entropy import CrossEntropy as CrossEntropy
+    from .train.objectives.sft import Sft as Sft
+    from .train.optimiser import AdamW as AdamW
+    from .train.schedule import Constant as Constant
+    from .train.schedule import Cosine as Cosine
 
 # Public name -> the module that defines it. Type checkers read the imports above; a test holds the two together.
 _HOME = {
@@ -106,6 +117,17 @@ _HOME = {
     "Keep": "curate.keep",
     "SplitApart": "curate.split_apart",
     "Decontaminate": "curate.decontaminate",
+    "Pretrained": "models.pretrained",
+    "FromScratch": "models.scratch",
+    "Lora": "models.adapter",
+    "Merge": "models.merge",
+    "Generator": "models.generate",
+    "Finetune": "train.finetune",
+    "Sft": "train.objectives.sft",
+    "CrossEntropy": "train.losses.cross_entropy",
+    "AdamW": "train.optimiser",
+    "Cosine": "train.schedule",
+    "Constant": "train.schedule",
 }
 
 __all__ = ["__version__", *_HOME]  # noqa: PLE0604
