@@ -214,6 +214,6 @@ def test_the_report_prints_as_a_table(session: Session) -> None:
     )
     assert "after   75.0 % [59.8, 85.8]" in text
     assert "1 empty" in text
-    assert "30 fixed, 0 broken, 0 right in both, 10 wrong in both" in text
+    assert "30 fixed, 0 broken, 0 right in both, 10 in neither" in text
     assert "even  20 (50 %)" in text
     assert max(map(len, text.splitlines())) <= 170

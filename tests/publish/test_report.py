@@ -18,7 +18,7 @@ from stillhouse.core.step import Mapper, MapStep, Step
 from stillhouse.evaluate.compare import Compare
 from stillhouse.measure.exact_match import ExactMatch
 from stillhouse.measure.json_fields import JsonFields
-from stillhouse.publish._page import chart, difference, dollars, seconds
+from stillhouse.publish._page import chart, difference, dollars, seconds, ticks_over
 from stillhouse.publish._report import thin
 from stillhouse.publish.report import ReportPage
 from stillhouse.rows.import_ import Import
@@ -259,8 +259,21 @@ def test_a_chart_keeps_its_points_inside_its_frame() -> None:
     drawn = chart("loss", {"loss": [(0, 3.0), (10, 1.0)], "eval_loss": [(5, 2.0)]})
     points = [tuple(map(float, p.split(","))) for line in drawn["lines"] for p in line["points"].split()]
     assert all(drawn["left"] <= x <= drawn["right"] and 0 <= y <= drawn["bottom"] for x, y in points)
-    flat = chart("x", {"x": [(1, 0.0)]})
-    assert flat["lines"][0]["points"]
+    assert chart("x", {"x": [(1, 0.0)]})["lines"][0]["points"] == "48.0,176.0"
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "ticks"),
+    [
+        (0.0, 6.88, [0, 2, 4, 6, 8]),
+        (0.0, 0.002, [0, 0.0005, 0.001, 0.0015, 0.002]),
+        (-1.0, 1.0, [-1, -0.5, 0, 0.5, 1]),
+        (0.0, 0.0, [0, 0.2, 0.4, 0.6, 0.8, 1]),
+        (0.0, 1e300, [0, 2e299, 4e299, 6e299, 8e299, 1e300]),
+    ],
+)
+def test_ticks_are_round_numbers(low: float, high: float, ticks: list[float]) -> None:
+    assert ticks_over(low, high) == pytest.approx(ticks)
 
 
 def test_thinned_curves_keep_their_ends_and_spikes() -> None:

@@ -95,6 +95,7 @@ def findings(step: Compare, items: Items, scored: dict[str, dict[str, Scored]]) 
         if pair["metric"] == lead:
             before, after = scored[pair["before"]][lead].values, scored[pair["after"]][lead].values
             pair["flips"] = _flips(items, before, after, pair["before"], pair["after"], scored, lead)
+    report["num_wrong"] = int((scored[step.after][lead].values < 1).sum())
     report["wrong"] = _wrong(items, scored[step.after][lead], step.after)
     return report
 

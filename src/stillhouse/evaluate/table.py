@@ -27,7 +27,7 @@ def text_table(report: Mapping[str, Any]) -> str:
     for pair in pairs:
         lines += ["", f"{pair['after']} against {pair['before']} ({lead}, {pair['test']})", *_wrapped(pair["sentence"])]
         flips = f"{pair['fixed']} fixed, {pair['broken']} broken"
-        lines.append(f"  {flips}, {pair['both_right']} right in both, {pair['both_wrong']} wrong in both")
+        lines.append(f"  {flips}, {pair['both_right']} right in both, {pair['both_wrong']} in neither")
     for column in dict.fromkeys(entry["column"] for entry in report["slices"]):
         entries = [entry for entry in report["slices"] if entry["column"] == column]
         rows = [

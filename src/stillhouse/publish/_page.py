@@ -100,15 +100,14 @@ def chart(title: str, series: Mapping[str, Sequence[Sequence[float]]]) -> dict[s
     steps = [point[0] for points in series.values() for point in points]
     values = [point[1] for points in series.values() for point in points]
     first, last = min(steps), max(steps)
-    low, high = min(0.0, min(values)), max(values)
-    high = high if high > low else low + 1.0
+    ticks = ticks_over(min(0.0, *values), max(values))
+    low, high = ticks[0], ticks[-1]
 
     def place(point: Sequence[float]) -> str:
         x = LEFT + (point[0] - first) / max(last - first, 1) * (WIDTH - LEFT - RIGHT)
         y = TOP + (high - point[1]) / (high - low) * (HEIGHT - TOP - BOTTOM)
         return f"{x:.1f},{y:.1f}"
 
-    ticks = [low + (high - low) * part / 4 for part in range(5)]
     return {
         "title": title,
         "width": WIDTH,
@@ -124,6 +123,15 @@ def chart(title: str, series: Mapping[str, Sequence[Sequence[float]]]) -> dict[s
         "first": f"{first:.0f}",
         "last": f"{last:.0f}",
     }
+
+
+def ticks_over(low: float, high: float) -> list[float]:
+    """Round numbers that span `low` to `high`, three to seven of them."""
+    span = high - low if high > low else 1.0
+    size = 10 ** math.floor(math.log10(span / 3))
+    size *= next(factor for factor in (1, 2, 5, 10) if span / (size * factor) <= 5)
+    first, last = math.floor(low / size), math.ceil((low + span) / size)
+    return [place * size for place in range(first, last + 1)]
 
 
 def difference(text: str | None, expected: str | None) -> list[tuple[str, bool]]:
