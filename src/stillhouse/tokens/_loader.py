@@ -16,7 +16,7 @@ from ._epochs import SourceRows
 from ._gather import Layout, Rows
 from ._mixing import Schedule, integer_weights
 from ._packing import PackingReport
-from ._permutation import key_of, permuted
+from ._permutation import key_of, marks
 from .batch import Batch
 from .mixing import checked_weights
 from .packing import Packing
@@ -345,8 +345,8 @@ class Loader:
                 chosen = here[epochs[here] == epoch]
                 rows[chosen] = source.rows(epoch, draws[chosen] - source.epoch_start(epoch))
         if self.settings.shuffle and len(self.sources) > 1:
-            marks = permuted(np.arange(first, first + count), 1 << 62, key_of("step", self.settings.seed))
-            inside = np.argsort(marks.reshape(-1, era.batch_size), axis=1, kind="stable")
+            keys = marks(np.arange(first, first + count), key_of("step", self.settings.seed))
+            inside = np.argsort(keys.reshape(-1, era.batch_size), axis=1, kind="stable")
             order = (inside + np.arange(0, count, era.batch_size)[:, None]).reshape(-1)
             sources, epochs, rows = sources[order], epochs[order], rows[order]
         return Rows(sources, epochs, rows)

@@ -40,6 +40,11 @@ def unpermuted(index: Int64s, size: int, key: int) -> Int64s:
     return _walk(index, size, _network(size, key), _backward)
 
 
+def marks(index: Int64s, key: int) -> UInt64s:
+    """A different, random-looking number for each index: sorting by it shuffles."""
+    return _mixed(_mixed(index.astype(np.uint64)) ^ np.uint64(key))
+
+
 class _Network(NamedTuple):
     left_size: int
     right_size: int
@@ -89,9 +94,12 @@ def _backward(value: UInt64s, network: _Network) -> UInt64s:
 
 def _hashed(value: UInt64s, key: np.uint64, size: np.uint64) -> UInt64s:
     """A hash in 0 … size - 1 (size < 2^32) of each: the finaliser of splitmix64, its high half scaled down."""
-    mixed = value ^ key
-    mixed = (mixed ^ (mixed >> np.uint64(30))) * _FIRST
+    result: UInt64s = ((_mixed(value ^ key) >> _HALF) * size) >> _HALF
+    return result
+
+
+def _mixed(value: UInt64s) -> UInt64s:
+    mixed = (value ^ (value >> np.uint64(30))) * _FIRST
     mixed = (mixed ^ (mixed >> np.uint64(27))) * _SECOND
-    mixed ^= mixed >> np.uint64(31)
-    result: UInt64s = ((mixed >> _HALF) * size) >> _HALF
+    result: UInt64s = mixed ^ (mixed >> np.uint64(31))
     return result

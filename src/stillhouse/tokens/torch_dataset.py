@@ -1,0 +1,46 @@
+"""The loader as a torch data set: the one file of `tokens` that knows torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import IterableDataset, get_worker_info
+
+from ..core.errors import RecipeError
+from .batch import Batch
+from .loader import Loader
+
+FIELDS = ("ids", "labels", "weights", "position_ids", "document_ids", "cu_seqlens", "source_ids")
+
+
+class LoaderDataset(IterableDataset[dict[str, Tensor]]):
+    """Whole batches as tensors, for `DataLoader(dataset, batch_size=None)`; keeps its place in `state_dict`.
+
+    Works with torchdata's `StatefulDataLoader` and with Accelerate, without worker processes: reading is a copy out of a
+    memory map, and a state held by workers would not be exact.
+    """
+
+    def __init__(self, loader: Loader, num_steps: int | None = None) -> None:
+        self.loader = loader
+        self.num_steps = num_steps
+        """Where iterating ends, counted from the run's first step; None never ends."""
+
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+        if get_worker_info() is not None:
+            raise RecipeError("LoaderDataset cannot be read by worker processes", "Use `num_workers=0`.")
+        while self.num_steps is None or self.loader.step < self.num_steps:
+            yield tensors(next(self.loader))
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.loader.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.loader.load_state_dict(state)
+
+
+def tensors(batch: Batch) -> dict[str, Tensor]:
+    """The batch's arrays as tensors that share their memory."""
+    return {name: torch.from_numpy(getattr(batch, name)) for name in FIELDS}
