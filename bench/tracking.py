@@ -1,7 +1,7 @@
 """The experiment store: cost of logging, size on disk, queries over many runs, and what kill -9 loses.
 
-Every figure is held against a floor measured in the same run: bare `json.dumps` and `os.write` of the same lines, DuckDB
-over one ready-made Parquet file. CPU seconds, because the machine may be shared.
+Every figure is held against a floor measured in the same run: bare `json.dumps` and `os.write` of the same lines,
+DuckDB over one ready-made Parquet file. CPU seconds, because the machine may be shared.
 """
 
 from __future__ import annotations
@@ -87,7 +87,9 @@ def writing(folder: Path, num_runs: int, steps: int) -> Iterator[dict[str, objec
         finish_cpu += time.process_time() - started
     bare, one_file, table_cpu = _bare(folder.with_name("bare"), data)
     total = num_runs * steps
-    yield _figure("log one step of 5 metrics", log_cpu / total * 1e6, "us CPU", "bare json and write", bare / total * 1e6)
+    yield _figure(
+        "log one step of 5 metrics", log_cpu / total * 1e6, "us CPU", "bare json and write", bare / total * 1e6
+    )
     yield _figure("finish a run", finish_cpu / num_runs * 1e3, "ms CPU", "build and write its Parquet", table_cpu * 1e3)
     loose = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     yield _figure("size of a finished run", loose / num_runs, "bytes", "its live JSONL", live_bytes)
@@ -96,7 +98,13 @@ def writing(folder: Path, num_runs: int, steps: int) -> Iterator[dict[str, objec
     yield _figure(f"top 5 of {num_runs} loose runs", cold * 1e3, "ms CPU", "DuckDB over one file", floor * 1e3)
     started = time.process_time()
     moved = compact(folder)
-    yield _figure("compact one run", (time.process_time() - started) / moved * 1e3, "ms CPU", "finish a run", finish_cpu / num_runs * 1e3)
+    yield _figure(
+        "compact one run",
+        (time.process_time() - started) / moved * 1e3,
+        "ms CPU",
+        "finish a run",
+        finish_cpu / num_runs * 1e3,
+    )
     warm = _cpu(lambda: query(folder, TOP5))
     yield _figure(f"top 5 of {num_runs} compacted runs", warm * 1e3, "ms CPU", "DuckDB over one file", floor * 1e3)
     small = sum(path.stat().st_size for path in (folder / "runs" / ".index").glob("*"))
@@ -104,7 +112,7 @@ def writing(folder: Path, num_runs: int, steps: int) -> Iterator[dict[str, objec
 
 
 def _bare(folder: Path, data: list[list[dict[str, float]]]) -> tuple[float, Path, float]:
-    """The floor: CPU seconds of dumping and writing the same lines; one Parquet file of it all; CPU seconds of one run's table."""
+    """The floor: CPU seconds of writing the same lines, one Parquet file of it all, CPU seconds of one run's table."""
     folder.mkdir()
     started = time.process_time()
     for run, rows in enumerate(data):
@@ -117,7 +125,9 @@ def _bare(folder: Path, data: list[list[dict[str, float]]]) -> tuple[float, Path
     started = time.process_time()
     for run, rows in enumerate(data):
         flat = [(f"run-{run:05d}", name, step, value) for step, row in enumerate(rows) for name, value in row.items()]
-        tables.append(pa.table(dict(zip(("run", "metric", "step", "value"), map(list, zip(*flat, strict=True)), strict=True))))
+        tables.append(
+            pa.table(dict(zip(("run", "metric", "step", "value"), map(list, zip(*flat, strict=True)), strict=True)))
+        )
         pq.write_table(tables[-1], folder / "run.parquet", compression="zstd")
     table_cpu = (time.process_time() - started) / len(data)
     pq.write_table(pa.concat_tables(tables), folder / "all.parquet", compression="zstd")
@@ -187,7 +197,8 @@ def _figure(name: str, value: float, unit: str, reference: str, reference_value:
 
 
 def _readable(line: dict[str, object]) -> str:
-    return f"{line['name']}: {line['value']} {line['unit']} ({line['reference']}: {line['reference_value']}, ratio {line['ratio']})"
+    reference = f"{line['reference']}: {line['reference_value']}, ratio {line['ratio']}"
+    return f"{line['name']}: {line['value']} {line['unit']} ({reference})"
 
 
 if __name__ == "__main__":
