@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -92,6 +93,39 @@ def test_an_evaluation_shows_its_items_as_samples(session: Session) -> None:
     ).to_pylist()
     assert len(samples) == 6
     assert samples[0] == {"model": "m", "reply": "o1", "error": None, "expected": "o0"}
+
+
+def capitals(messages: list[dict[str, str]], schema: dict[str, Any] | None, sample: int) -> str:
+    """The model that is asked below; one reply is long enough to be packed."""
+    return messages[-1]["content"].upper() * (2000 if messages[-1]["content"] == "i3" else 1)
+
+
+def test_calls_show_what_was_asked_and_answered_and_rows_name_them(session: Session) -> None:
+    from stillhouse.calls.ask import Ask
+    from stillhouse.evaluate.predict import Predict
+
+    session.run(Predict(rows=SEEDS, by=Ask(model=f"python:{__name__}:capitals", system="Be loud.")))
+    calls = query(session.folder, "SELECT * FROM calls ORDER BY length(reply)").to_pylist()
+    assert len(calls) == 6
+    assert {call["reply"] for call in calls} == {"I0", "I1", "I2", "I3" * 2000, "I4", "I5"}
+    assert json.loads(calls[0]["request"])["messages"][0] == {"role": "system", "content": "Be loud."}
+    joined = query(
+        session.folder,
+        "SELECT content->>'input' AS input, reply FROM rows JOIN calls ON list_contains(rows.calls, calls.key) "
+        "WHERE step = 'evaluate.predict/1' AND length(reply) < 10 ORDER BY input",
+    ).to_pylist()
+    assert [(row["input"], row["reply"]) for row in joined] == [(f"i{n}", f"I{n}") for n in (0, 1, 2, 4, 5)]
+
+
+def test_a_damaged_call_cache_is_said_and_the_other_views_answer(session: Session) -> None:
+    session.run(SEEDS)
+    folder = session.folder / "calls-v1"
+    folder.mkdir(exist_ok=True)
+    (folder / "calls.sqlite").write_bytes(b"no database at all" * 100)
+    said: list[str] = []
+    assert query(session.folder, "SELECT * FROM calls", warn=said.append).num_rows == 0
+    assert "calls.sqlite" in said[0]
+    assert query(session.folder, "SELECT * FROM rows").num_rows == 6
 
 
 def test_latest_and_best_know_the_last_step_and_the_extremes(tmp_path: Path) -> None:
