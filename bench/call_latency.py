@@ -1,6 +1,6 @@
 """Calls of random latency against the ideal schedule: nothing may wait for the slowest call of a batch.
 
-300 calls of exponential latency (mean 0.1 s) through 10 slots, as one list and as concurrent chunks (so a map step asks).
+300 calls of random latency (mean 0.1 s) through 10 slots, as one list and as concurrent chunks (so a map step asks).
 The ideal is list scheduling of the very same latencies: each call starts in the slot that is free first.
 """
 
@@ -67,7 +67,9 @@ async def seconds(latencies: Latencies, chunk: int) -> float:
     return took
 
 
-def measure(name: str, sample: Callable[[random.Random], float], num_calls: int, chunk: int, rounds: int) -> dict[str, object]:
+def measure(
+    name: str, sample: Callable[[random.Random], float], num_calls: int, chunk: int, rounds: int
+) -> dict[str, object]:
     draw = random.Random(7)
     latencies = [sample(draw) for _ in range(num_calls)]
     ideal = ideal_seconds(latencies)

@@ -385,3 +385,20 @@ def test_what_is_not_known_is_said_before_anything_is_asked(tmp_path: Path) -> N
 def _no_scripts_left() -> Iterator[None]:
     yield
     assert isinstance(script("teacher"), Scripted)
+
+
+def test_nothing_asked_is_nothing_answered(tmp_path: Path) -> None:
+    assert ask_all(tmp_path, []) == []
+
+
+def test_a_session_cannot_move_a_provider(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="`openai` is a provider, and a session cannot move it"):
+        ask_all(tmp_path, [], endpoints={"openai": "http://localhost:8000/v1"})
+
+
+def test_free_models_are_asked_when_the_money_is_gone(tmp_path: Path) -> None:
+    script("teacher")
+
+    (answer,) = answers(ask_all(tmp_path, prompts(["a"]), budget=Budget(usd=0)))
+
+    assert answer.cost_usd == 0

@@ -75,7 +75,7 @@ class Purse:
                 f"the budget of {calls:,} calls is used up",
                 "Every reply is kept: the same command with a larger budget goes on from here.",
             )
-        if usd is not None and self.spent_usd + self._out_usd + estimate_usd > usd:
+        if usd is not None and estimate_usd > 0 and self.spent_usd + self._out_usd + estimate_usd > usd:
             return BudgetError(
                 f"the budget of ${usd:g} is used up: ${self.spent_usd:.4f} spent, "
                 f"the next call would cost about ${estimate_usd:.4f}",

@@ -12,7 +12,7 @@ from stillhouse.core.node import content_special
 
 from .ask import Ask, function_named, scheme_of
 from .credentials import Credentials
-from .endpoint import Endpoint, hosted, served_name
+from .endpoint import HOSTS, Endpoint, hosted, served_name
 from .gate import Gate
 from .prices import FREE, Price, Prices, price_of
 from .providers.protocol import InProcess, Provider
@@ -108,6 +108,12 @@ class Deployments:
         model_path: Callable[[Step[Model]], Path],
         options: Options,
     ) -> None:
+        for name in endpoints:
+            if name in HOSTS:
+                raise RecipeError(
+                    f"`{name}` is a provider, and a session cannot move it: its kept replies would be taken for others",
+                    "Name the place in the recipe, as `Ask(model=…, endpoint=…)` or by a `deployment`, and declare that.",
+                )
         self._endpoints = {
             name: Endpoint(found) if isinstance(found, str) else found for name, found in endpoints.items()
         }

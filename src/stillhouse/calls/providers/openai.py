@@ -45,6 +45,13 @@ class OpenAICompatible:
             ) as response:
                 status, body = response.status, await response.read()
                 response_headers = response.headers
+        except aiohttp.ClientConnectorCertificateError as error:
+            raise ModelError(
+                f"the certificate of {self._endpoint.url} is not trusted ({error.certificate_error})",
+                kind="unreachable",
+            ) from None
+        except aiohttp.ConnectionTimeoutError as error:
+            raise TryAgain("unreachable", f"nobody answers at {self._endpoint.url} ({error})") from None
         except aiohttp.ClientConnectorError as error:
             raise TryAgain("unreachable", f"nobody answers at {self._endpoint.url} ({error.os_error})") from None
         except TimeoutError as error:
