@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import exits
 from .output import say, styled
@@ -23,6 +23,7 @@ def arguments(parser: Parser) -> None:
     parser.in_folder()
     parser.add_argument("model", metavar="FOLDER", help="a model's folder, a distilled folder, or a name in the store")
     parser.add_argument("--system", metavar="TEXT", help="a system message before each conversation")
+    parser.add_argument("--thinking", action="store_true", help="show the reasoning before the answer too")
     parser.add_argument("--history", action="store_true", help="each line goes on with the conversation so far")
     parser.add_argument("--temperature", type=float, default=0.0, help="0, the default, takes the likeliest token")
     parser.add_argument("--max-tokens", type=positive, default=512, metavar="N", help="longest reply (default: 512)")
@@ -32,6 +33,9 @@ def arguments(parser: Parser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     folder = model_folder(arguments.model, arguments.folder)
+    habits = habits_of(Path(arguments.model))
+    arguments.system = arguments.system or habits.system
+    arguments.mark = None if arguments.thinking else habits.answer_after
     if not sys.stdin.isatty():
         return _answer_lines(_generator(folder, arguments), arguments)
     say(f"loading {folder} …")
@@ -73,6 +77,33 @@ def model_folder(given: str, session_folder: str = FOLDER) -> Path:
     return artifact.path
 
 
+class Habits(NamedTuple):
+    """How a distilled student was trained to be asked."""
+
+    system: str | None = None
+    answer_after: str | None = None
+    """The mark that ends its reasoning."""
+
+
+def habits_of(folder: Path) -> Habits:
+    """What the recipe beside a distilled model says of how it is asked; nothing where there is no recipe to be read."""
+    from ..core.errors import RecipeError
+    from ..core.step import Step
+    from ..evaluate.predict import Predict
+    from ..recipes.file import load_recipe
+    from .money import all_steps
+
+    if not (folder / "recipe.yaml").is_file():
+        return Habits()
+    try:
+        step = load_recipe(folder / "recipe.yaml").step
+    except RecipeError as error:
+        say(f"asked without a system message, for the recipe beside the model cannot be read:\n  {error.message}")
+        return Habits()
+    asked = [each for each in all_steps(step) if isinstance(each, Predict) and isinstance(each.by.model, Step)]
+    return Habits(asked[-1].by.system, asked[-1].answer_after) if asked else Habits()
+
+
 def _generator(folder: Path, arguments: argparse.Namespace) -> Generator:
     from ..models.generate import Generator
 
@@ -110,7 +141,8 @@ def _replies(
         if isinstance(reply, RowFault):
             shown.append({"output": "", "error": str(reply)})
         else:
-            shown.append({"output": reply.text, "error": "cut" if reply.finish == "length" else None})
+            text = reply.text if arguments.mark is None else reply.text.rpartition(arguments.mark)[2].lstrip()
+            shown.append({"output": text, "error": "cut" if reply.finish == "length" else None})
     return shown
 
 

@@ -3,14 +3,140 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING, Any
 
-from .parser import Parser
+from . import exits
+from .interrupt import interruptible
+from .opening import open_session, work_arguments
+from .output import fields, print_json
+from .parser import Parser, UsageError, positive
+
+if TYPE_CHECKING:
+    from ..calls.ask import Ask
+    from ..recipes.distill import DistillResult
+    from ..recipes.distillation import Distillation, Student
+    from .result import Outcome
+
+SCRATCH = "scratch"
 
 
 def arguments(parser: Parser) -> None:
-    parser.add_argument("--name", required=True, help="what to call it")
+    parser.add_argument("--name", required=True, help="what to call it; the result is OUTPUT/NAME")
+    parser.add_argument("--seed", required=True, metavar="FILE", help="a dozen rows with `input` and `output`")
+    parser.add_argument("--instruction", required=True, metavar="TEXT", help="the task in a sentence")
+    parser.add_argument(
+        "--teacher", required=True, metavar="MODEL", help="openai/gpt-4o-mini, python:module, local:FOLDER …"
+    )
+    parser.add_argument("--endpoint", metavar="URL", help="an OpenAI-compatible server that serves the teacher")
+    parser.add_argument(
+        "--student",
+        required=True,
+        metavar="MODEL",
+        help="a hub name or folder, or `scratch` for a small one from random weights (`scratch:layers=3,hidden=96`)",
+    )
+    parser.add_argument("--factor", type=float, default=50, metavar="N", help="new rows for each seed (default: 50)")
+    parser.add_argument("--held-out", metavar="FILE", help="rows to measure on; without it a tenth of the rows")
+    parser.add_argument("--response-model", metavar="MODULE:CLASS", help="a pydantic model that every output follows")
+    parser.add_argument("--verify", metavar="MODULE:FUNCTION", help="a function of a row that says whether it is right")
+    parser.add_argument("--samples", type=positive, default=1, metavar="K", help="answers put to the vote (default: 1)")
+    parser.add_argument("--max-tokens", type=positive, default=512, metavar="N", help="longest reply compared")
+    parser.add_argument("--output", default="outputs", metavar="FOLDER", help="the session folder (default: outputs)")
+    parser.add_argument(
+        "--set",
+        dest="changes",
+        action="append",
+        default=[],
+        metavar="STEP.FIELD=VALUE",
+        help="change one field of a step, e.g. finetune.epochs=5; may be given several times",
+    )
+    work_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    del arguments
-    return 0
+    from ..recipes.distill import deliver
+    from ..recipes.settings import SessionSettings
+    from .money import confirm, expected_bill
+    from .result import Outcome, Tally
+
+    steps = _steps(arguments)
+    tally = Tally()
+    settings = SessionSettings()
+    with (
+        interruptible(),
+        open_session(arguments.output, settings, arguments, progress=not arguments.quiet, on_event=tally) as session,
+    ):
+        confirm(expected_bill(session, steps.report, session.plan(steps.report)), yes=arguments.yes)
+        result = deliver(session, arguments.name, steps)
+        outcome = Outcome.of(session.store, arguments.name, session.run(steps.report), tally)
+    return _tell(result, outcome, as_json=arguments.json)
+
+
+def _steps(arguments: argparse.Namespace) -> Distillation:
+    from ..core.functions import resolve
+    from ..recipes.distillation import distillation
+
+    return distillation(
+        arguments.seed,
+        arguments.instruction,
+        _teacher(arguments),
+        _student(arguments.student),
+        arguments.factor,
+        response_model=None if arguments.response_model is None else resolve(arguments.response_model),
+        held_out=arguments.held_out,
+        verify=None if arguments.verify is None else resolve(arguments.verify),
+        samples=arguments.samples,
+        max_tokens=arguments.max_tokens,
+        title=arguments.name,
+        **_changes(arguments.changes),
+    )
+
+
+def _teacher(arguments: argparse.Namespace) -> str | Ask:
+    from ..calls.ask import Ask
+
+    if arguments.endpoint is None:
+        return str(arguments.teacher)
+    return Ask(model=arguments.teacher, endpoint=arguments.endpoint, temperature=0.7)
+
+
+def _student(text: str) -> Student:
+    from ..recipes._marked_yaml import typed
+    from ..recipes.scratch import Scratch
+
+    kind, _, shape = text.partition(":")
+    if kind != SCRATCH:
+        return text
+    pairs = [pair.partition("=") for pair in shape.split(",") if pair]
+    return Scratch(**{name: typed(value, f"--student {text}") for name, _, value in pairs})
+
+
+def _changes(given: list[str]) -> dict[str, Any]:
+    """`finetune.epochs=5` as {"finetune": {"epochs": 5}}, the names of steps checked."""
+    from ..recipes._marked_yaml import typed
+    from ..recipes.changes import Changes
+    from ..recipes.distillation import NAMES
+
+    changes: dict[str, Any] = {}
+    for text in given:
+        place, equals, value = text.partition("=")
+        step, dot, name = place.partition(".")
+        if not (equals and dot and name):
+            raise UsageError(f"`--set {text}` sets nothing", "Write it as `--set finetune.epochs=5`.")
+        changes.setdefault(step, {})[name] = typed(value, f"--set {text}")
+    Changes("distill", NAMES, changes)
+    return changes
+
+
+def _tell(result: DistillResult, outcome: Outcome, *, as_json: bool) -> int:
+    if as_json:
+        told = outcome.as_dict()
+        shown = {name: told[name] for name in ("name", "seconds", "calls", "steps_made", "failed", "failed_gates")}
+        places = {"folder": str(result.folder), "model": str(result.model_path), "report": str(result.report)}
+        print_json({**shown, **places, "metrics": result.metrics, "cost_usd": result.cost})
+    else:
+        print(result.summary)
+        cost = "unknown" if result.cost is None else f"${result.cost:,.4f}"
+        print(f"\n{fields({'model': result.model_path, 'report': result.report, 'cost': cost})}")
+        print(f"\nTalk to it: stillhouse chat {result.folder}")
+    outcome.complain()
+    return exits.INCOMPLETE if outcome.failed or outcome.gates else exits.DONE

@@ -20,18 +20,25 @@ LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 @dataclass(frozen=True)
 class Bill:
-    """What a plan is expected to cost. `cost_usd` is None where a paid model has no known price."""
+    """What a plan is expected to cost; None where a price or the number of rows is not known."""
 
     cost_usd: float | None
     calls: int | None
     models: tuple[str, ...]
+    unpriced: tuple[str, ...] = ()
+    """Models whose price nobody knows."""
 
     @property
     def free(self) -> bool:
         return self.cost_usd == 0.0
 
     def __str__(self) -> str:
-        cost = "an unknown amount (no price is known)" if self.cost_usd is None else f"about ${self.cost_usd:,.2f}"
+        if self.cost_usd is not None:
+            cost = f"about ${self.cost_usd:,.2f}" if self.cost_usd >= 0.01 else f"about ${self.cost_usd:.2g}"
+        elif self.unpriced:
+            cost = f"an unknown amount (no price is known of {', '.join(self.unpriced)})"
+        else:
+            cost = "an unknown amount (how many rows there will be is not known)"
         calls = "" if self.calls is None else f" for about {self.calls:,} calls"
         models = f" of {', '.join(self.models)}" if self.models else ""
         return f"this run will cost {cost}{calls}{models}"
@@ -43,16 +50,20 @@ def expected_bill(session: Session, step: Step[Any], plan: Plan) -> Bill:
     cost: float | None = 0.0
     calls: int | None = 0
     models: dict[str, None] = {}
+    unpriced: dict[str, None] = {}
     for each, key in _steps(step):
         planned = to_run.get(key)
         paid = [by for by in _asks(each) if _is_paid(by, session)]
         if planned is None or not paid:
             continue
-        models.update(dict.fromkeys(by.name for by in paid))
+        names = dict.fromkeys(by.name for by in paid)
+        models |= names
         more, expectation = planned.expectation.calls, planned.expectation
         calls = None if calls is None or more is None else calls + more
         cost = None if cost is None or expectation.cost_usd is None else cost + expectation.cost_usd
-    return Bill(cost, calls, tuple(models))
+        if expectation.calls is not None and expectation.cost_usd is None:
+            unpriced |= names
+    return Bill(cost, calls, tuple(models), tuple(unpriced))
 
 
 def confirm(bill: Bill, *, yes: bool) -> None:
@@ -68,9 +79,14 @@ def confirm(bill: Bill, *, yes: bool) -> None:
         raise UsageError("nothing was spent")
 
 
+def all_steps(step: Step[Any]) -> list[Step[Any]]:
+    """The steps of a graph, inputs first, each once."""
+    return [each for each, _ in _steps(step)]
+
+
 def asking_steps(step: Step[Any]) -> list[Step[Any]]:
-    """The steps of a graph that ask a model, inputs first."""
-    return [each for each, _ in _steps(step) if any(True for _ in _asks(each))]
+    """Those that ask a model."""
+    return [each for each in all_steps(step) if any(True for _ in _asks(each))]
 
 
 def _steps(step: Step[Any]) -> Iterator[tuple[Step[Any], str]]:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..track.progress import duration
 from . import exits
 from .output import fields, say
+from .parser import FOLDER
 from .records import ancestry, closed_gates, failures
 
 if TYPE_CHECKING:
@@ -46,12 +49,15 @@ class Outcome:
     failed: Mapping[str, int]
     gates: list[str]
     spent: Mapping[str, Any]
+    folder: Path
 
     @classmethod
     def of(cls, store: Store, name: str, artifact: Artifact, tally: Tally) -> Outcome:
         records = ancestry(store, artifact.key)
         seconds = time.monotonic() - tally.started
-        return cls(name, artifact, tally.made, seconds, failures(records), closed_gates(records), tally.calls)
+        return cls(
+            name, artifact, tally.made, seconds, failures(records), closed_gates(records), tally.calls, store.folder
+        )
 
     @property
     def code(self) -> int:
@@ -96,7 +102,10 @@ class Outcome:
         """Say on stderr why the exit code is not 0."""
         if self.failed:
             listed = ", ".join(f"{tag.partition('/')[0]} {number:,}" for tag, number in self.failed.items())
-            say(f"{sum(self.failed.values()):,} rows failed: {listed}\n  `stillhouse show {self.name}` says why.")
+            where = "" if str(self.folder) == FOLDER else f" --folder {shlex.quote(str(self.folder))}"
+            say(
+                f"{sum(self.failed.values()):,} rows failed: {listed}\n  `stillhouse show {self.name}{where}` says why."
+            )
         for gate in self.gates:
             say(f"`{gate.partition('/')[0]}` did not let the result pass")
 

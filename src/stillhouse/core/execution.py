@@ -212,6 +212,7 @@ class Execution:
             record |= self.session.bill(build_key)
             artifact = self.store.finish(build_key, work / "result", record)
         except BaseException as error:
+            _tidy(work)
             bus.publish("step.failed", key=build_key, tag=step.tag, error=type(error).__name__, message=str(error))
             if isinstance(error, OSError):
                 raise disk_error(error, Path(error.filename or work)) from error
@@ -324,6 +325,15 @@ class Execution:
     def _input(self, step: Step[Any], artifact: Artifact) -> dict[str, Any]:
         source, output = self.source(step)
         return {"build_key": artifact.key, "output": output, "digest": artifact.digest, "tag": source.tag}
+
+
+def _tidy(work: Path) -> None:
+    """Take away what the next attempt would: on a full disk it is the room that is missing. What was journaled stays."""
+    shutil.rmtree(work / "result", ignore_errors=True)
+    shutil.rmtree(work / "parts", ignore_errors=True)
+    with contextlib.suppress(OSError):  # not empty: there is something to take up again
+        (work / "scratch").rmdir()
+        work.rmdir()
 
 
 @cache

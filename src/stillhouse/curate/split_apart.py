@@ -42,6 +42,12 @@ class SplitApart(Step[Rows], tag="curate.split_apart/1"):
     def test(self) -> Output:
         return self.output("test")
 
+    def limited(self, num_rows: int) -> "SplitApart":
+        """One row for testing: a share of a few rows may be none."""
+        del num_rows
+        found: SplitApart = self.replace(test_size=1)
+        return found
+
     def run(self, context: Context) -> None:
         from ._split_apart import write_apart
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import yaml
-from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+from yaml.nodes import CollectionNode, MappingNode, Node, ScalarNode, SequenceNode
 
 from ..core.errors import RecipeError
 
@@ -98,6 +98,8 @@ class _Reader:
             raise self._error(node, "an anchor holds itself")
         self._open.append(node)
         try:
+            if isinstance(node, CollectionNode) and node.tag not in (f"{_TAG}map", f"{_TAG}seq"):
+                raise self._error(node, f"the tag `{node.tag}` has no meaning here")
             if isinstance(node, MappingNode):
                 return self._mapping(node, where)
             if isinstance(node, SequenceNode):

@@ -20,6 +20,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -173,7 +174,7 @@ def _built(file: Path, document: Mapping[str, Any]) -> RecipeFile:
     output = document.get("output")
     return RecipeFile(
         path=file,
-        name=str(document.get("name") or file.stem),
+        name=str(document.get("name") or re.sub(r"[^A-Za-z0-9._-]+", "-", file.stem).lstrip("._-") or "recipe"),
         step=beside(step),
         output=None if output is None else file.parent / str(output),
         session=session,

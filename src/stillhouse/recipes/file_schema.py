@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import TypeAdapter
 from pydantic.errors import PydanticInvalidForJsonSchema
@@ -60,7 +60,7 @@ def _node_schema(name: str, kind: type[Node]) -> dict[str, Any]:
     properties: dict[str, Any] = {"uses": {"description": catalogue()[name].help}}
     required = ["uses"]
     for field_name, field in kind.model_fields.items():
-        annotation: Any = field.annotation
+        annotation: Any = Annotated[(field.annotation, *field.metadata)] if field.metadata else field.annotation
         shape = TypeAdapter(annotation).json_schema(schema_generator=_Generator)
         shape = _referring(shape)
         entry: dict[str, Any] = {"anyOf": [shape, MENTION]} if shape else {}

@@ -54,6 +54,26 @@ def _source(step: Import) -> Iterator[Located]:
     return readers[step.resolved_format](path)
 
 
+def counted(step: Import) -> int | None:
+    """How many rows there are, by the lines of a text file; None for JSON and for what cannot be read."""
+    if step.path is None:
+        return len(step.data or ())
+    path, form = step.path.path, step.resolved_format
+    try:
+        if form == "parquet":
+            return int(pq.ParquetFile(path).metadata.num_rows)
+        if form == "json":
+            return None
+        with open(path, "rb") as file:
+            lines, last = 0, b"\n"
+            while block := file.read(1 << 20):
+                lines, last = lines + block.count(b"\n"), block[-1:]
+        lines += last != b"\n"
+    except (OSError, pa.ArrowInvalid):
+        return None
+    return max(0, lines - 1) if form == "csv" else lines
+
+
 class Checks:
     """Holds each row against what the step asks for and against the rows before it."""
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import PurePath
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import model_validator
 
@@ -11,6 +11,10 @@ from ..core.context import Context
 from ..core.errors import RecipeError
 from ..core.files import InputFile
 from ..core.step import Step
+
+if TYPE_CHECKING:
+    from ..core.plan import Expectation
+    from ..core.session import Session
 
 Format = Literal["json", "jsonl", "csv", "parquet"]
 FORMATS: dict[str, Format] = {
@@ -69,6 +73,14 @@ class Import(Step[Rows], tag="rows.import/1"):
 
     def _extension(self) -> str:
         return PurePath(str(self.path)).suffix.lower()
+
+    def expect(self, rows_in: int | None, session: "Session") -> "Expectation":
+        """The number of rows, where it can be counted without reading them."""
+        from ..core.plan import Expectation
+        from ._import import counted
+
+        del rows_in, session
+        return Expectation(rows=counted(self))
 
     def run(self, context: Context) -> None:
         from ._import import write_imported

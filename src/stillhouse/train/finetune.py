@@ -109,6 +109,12 @@ class Finetune(Step[Model], tag="train.finetune/1"):
             return 2e-4
         return 2e-3 if isinstance(self.base, FromScratch) else 2e-5
 
+    def limited(self, num_rows: int) -> "Finetune":
+        """Two updates."""
+        del num_rows
+        found: Finetune = self.replace(steps=2, epochs=None, evaluate_every=None, patience=None)
+        return found
+
     def run(self, context: Context) -> None:
         from ._finetune import finetune
 
