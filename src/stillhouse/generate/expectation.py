@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from ..calls.ask import Ask, scheme_of
-from ..calls.prices import price_of
+from ..calls.prices import Price, price_of
 from ..calls.reply import Usage
 from ..core.plan import Expectation
 
@@ -24,7 +24,7 @@ def expected(
         return Expectation(rows=rows)
     tokens_in, tokens_out = calls * prompt // CHARACTERS_PER_TOKEN, calls * reply // CHARACTERS_PER_TOKEN
     names = tuple(name for name in (by.deployment, by.model) if isinstance(name, str))
-    price = price_of(names, session.prices)
+    price = price_of(names, {name: Price(*given) for name, given in session.prices.items()})
     local = not isinstance(by.model, str) or scheme_of(by.model) is not None
     cost = price.cost(Usage(tokens_in, tokens_out)) if price is not None else 0.0 if local else None
     return Expectation(rows=rows, calls=calls, tokens_in=tokens_in, tokens_out=tokens_out, cost_usd=cost)

@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 from jinja2 import StrictUndefined, TemplateError, TemplateSyntaxError, Undefined, nodes
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.utils import missing
 
 from ..core.errors import RecipeError, RowFault
 
@@ -24,7 +25,7 @@ class _Missing(Exception):
 
 class _Strict(StrictUndefined):
     def _fail_with_undefined_error(self, *args: Any, **kwargs: Any) -> NoReturn:
-        raise _Missing(str(self._undefined_name), type(self._undefined_obj).__name__ == "MissingType")
+        raise _Missing(str(self._undefined_name), self._undefined_obj is missing)
 
     __iter__ = __str__ = __len__ = _fail_with_undefined_error
     __eq__ = __ne__ = __bool__ = __hash__ = _fail_with_undefined_error
@@ -64,8 +65,8 @@ class Template:
                 pass  # the slow way says what is missing
         try:
             return self._template.render(_columns(row))
-        except _Missing as missing:
-            raise _named(missing, row) from None
+        except _Missing as error:
+            raise _named(error, row) from None
         except (TemplateError, TypeError, ValueError, ArithmeticError) as error:
             raise RowFault("error", f"the template cannot be filled: {error}") from error
 

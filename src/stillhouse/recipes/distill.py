@@ -20,7 +20,7 @@ from ..core.options import Options
 from ..core.session import Session
 from ..publish.folder import link_folder
 from .deliver import Deliver
-from .distillation import Distillation, Examples, Student, Thinking, Verify, distillation, thought_through
+from .distillation import END_OF_THINKING, Distillation, Examples, Student, Thinking, Verify, distillation
 from .file import recipe_table
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class DistillResult:
         for text, reply in zip(inputs, self._generators[0].replies(questions, max_tokens), strict=True):
             if isinstance(reply, RowFault):
                 raise ModelError(f"no reply to {text!r:.200}: {reply}")
-            replies.append(thought_through(reply.text))
+            replies.append(reply.text.rpartition(END_OF_THINKING)[2].strip())
         return replies
 
 

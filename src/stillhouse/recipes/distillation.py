@@ -35,7 +35,7 @@ from ..rows.combine import Concat
 from ..rows.conversation import ToMessages
 from ..rows.import_ import Import
 from ..rows.split import Split
-from ..rows.transform import Filter, Map
+from ..rows.transform import Filter
 from ..tokens.tokenize import Tokenize
 from ..train.finetune import Finetune
 from .changes import Changes
@@ -67,6 +67,7 @@ NAMES = (
 )
 """What `distillation(…, NAME={"field": value})` can change."""
 Thinking = Literal["tags", "drop"]
+END_OF_THINKING = "</think>"
 
 
 @dataclass(frozen=True)
@@ -242,8 +243,8 @@ class Taught:
 
     def answers(self, model: Step[Model], on: Step[Rows], max_tokens: int) -> Step[Rows]:
         """What `model` replies to the rows of `on`, without its thinking."""
-        replies = Predict(rows=on, by=Ask(model=model, system=self.system, max_tokens=max_tokens))
-        return Map(rows=replies, function=without_thinking) if self.thinking == "tags" else replies
+        mark = END_OF_THINKING if self.thinking == "tags" else None
+        return Predict(rows=on, by=Ask(model=model, system=self.system, max_tokens=max_tokens), answer_after=mark)
 
 
 def _taught(
@@ -275,13 +276,3 @@ def _taught(
     settings |= {"epochs": 40, "steps": None, "evaluate_every": None, "patience": None}
     seeds_only = changed.make("seeds_only", Finetune, base=base, tokens=tokens(seeds, base), **settings)
     return Taught(base, seeds_only, after, tokenizer, system, thinking)
-
-
-def without_thinking(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The row with the part of its `reply` that comes after the reasoning."""
-    return {**row, "reply": thought_through(str(row["reply"] or ""))}
-
-
-def thought_through(reply: str) -> str:
-    """What a reply says after its `<think>` part."""
-    return reply.rpartition("</think>")[2].strip()

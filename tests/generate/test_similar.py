@@ -1,0 +1,46 @@
+"""Near-duplicates: the index finds what a comparison of all with all finds."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stillhouse.generate._similar import SimilarTexts
+from stillhouse.text.ngrams import ngrams
+
+sentences = st.lists(st.sampled_from(["a", "b", "c", "d", "e"]), max_size=9).map(" ".join)
+
+
+@given(texts=st.lists(sentences, max_size=15), new=sentences, threshold=st.sampled_from([0.3, 0.5, 0.8, 1.0]))
+def test_the_index_finds_what_comparing_with_all_finds(texts: list[str], new: str, threshold: float) -> None:
+    index = SimilarTexts(threshold)
+    for text in texts:
+        index.add(text)
+    scores = [jaccard(text, new) for text in texts]
+    best = max(scores, default=0.0)
+    found = index.nearest(new)
+    if best < threshold:
+        assert found is None
+    else:
+        assert found is not None
+        assert (found.number, found.score) == (scores.index(best), best)
+
+
+def jaccard(one: str, two: str) -> float:
+    left, right = ngrams(one, 3) or {""}, ngrams(two, 3) or {""}
+    return len(left & right) / len(left | right)
+
+
+def test_case_punctuation_and_spacing_make_no_new_text() -> None:
+    index = SimilarTexts(0.8)
+    index.add("Two lattes, please!")
+    assert index.equal("two  LATTES please") == 0
+    assert index.equal("three lattes please") is None
+
+
+def test_texts_without_words_are_told_apart() -> None:
+    index = SimilarTexts(0.8)
+    index.add("!!!")
+    assert index.equal(" !!! ") == 0
+    assert index.equal("???") is None
+    assert index.nearest("???") is None
