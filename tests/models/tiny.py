@@ -55,7 +55,9 @@ def tiny_model(
         "eos_token_id": 1, "pad_token_id": 0, "bos_token_id": None,
     }  # fmt: skip
     config = LlamaConfig(vocab_size=320, **{**settings, **changes})
-    model = randomised(AutoModelForCausalLM.from_config(config), seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = randomised(AutoModelForCausalLM.from_config(config), seed)
     model.generation_config = GenerationConfig(eos_token_id=1, pad_token_id=0)
     save_model(model, folder, dtype=dtype, tokenizer_from=tokenizer)
     return folder

@@ -24,7 +24,7 @@ class History:
 
     def add(self, line: Mapping[str, Any]) -> None:
         assert self._file is not None, "start() comes first"
-        self._file.write(json.dumps(line, allow_nan=True).encode() + b"\n")
+        self._file.write(json.dumps(line, allow_nan=False).encode() + b"\n")
 
     def flush(self) -> int:
         """Bring all lines to the disk; returns the size in bytes."""

@@ -62,7 +62,6 @@ class Position:
     learnt_tokens: int = 0
     loss: float = math.nan
     eval_loss: float | None = None
-    evaluated_at: int | None = None
     best_step: int | None = None
     best_loss: float = math.inf
     best_digest: str = ""
@@ -145,10 +144,8 @@ class Loop:
         rate = self.recipe.peak_rate * self.schedule(step, self.num_steps)
         update = self._update(batch, rate)
         self.position.step += 1
-        self.position.tokens += update.tokens
-        self.position.learnt_tokens += update.learnt
-        self.position.loss = update.loss
-        self._record(rate, update, time.monotonic() - begun)
+        if update is not None:
+            self._record(rate, update, time.monotonic() - begun)
         if self.position.step % self._evaluate_every == 0 or self.position.step == self.num_steps:
             self._evaluate()
         if self.position.step in self._kept_steps:
@@ -158,12 +155,11 @@ class Loop:
         if time.monotonic() - self._last_write >= pause:
             self._save()
 
-    def _update(self, batch: Batch, rate: float) -> Update:
-        """Gradients of sums over all micro-batches, one division, one step of the optimiser."""
+    def _update(self, batch: Batch, rate: float) -> Update | None:
+        """Gradients of sums over all micro-batches, one division, one step; None where nothing is learnt."""
         totals: dict[str, Tensor] = {}
         loss = torch.zeros((), device=self.device)
         denominator = torch.zeros((), device=self.device)
-        tokens = 0
         for micro in micro_batches(batch, self.context.options.micro_batch, self.device):
             with _memory_errors(micro), self._autocast():
                 measured = self.objective(self.forward, micro)
@@ -172,10 +168,9 @@ class Loop:
             denominator += measured.denominator
             for name, value in measured.metrics.items():
                 totals[name] = totals[name] + value if name in totals else value
-            tokens += micro.num_tokens
         total = float(denominator)
         if total == 0.0:  # every example in these rows has weight 0: there is nothing to move towards
-            return Update(0.0, 0.0, batch.num_tokens, 0, {})
+            return None
         norm = self._scale_gradients(total)
         mean = float(loss) / total
         if not (math.isfinite(mean) and math.isfinite(norm)):
@@ -199,6 +194,9 @@ class Loop:
 
     def _record(self, rate: float, update: Update, seconds: float) -> None:
         step = self.position.step
+        self.position.tokens += update.tokens
+        self.position.learnt_tokens += update.learnt
+        self.position.loss = update.loss
         series = {"loss": update.loss, "learning_rate": rate, "grad_norm": update.norm, **update.metrics}
         self.history.add({"step": step, **series, "tokens": self.position.tokens})
         self.context.log(step, **series, tokens_per_second=update.tokens / max(seconds, 1e-9))
@@ -210,7 +208,13 @@ class Loop:
             return
         position = self.position
         found = self.evaluation(self.held_out)
-        position.eval_loss, position.evaluated_at = found["eval_loss"], position.step
+        if not math.isfinite(found["eval_loss"]):
+            raise TrainError(
+                f"the held-out loss is not finite after {position.step} updates ({found['eval_loss']})",
+                f"Lower `learning_rate` (now {self.recipe.peak_rate:g}); if it happens before the first update, look at "
+                "the base and the held-out rows.",
+            )
+        position.eval_loss = found["eval_loss"]
         self.history.add({"step": position.step, **found})
         self.context.log(position.step, **found)
         if position.step == 0:
