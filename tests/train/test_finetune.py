@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -247,3 +248,32 @@ def test_another_part_makes_another_result(base: Path) -> None:
         )
     }  # fmt: skip
     assert len(keys) == 5
+
+
+@pytest.mark.usefixtures("in_process")
+def test_a_plan_tells_time_and_memory_before_anything_is_trained(tmp_path: Path, base: Path) -> None:
+    step = recipe(base, steps=None, epochs=2.0)
+    with Session(tmp_path, options=options(), track=False, progress=False) as session:
+        before = step.expect(None, session)
+        session.run(step.tokens)
+        known, longer = step.expect(None, session), step.replace(epochs=4.0).expect(None, session)
+        wider = step.replace(seq_len=1024).expect(None, session)
+    assert before.seconds is None
+    assert known.seconds is not None
+    assert longer.seconds == pytest.approx(2 * known.seconds)
+    tokens = session.run(step.tokens).record["facts"]["tokens"]
+    weights = sum(tensor.numel() for tensor in load_file(base / "model.safetensors").values())
+    assert known.seconds == pytest.approx(6 * weights * 2 * tokens / 60e9)
+    assert known.memory_bytes is not None
+    assert wider.memory_bytes is not None
+    assert 400 << 20 < known.memory_bytes < wider.memory_bytes < 500 << 20
+
+
+def test_a_plan_of_a_model_from_scratch_knows_its_size(session: Session) -> None:
+    rows = conversations(0, 5)
+    fresh = FromScratch(tokenizer=TrainTokenizer(rows=rows, vocab_size=1000), hidden=64, heads=2, layers=3)
+    expected = Finetune(base=fresh, rows=rows, steps=10, batch_size=1, seq_len=100).expect(None, session)
+    attention_and_forward = 4 * 64 * 64 + 3 * 64 * 176
+    work = 6 * (1000 * 64 + 3 * attention_and_forward) * 10 * 100
+    assert expected.seconds is not None
+    assert expected.seconds * 60e9 * (session.options.threads or os.cpu_count() or 1) == pytest.approx(work)

@@ -211,7 +211,7 @@ class Loop:
         if not math.isfinite(found["eval_loss"]):
             raise TrainError(
                 f"the held-out loss is not finite after {position.step} updates ({found['eval_loss']})",
-                f"Lower `learning_rate` (now {self.recipe.peak_rate:g}); if it happens before the first update, look at "
+                f"Lower `learning_rate` (now {self.recipe.peak_rate:g}); if it was so before the first update, look at "
                 "the base and the held-out rows.",
             )
         position.eval_loss = found["eval_loss"]

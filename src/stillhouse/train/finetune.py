@@ -17,6 +17,10 @@ from .objectives.sft import Sft
 from .optimiser import AdamW
 from .schedule import Cosine
 
+if TYPE_CHECKING:
+    from ..core.plan import Expectation
+    from ..core.session import Session
+
 
 class Finetune(Step[Model], tag="train.finetune/1"):
     """`base`, trained on `tokens`: a folder that transformers (or PEFT) loads, with its tokenizer and template.
@@ -114,6 +118,13 @@ class Finetune(Step[Model], tag="train.finetune/1"):
         del num_rows
         found: Finetune = self.replace(steps=2, epochs=None, evaluate_every=None, patience=None)
         return found
+
+    def expect(self, rows_in: int | None, session: "Session") -> "Expectation":
+        """Time and memory, as far as model and data are known; for plans."""
+        from ._expectation import expectation
+
+        del rows_in
+        return expectation(self, session)
 
     def run(self, context: Context) -> None:
         from ._finetune import finetune
