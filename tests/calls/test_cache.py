@@ -63,7 +63,7 @@ def test_what_was_put_is_found_by_another_opening(tmp_path: Path, cache: CallCac
     found = again.look_up(keys)
 
     assert len(found) == len(again) == 1300
-    assert found[keys[7]] == Kept("text", b"reply 7")
+    assert found[keys[7]] == ("text", b"reply 7")
     assert again.requests(keys[:2]) == {keys[0]: b'{"n":0}', keys[1]: b'{"n":1}'}
     again.close()
 
@@ -72,7 +72,7 @@ def test_long_replies_and_requests_are_packed(tmp_path: Path, cache: CallCache) 
     long = Entry(b"k" * 16, "openai.chat", b"word " * 10_000, b"{" + b"ask " * 10_000)
     put(cache, long)
 
-    assert cache.look_up([long.key])[long.key].wire == long.wire
+    assert cache.look_up([long.key])[long.key][1] == long.wire
     assert cache.requests([long.key])[long.key] == long.request
     with sqlite3.connect(tmp_path / "calls.sqlite") as reader:
         ((body, request),) = reader.execute("SELECT length(body), length(request) FROM replies").fetchall()
@@ -85,8 +85,8 @@ def test_the_first_reply_under_a_key_stands(tmp_path: Path, cache: CallCache) ->
 
     standing = put(cache, entry(1, "ours"), entry(2, "ours"))
 
-    assert standing == {entry(1).key: Kept("text", b"theirs 1")}
-    assert cache.look_up([entry(2).key])[entry(2).key].wire == b"ours 2"
+    assert standing == {entry(1).key: ("text", b"theirs 1")}
+    assert cache.look_up([entry(2).key])[entry(2).key][1] == b"ours 2"
     other.close()
 
 
@@ -162,7 +162,7 @@ def test_a_damaged_file_is_moved_aside_and_a_new_one_begun(tmp_path: Path, damag
     put(cache, entry(1, "new"))
 
     assert found == {}
-    assert cache.look_up([entry(1).key])[entry(1).key].wire == b"new 1"
+    assert cache.look_up([entry(1).key])[entry(1).key][1] == b"new 1"
     (aside,) = tmp_path.glob("calls.damaged-*.sqlite")
     assert aside.read_bytes() == content
     assert [event.data["path"] for event in events if event.kind == "warning"] == [str(aside)]
@@ -241,6 +241,6 @@ def test_processes_share_a_cache_without_loss(tmp_path: Path) -> None:
     found = cache.look_up([number.to_bytes(16) for number in range(2000)])
 
     assert len(cache) == len(found) == 2000
-    assert {kept.wire.split()[0] for kept in found.values()} <= {b"one", b"two"}
+    assert {wire.split()[0] for _, wire in found.values()} <= {b"one", b"two"}
     assert cache.num_rejected == 0
     cache.close()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from hashlib import blake2b
+from typing import TYPE_CHECKING, NamedTuple
 
 from stillhouse.core.errors import RowFault
 
@@ -13,7 +14,11 @@ from .engine import Engine
 from .ledger import Ledger
 from .repair import Case
 from .reply import NO_USAGE, Reply
-from .request import Prompt, Request, RequestForm, key_of
+from .request import Prompt, Request, RequestForm
+
+if TYPE_CHECKING:
+    from .cache import Kept
+    from .schema import Schema
 
 
 class Open(NamedTuple):
@@ -42,25 +47,55 @@ class Board:
         self.outcomes: list[Outcome | None] = [None] * num_prompts
         self._no_cost = deployment.cost(NO_USAGE)
 
-    def open(self, prompts: Sequence[Prompt], form_of: Callable[[Prompt], RequestForm], first_place: int) -> list[Open]:
-        """The prompts with their keys."""
-        opened: list[Open] = []
-        if not prompts:
-            return opened
-        form, schema = form_of(prompts[0]), prompts[0].schema
-        for place, prompt in enumerate(prompts, first_place):
-            if prompt.schema is not schema:
-                form, schema = form_of(prompt), prompt.schema
-            canonical = form.canonical(prompt.messages, prompt.sample)
-            opened.append(Open(place, key_of(canonical), canonical, form, prompt))
-        return opened
+    def begin(
+        self, prompts: Sequence[Prompt], form_of: Callable[[Schema | None], RequestForm], first: int
+    ) -> list[Open]:
+        """Take up prompts, the first at place `first`; answers those that are kept and returns what has to be asked.
 
-    def after_kept(self, waiting: list[Open]) -> list[Open]:
-        """Answer from the cache what it knows, through all requests that leads to; returns what has to be asked."""
+        Plain texts that are kept are answered here, without the steps that others go through: long lists live by it.
+        """
+        keys, canonicals, forms = self._keyed(prompts, form_of)
+        kept = self.engine.cache.look_up(keys)
+        waiting: list[Open] = []
+        for number, key in enumerate(keys):
+            found = kept.get(key)
+            if found is not None and found[0] == "text" and forms[number].schema is None:
+                text = found[1].decode("utf-8", "surrogatepass")
+                if text and not text.isspace():
+                    answer = Answer(text, None, key.hex(), "stop", NO_USAGE, True, self._no_cost)
+                    self.outcomes[first + number] = answer
+                    continue
+            waiting.append(Open(first + number, key, canonicals[number], forms[number], prompts[number]))
+        if len(waiting) < len(keys):
+            self.ledger.entry(self.deployment.name).cached += len(keys) - len(waiting)
+        return self.after_kept(waiting, kept)
+
+    def _keyed(
+        self, prompts: Sequence[Prompt], form_of: Callable[[Schema | None], RequestForm]
+    ) -> tuple[list[bytes], list[bytes], list[RequestForm]]:
+        keys: list[bytes] = []
+        canonicals: list[bytes] = []
+        forms: list[RequestForm] = []
+        last: tuple[Schema | None, RequestForm] | None = None
+        for messages, schema, sample in prompts:
+            if last is None or last[0] is not schema:
+                last = schema, form_of(schema)
+            canonical = last[1].canonical(messages, sample)
+            canonicals.append(canonical)
+            keys.append(blake2b(canonical, digest_size=16).digest())
+            forms.append(last[1])
+        return keys, canonicals, forms
+
+    def after_kept(self, waiting: list[Open], kept: dict[bytes, Kept] | None = None) -> list[Open]:
+        """Answer from the cache what it knows, through all requests that leads to; returns what has to be asked.
+
+        `kept` is what was looked up for them, where it was.
+        """
         missing: list[Open] = []
         num_kept = 0
         while waiting:
-            kept = self.engine.cache.look_up([item.key for item in waiting])
+            if kept is None:
+                kept = self.engine.cache.look_up([item.key for item in waiting])
             further: list[Open] = []
             for item in waiting:
                 found = kept.get(item.key)
@@ -72,7 +107,7 @@ class Board:
                 after = self.take(item, reply, cached=True)
                 if after is not None:
                     further.append(after)
-            waiting = further
+            waiting, kept = further, None
         if num_kept:
             self.ledger.entry(self.deployment.name).cached += num_kept
         return missing
@@ -81,7 +116,7 @@ class Board:
         """Judge a reply: the prompt has its outcome, or what is returned is to be asked."""
         form = item.form
         if reply.form == "text" and item.case is None and form.schema is None and reply.text.strip():
-            # What `Case` would say, at a fifth of its price: long cached lists and instant models live from it.
+            # What `Case` would say, at a fifth of its price, for models that answer at once.
             key = item.key.hex()
             self.outcomes[item.place] = Answer(reply.text, None, key, "stop", NO_USAGE, cached, self._no_cost)
             return None

@@ -16,7 +16,7 @@ import time
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 from zlib import crc32
 
 from stillhouse.core.errors import StoreError
@@ -55,11 +55,8 @@ class Entry(NamedTuple):
     seconds: float = 0.0
 
 
-class Kept(NamedTuple):
-    """A reply found again."""
-
-    form: str
-    wire: bytes
+Kept: TypeAlias = tuple[str, bytes]
+"""A reply found again: its form and its wire bytes."""
 
 
 class CallCache:
@@ -91,12 +88,10 @@ class CallCache:
         broken: list[bytes] = []
         for start in range(0, len(keys), _MANY):
             for key, form, packing, body, checksum in self._rows(keys[start : start + _MANY]):
-                if checksum != _checksum(key, form, body):
+                if checksum != crc32(body, crc32(key, _form_sum(form))):
                     broken.append(key)
-                elif packing == _RAW:
-                    found[key] = Kept(form, body)
                 else:
-                    found[key] = Kept(form, zlib.decompress(body))
+                    found[key] = (form, body if packing == _RAW else zlib.decompress(body))
         if broken:
             self.reject(broken, "wrong checksum")
         return found
@@ -231,7 +226,7 @@ class CallCache:
             found = self._writer.execute(f"SELECT {_COLUMNS} FROM replies WHERE key = ?", (row[0],)).fetchone()
             key, form, packing, body, checksum = found
             if body != row[3] and checksum == _checksum(key, form, body):
-                standing[key] = Kept(form, body if packing == _RAW else zlib.decompress(body))
+                standing[key] = (form, body if packing == _RAW else zlib.decompress(body))
         return standing
 
     # opening

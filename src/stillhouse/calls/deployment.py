@@ -111,8 +111,8 @@ class Deployments:
         for name in endpoints:
             if name in HOSTS:
                 raise RecipeError(
-                    f"`{name}` is a provider, and a session cannot move it: its kept replies would be taken for others",
-                    "Name the place in the recipe, as `Ask(model=…, endpoint=…)` or by a `deployment`, and declare that.",
+                    f"`{name}` is a provider, and a session cannot move it: kept replies would be taken for others",
+                    "Name the place in the recipe, by `Ask(model=…, endpoint=…)` or a `deployment`, and declare that.",
                 )
         self._endpoints = {
             name: Endpoint(found) if isinstance(found, str) else found for name, found in endpoints.items()

@@ -122,7 +122,7 @@ class Engine:
     def read(self, key: bytes, found: Kept) -> Reply | None:
         """A kept reply; one that cannot be read is set aside and counts as missing."""
         try:
-            return read_reply(found.form, found.wire)
+            return read_reply(*found)
         except Garbled as error:
             self.cache.reject([key], str(error))
             return None

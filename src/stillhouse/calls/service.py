@@ -71,14 +71,14 @@ class Calls:
         """
         deployment, _ = self._deployments.plan(by, None)
 
-        def form_of(prompt: Prompt) -> RequestForm:
-            return self._deployments.plan(by, prompt.schema)[1]
+        def form_of(schema: Schema | None) -> RequestForm:
+            return self._deployments.plan(by, schema)[1]
 
         board = Board(self._engine, deployment, self.ledger, len(prompts))
         slots = Slots(board)
         try:
             for start in range(0, len(prompts), _SLICE):
-                missing = board.after_kept(board.open(prompts[start : start + _SLICE], form_of, start))
+                missing = board.begin(prompts[start : start + _SLICE], form_of, start)
                 provider = deployment.in_process if missing else None
                 if provider is not None:
                     missing = await Instant(board, provider).answer(missing)
