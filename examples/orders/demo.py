@@ -27,9 +27,13 @@ INSTRUCTION = "Turn what a guest says at the counter of a coffee bar into the or
 def settings(quick: bool) -> dict[str, Any]:
     """The arguments of `distill` that differ between the whole job and the quick one."""
     from stillhouse.recipes.scratch import Scratch
+    from stillhouse.rows.import_ import Import
+    from stillhouse.rows.slices import Take
 
+    test = Import(path=HERE / "test.jsonl")
     if quick:
         return {
+            "held_out": Take(rows=test, num=40),
             "student": Scratch(vocab_size=400, hidden=32, layers=1, heads=2),
             "augment_factor": 4,
             "max_tokens": 24,
@@ -37,6 +41,7 @@ def settings(quick: bool) -> dict[str, Any]:
             "seeds_only": {"epochs": 2.0},
         }
     return {
+        "held_out": test,
         "student": Scratch(vocab_size=512, hidden=128, layers=4, heads=4),
         "augment_factor": 220,
         "max_tokens": 200,
@@ -62,7 +67,6 @@ def main() -> int:
             seed=HERE / "seeds.jsonl",
             instruction=INSTRUCTION,
             teacher="python:examples.orders.teacher",
-            held_out=HERE / "test.jsonl",
             response_model=Order,
             verify=verify,
             output=arguments.output,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -24,6 +26,18 @@ def test_the_index_finds_what_comparing_with_all_finds(texts: list[str], new: st
     else:
         assert found is not None
         assert (found.number, found.score) == (scores.index(best), best)
+
+
+def test_many_texts_are_found_again_after_the_index_was_put_in_a_new_order() -> None:
+    rng = random.Random(0)
+    texts = [" ".join(rng.choices(["a", "b", "c", "d"], k=rng.randrange(1, 12))) for _ in range(700)]
+    index = SimilarTexts(0.6)
+    for number, text in enumerate(texts):
+        scores = [jaccard(earlier, text) for earlier in texts[:number]]
+        best = max(scores, default=0.0)
+        found = index.nearest(text)
+        assert (found and found.score) == (best if best >= 0.6 else None)
+        index.add(text)
 
 
 def jaccard(one: str, two: str) -> float:

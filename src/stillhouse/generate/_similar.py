@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from ..text.ngrams import ngrams, words
@@ -19,16 +21,19 @@ class SimilarTexts:
     """Texts seen so far; finds the most similar one exactly, among those that reach `threshold`.
 
     Prefix filtering (Bayardo et al. 2007): two sets of Jaccard index t or more share one of the first n - ceil(t n) + 1
-    elements of each, under any one order of all elements. So only these are indexed and looked up. Case and
-    punctuation do not count.
+    elements of each, under any one order of all elements. So only these are indexed and looked up. The order puts rare
+    n-grams first, as counted when the number of texts last doubled. Case and punctuation do not count.
     """
 
     def __init__(self, threshold: float, size: int = 3) -> None:
         self._threshold = threshold
         self._size = size
         self._sets: list[frozenset[str]] = []
-        self._holders: dict[str, list[int]] = {}
         self._exact: dict[str, int] = {}
+        self._holders: dict[str, list[int]] = {}
+        self._counts: Counter[str] = Counter()
+        self._order: Mapping[str, int] = {}
+        self._reorder_at = 256
 
     def __len__(self) -> int:
         return len(self._sets)
@@ -39,8 +44,14 @@ class SimilarTexts:
         grams = self._grams(text)
         self._exact.setdefault(wording(text), number)
         self._sets.append(grams)
-        for gram in self._prefix(grams):
-            self._holders.setdefault(gram, []).append(number)
+        self._counts.update(grams)
+        self._index(number)
+        if len(self._sets) == self._reorder_at:
+            self._reorder_at *= 2
+            self._order = dict(self._counts)
+            self._holders.clear()
+            for earlier in range(len(self._sets)):
+                self._index(earlier)
 
     def equal(self, text: str) -> int | None:
         """The first text with the same words."""
@@ -60,14 +71,13 @@ class SimilarTexts:
     def _grams(self, text: str) -> frozenset[str]:
         return frozenset(ngrams(text, self._size) or {text.strip()})
 
+    def _index(self, number: int) -> None:
+        for gram in self._prefix(self._sets[number]):
+            self._holders.setdefault(gram, []).append(number)
+
     def _prefix(self, grams: frozenset[str]) -> list[str]:
-        # Long n-grams first: an order that is the same for all sets and puts the rarer ones in front.
         length = len(grams) - math.ceil(self._threshold * len(grams) - 1e-9) + 1
-        return sorted(grams, key=_rarity)[:length]
-
-
-def _rarity(gram: str) -> tuple[int, str]:
-    return -len(gram), gram
+        return sorted(grams, key=lambda gram: (self._order.get(gram, 0), gram))[:length]
 
 
 def _jaccard(left: frozenset[str], right: frozenset[str]) -> float:

@@ -255,7 +255,7 @@ def _taught(
     thinking = thinking or ("tags" if scratch is None else "drop")
     system = instruction if scratch is None else None
 
-    settings: dict[str, Any] = {"epochs": 3}
+    settings: dict[str, Any] = {} if changed.of("finetune").get("steps") else {"epochs": 3}
     settings |= {"adapter": Lora(), "seq_len": 1024} if scratch is None else {"seq_len": min(256, scratch.max_length)}
     settings |= changed.of("finetune")
 
