@@ -68,7 +68,8 @@ RUNNABLE = [page for page in PAGES if snippets(page.read_text())]
 @pytest.mark.timeout(LONGEST + 30)
 @pytest.mark.parametrize("page", RUNNABLE, ids=lambda page: str(page.relative_to(ROOT)))
 def test_the_snippets_of_a_page_run(page: Path, tmp_path: Path) -> None:
-    script = tmp_path / "script" / page.with_suffix(".py").name.replace("-", "_")
+    # The script's folder comes first on the path: under the page's own name it could stand for a library.
+    script = tmp_path / "script" / f"page_{page.stem.replace('-', '_')}.py"
     script.parent.mkdir()
     script.write_text(program(snippets(page.read_text())))
     folder = tmp_path / "empty"

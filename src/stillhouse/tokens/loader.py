@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ..core.session import Session
 from ._loader import Account, Change, Loader, SeenRow, Settings
-from ._open import open_store
+from ._open import Tokenizer, open_stores
 from .mixing import Mixture, TokenSource
 from .packing import Packing
 
@@ -24,15 +25,20 @@ def get_loader(
     world_size: int = 1,
     shuffle: bool = True,
     state: Mapping[str, Any] | None = None,
+    tokenizer: Tokenizer | None = None,
+    session: Session | None = None,
 ) -> Loader:
     """A loader over one source of tokens or a mixture of several.
 
     `seq_len` is the tokens of a row; `batch_size` the rows of a step, all ranks together. `packing` defaults to
     `Packing("best_fit")`. `state` is what a former loader's `state_dict()` gave: this one then goes on there, with any
     number of ranks.
+
+    Steps and files of rows (`Source`, read with `tokenizer`) are tokenised first, in `session` (default: one over the
+    folder `out`), where they are found again the next time.
     """
     mixture = data if isinstance(data, Mixture) else Mixture({"data": data})
-    stores = {name: open_store(source) for name, source in mixture.sources.items()}
+    stores = open_stores(mixture.sources, tokenizer, session)
     settings = Settings(seq_len, packing or Packing("best_fit"), seed, shuffle)
     loader = Loader(stores, settings, batch_size, mixture.weights, rank, world_size)
     if state is not None:

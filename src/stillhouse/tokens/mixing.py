@@ -11,10 +11,12 @@ from ..core.artifact import Tokens
 from ..core.errors import RecipeError
 
 if TYPE_CHECKING:
+    from ..core.step import Step
+    from .source import Source
     from .store import TokenStore
 
-TokenSource: TypeAlias = "Tokens | TokenStore | Path | str"
-"""Tokens to read: an artifact, an open store, or the folder of one."""
+TokenSource: TypeAlias = "Tokens | TokenStore | Path | str | Step[Tokens] | Source"
+"""Tokens to read: an artifact, an open store or the folder of one; or what makes them, a step or a file of rows."""
 
 
 class Mixture:

@@ -19,8 +19,8 @@ FIELDS = ("ids", "labels", "weights", "position_ids", "document_ids", "cu_seqlen
 class LoaderDataset(IterableDataset[dict[str, Tensor]]):
     """Whole batches as tensors, for `DataLoader(dataset, batch_size=None)`; keeps its place in `state_dict`.
 
-    Works with torchdata's `StatefulDataLoader` and with Accelerate, without worker processes: reading is a copy out of a
-    memory map, and a state held by workers would not be exact.
+    Works with torchdata's `StatefulDataLoader` and with Accelerate, without worker processes: reading is a copy out of
+    a memory map, and a state held by workers would not be exact.
     """
 
     def __init__(self, loader: Loader, num_steps: int | None = None) -> None:
