@@ -100,6 +100,8 @@ class MisbehavingServer:
         self._seen: Counter[str] = Counter()
         self._loop = asyncio.new_event_loop()
         self._runner: web.AppRunner | None = None
+        self._answering = asyncio.Event()
+        self._answering.set()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
 
     @property
@@ -109,6 +111,13 @@ class MisbehavingServer:
     def texts(self) -> Counter[str]:
         """How often each last message was asked."""
         return Counter(call.text for call in self.calls)
+
+    def hold(self) -> None:
+        """Answer nothing from here on, until `let_go`."""
+        self._loop.call_soon_threadsafe(self._answering.clear)
+
+    def let_go(self) -> None:
+        self._loop.call_soon_threadsafe(self._answering.set)
 
     def wait_for(self, num_calls: int) -> None:
         """Return when so many calls have come in; raises `TimeoutError` after a minute."""
@@ -167,6 +176,7 @@ class MisbehavingServer:
         self.peak_in_flight = max(self.peak_in_flight, self.in_flight)
         try:
             await asyncio.sleep(self._latency(call) if callable(self._latency) else self._latency)
+            await self._answering.wait()
             if self._key is not None and request.headers.get("Authorization") != f"Bearer {self._key}":
                 given = request.headers.get("Authorization", "none").removeprefix("Bearer ")
                 act = Act.error_of(401, f"Incorrect API key provided: {given}.", "invalid_api_key")

@@ -150,7 +150,7 @@ def test_a_reply_that_breaks_off_is_asked_again_and_never_kept(tmp_path: Path, w
 
 def test_a_server_that_falls_silent_is_given_up_and_asked_again(tmp_path: Path) -> None:
     with MisbehavingServer(behave=once(Act(text="never", wire="silence"))) as server:
-        endpoint = Endpoint(server.url, read_timeout=0.2)
+        endpoint = Endpoint(server.url, read_timeout=1.0)
         (outcome,) = with_service(
             tmp_path,
             lambda service: service.ask_many(asking(server), prompts(["bad"])),
@@ -162,8 +162,8 @@ def test_a_server_that_falls_silent_is_given_up_and_asked_again(tmp_path: Path) 
 
 
 def test_a_slow_trickle_is_given_up_after_the_total_time(tmp_path: Path) -> None:
-    with MisbehavingServer(behave=once(Act(text="x" * 500, wire="trickle"))) as server:
-        endpoint = Endpoint(server.url, read_timeout=5.0, total_timeout=0.5)
+    with MisbehavingServer(behave=once(Act(text="x" * 2000, wire="trickle"))) as server:
+        endpoint = Endpoint(server.url, read_timeout=5.0, total_timeout=1.0)
         (outcome,) = with_service(
             tmp_path,
             lambda service: service.ask_many(asking(server), prompts(["bad"])),
@@ -192,6 +192,14 @@ def test_a_refusal_is_final_and_never_asked_again(tmp_path: Path, act: Act) -> N
     assert result.fault().kind == "refused"
     assert result.fault().message == (act.refusal or "the provider's content filter stopped the reply")
     assert (result.times_asked(), result.totals.calls, result.totals.failed) == (1, 3, 1)
+
+
+@pytest.mark.parametrize("code", ["content_filter", "content_policy_violation"])
+def test_a_prompt_that_a_filter_stops_is_refused(tmp_path: Path, code: str) -> None:
+    result = run(tmp_path, always(Act.error_of(400, "The prompt was filtered.", code)))
+
+    assert result.fault().kind == "refused"
+    assert (result.times_asked(), result.totals.calls) == (1, 2)
 
 
 def test_an_empty_reply_is_sampled_once_more(tmp_path: Path) -> None:

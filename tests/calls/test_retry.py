@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stillhouse.calls.retry import Patience, Retries, TryAgain, asked_wait
+from stillhouse.calls.retry import Cause, Patience, Retries, TryAgain, asked_wait
 from stillhouse.core.errors import ModelError, RowFault
 
 NOW = 1_700_000_000.0
@@ -58,9 +58,16 @@ def test_being_put_off_spends_no_attempt_but_has_an_end() -> None:
 
     for _ in range(9):
         retries.wait_after(TryAgain("throttled", "429", wait=10), "x")
-    with pytest.raises(ModelError, match="`x` put one request off") as caught:
+    with pytest.raises(ModelError, match="`x` puts a request off for 1") as caught:
         retries.wait_after(TryAgain("throttled", "429", wait=15), "x")
     assert caught.value.retryable
+
+
+def test_a_pause_of_an_hour_is_not_sat_out_whoever_asks_for_it() -> None:
+    causes: list[Cause] = ["throttled", "server"]
+    for cause in causes:
+        with pytest.raises(ModelError, match="s in all, more than 900 s"):
+            Retries(Patience()).wait_after(TryAgain(cause, "come back later", wait=3600), "x")
 
 
 def test_nobody_there_spends_no_attempt() -> None:

@@ -57,29 +57,32 @@ class Retries:
 
     def wait_after(self, trouble: TryAgain, who: str) -> float:
         """Seconds to wait; raises `RowFault` (attempts used up) or `ModelError` (put off for too long)."""
-        if trouble.cause == "throttled":
-            return self._put_off(trouble, who)
         if trouble.cause == "unreachable":
             return self._jittered(2, trouble)  # how long in all is counted for the endpoint, not for the request
-        self._failed += 1
-        if self._failed >= self._patience.attempts:
-            raise RowFault(
-                "exhausted", f"{self._failed} attempts failed, the last with: {trouble.message}"
-            ) from trouble
-        return self._jittered(self._failed - 1, trouble)
-
-    def _put_off(self, trouble: TryAgain, who: str) -> float:
-        wait = self._jittered(self._throttles, trouble)
-        self._throttles += 1
-        self._waited += wait
-        if self._waited > self._patience.throttled:
-            raise ModelError(
-                f"`{who}` put one request off for its rate limit again and again, {self._waited - wait:.0f} s in all",
-                "Lower the concurrency, or wait; every reply is kept and the same command goes on.",
-                kind="throttled",
-                retryable=True,
-            ) from trouble
+        if trouble.cause == "throttled":
+            wait = self._jittered(self._throttles, trouble)
+            self._throttles += 1
+        else:
+            self._failed += 1
+            if self._failed >= self._patience.attempts:
+                problem = f"{self._failed} attempts failed, the last with: {trouble.message}"
+                raise RowFault("exhausted", problem) from trouble
+            wait = self._jittered(self._failed - 1, trouble)
+        if trouble.cause == "throttled" or trouble.wait is not None:
+            self._put_off(wait, trouble, who)
         return wait
+
+    def _put_off(self, wait: float, trouble: TryAgain, who: str) -> None:
+        self._waited += wait
+        if self._waited <= self._patience.throttled:
+            return
+        raise ModelError(
+            f"`{who}` puts a request off for {self._waited:.0f} s in all, more than {self._patience.throttled:.0f} s "
+            f"({trouble.message})",
+            "Lower the concurrency, or come back later: every reply is kept and the same command goes on.",
+            kind="throttled",
+            retryable=True,
+        ) from trouble
 
     def _jittered(self, exponent: int, trouble: TryAgain) -> float:
         """Full jitter: anything up to a doubling bound. What the provider asks for is obeyed, with a little on top."""

@@ -130,6 +130,8 @@ class OpenAICompatible:
         if status == 404 or found.is_unknown_model:
             hint = "Check the name of the model and the URL, which ends before `/chat/completions`."
             return ModelError(f"{where} knows no such model ({words})", hint, kind="unknown_model")
+        if found.is_filtered:
+            return RowFault("refused", words)
         if found.is_too_long or status == 413:
             return RowFault("too_long", words)
         if status in (408, 409, 425) or status >= 500:
@@ -168,6 +170,10 @@ class _ErrorBody:
     @property
     def is_unknown_model(self) -> bool:
         return "model_not_found" in self.code
+
+    @property
+    def is_filtered(self) -> bool:
+        return "content_filter" in self.code or "content_policy" in self.code
 
     @property
     def is_too_long(self) -> bool:
