@@ -23,15 +23,16 @@ class Scratch(Part, tag="recipes.scratch/1"):
     kv_heads: int | None = Field(None, ge=1)
     ff: int | None = Field(None, ge=8)
     max_length: int = Field(512, ge=8, description="longest conversation in tokens")
+    json_syntax: bool = Field(True, description="what stands between the values of JSON replies is one token")
     seed: int = 0
 
     def tokenizer(self, conversations: Step[Rows]) -> TrainTokenizer:
         """The tokenizer that is learnt from `conversations`."""
-        return TrainTokenizer(rows=conversations, vocab_size=self.vocab_size)
+        return TrainTokenizer(rows=conversations, vocab_size=self.vocab_size, json_syntax=self.json_syntax)
 
     def model(self, tokenizer: TrainTokenizer) -> FromScratch:
         """The untrained model."""
-        shape = {name: value for name, value in self.values().items() if name != "vocab_size"}
+        shape = {name: value for name, value in self.values().items() if name not in ("vocab_size", "json_syntax")}
         return FromScratch(
             **{"hidden": self.hidden, "layers": self.layers, "heads": self.heads, **shape, "tokenizer": tokenizer}
         )

@@ -11,14 +11,25 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 
 from ..core.artifact import Rows
 from ..core.errors import RecipeError
+from ._json_syntax import without_syntax
 from .chat import DEFAULT_TEMPLATE, END, PAD, ROLES
 
 MARKERS = tuple(f"<|{role}|>" for role in ROLES)
 THINKING = ("<think>", "</think>")
 
 
-def train(texts: Iterable[str], vocab_size: int, min_frequency: int = 2, split_digits: bool = True) -> Tokenizer:
-    """A tokenizer of at most `vocab_size` tokens; smaller where the texts have no more pairs to merge."""
+def train(
+    texts: Iterable[str],
+    vocab_size: int,
+    min_frequency: int = 2,
+    split_digits: bool = True,
+    syntax: Sequence[str] = (),
+) -> Tokenizer:
+    """A tokenizer of at most `vocab_size` tokens; smaller where the texts have no more pairs to merge.
+
+    Each piece of `syntax` is a token; merges then learn from what stands between such pieces.
+    """
+    kept = syntax[: max(0, vocab_size - len(THINKING) - len(MARKERS) - 2 - 256)]  # bytes and special tokens go first
     tokenizer = Tokenizer(models.BPE())
     byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False)
     digits = [pre_tokenizers.Digits(individual_digits=True)] if split_digits else []
@@ -27,15 +38,16 @@ def train(texts: Iterable[str], vocab_size: int, min_frequency: int = 2, split_d
     # Untrimmed offsets: a token's characters include its leading space, so spans in characters map exactly.
     tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
     trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size - len(THINKING),
+        vocab_size=vocab_size - len(THINKING) - len(kept),
         min_frequency=min_frequency,
         special_tokens=[PAD, END, *MARKERS],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(texts, trainer)
+    learnt = (part for text in texts for part in without_syntax(text)) if kept else texts
+    tokenizer.train_from_iterator(learnt, trainer)
     # One token each, but ordinary text: a reply is decoded with its reasoning.
-    tokenizer.add_tokens([AddedToken(token, special=False, normalized=False) for token in THINKING])
+    tokenizer.add_tokens([AddedToken(token, special=False, normalized=False) for token in (*THINKING, *kept)])
     return tokenizer
 
 
@@ -66,6 +78,16 @@ def texts_of(rows: Rows, columns: Sequence[str]) -> Iterator[str]:
     for row in rows:
         for column in columns:
             yield from _texts_of(row[column])
+
+
+def replies_of(rows: Rows, columns: Sequence[str]) -> Iterator[str]:
+    """What the assistant says in the conversations of some columns, reasoning aside."""
+    for row in rows:
+        for column in columns:
+            messages = row[column] if isinstance(row.get(column), list) else []
+            for message in messages:
+                if isinstance(message, dict) and message.get("role") == "assistant":
+                    yield str(message.get("content") or "").rpartition(THINKING[1])[2].strip()
 
 
 def _texts_of(value: Any) -> Iterator[str]:
