@@ -3,5 +3,4 @@
 CATALOGUE: dict[str, tuple[str, str]] = {
     "tokens.tokenize": ("stillhouse.tokens.tokenize:Tokenize", "Turn conversations or text into token files."),
     "tokens.packing": ("stillhouse.tokens.packing:Packing", "Say how documents become rows of a fixed length."),
-    "tokens.source": ("stillhouse.tokens.source:Source", "Name a file of rows that a loader reads."),
 }
