@@ -152,10 +152,9 @@ def merge_aside(kind: str, parts: Sequence[Path], target: Path) -> int:
         return 0
     count = 0
     with pq.ParquetWriter(target, ASIDE_SCHEMAS[kind], compression="zstd") as writer:
-        for part in parts:
-            table = read_part(part)
-            count += table.num_rows
-            writer.write_table(table)
+        for group in _groups(map(read_part, parts)):
+            count += group.num_rows
+            writer.write_table(group, row_group_size=GROUP_ROWS)
     return count
 
 
@@ -171,54 +170,55 @@ def merge_parts(parts: Sequence[Path], folder: Path) -> tuple[int, str]:
     total = 0
     writer = _Shards(folder, schema)
     try:
-        for part in parts:
-            table = _as(read_part(part), schema)
-            for chunk in table.column("_id").chunks:
+        for group in _groups(_as(read_part(part), schema) for part in parts):
+            for chunk in group.column("_id").chunks:
                 state.update("".join(chunk.to_pylist()).encode())
-            total += table.num_rows
-            writer.write(table)
+            total += group.num_rows
+            writer.write(group)
+        if total == 0:
+            writer.write(schema.empty_table())
     finally:
         writer.close()
     return total, state.hexdigest()
 
 
+def _groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """The rows of all tables in tables of `GROUP_ROWS` (the last may have fewer): how they came does not show in files."""
+    waiting: list[pa.Table] = []
+    num_waiting = 0
+    for table in tables:
+        waiting.append(table)
+        num_waiting += table.num_rows
+        while num_waiting >= GROUP_ROWS:
+            whole = pa.concat_tables(waiting)
+            yield whole.slice(0, GROUP_ROWS).combine_chunks()
+            waiting = [whole.slice(GROUP_ROWS)]
+            num_waiting -= GROUP_ROWS
+    if num_waiting:
+        yield pa.concat_tables(waiting).combine_chunks()
+
+
 class _Shards:
-    """Parquet files of `SHARD_ROWS` rows, each written in groups of `GROUP_ROWS`; boundaries depend on rows alone."""
+    """Parquet files of `SHARD_ROWS` rows, written group by group; boundaries depend on rows alone."""
 
     def __init__(self, folder: Path, schema: pa.Schema) -> None:
         self._folder, self._schema = folder, schema
         self._writer: pq.ParquetWriter | None = None
-        self._waiting: list[pa.Table] = []
-        self._num_waiting = 0
-        self._in_shard = 0
         self._num_shards = 0
+        self._in_shard = 0
 
-    def write(self, table: pa.Table) -> None:
-        self._waiting.append(table)
-        self._num_waiting += table.num_rows
-        while self._num_waiting >= GROUP_ROWS:
-            whole = pa.concat_tables(self._waiting)
-            self._group(whole.slice(0, GROUP_ROWS))
-            rest = whole.slice(GROUP_ROWS)
-            self._waiting, self._num_waiting = ([rest] if rest.num_rows else []), rest.num_rows
-
-    def _group(self, table: pa.Table) -> None:
-        if self._writer is not None and self._in_shard >= SHARD_ROWS:
-            self._writer.close()
-            self._writer = None
+    def write(self, group: pa.Table) -> None:
+        if self._in_shard >= SHARD_ROWS:
+            self.close()
         if self._writer is None:
             path = self._folder / f"rows-{self._num_shards:05d}.parquet"
             self._writer = pq.ParquetWriter(path, self._schema, compression="zstd")
             self._num_shards += 1
             self._in_shard = 0
-        self._writer.write_table(table.combine_chunks(), row_group_size=GROUP_ROWS)
-        self._in_shard += table.num_rows
+        self._writer.write_table(group, row_group_size=GROUP_ROWS)
+        self._in_shard += group.num_rows
 
     def close(self) -> None:
-        if self._num_waiting or self._writer is None:
-            empty = self._schema.empty_table()
-            self._group(pa.concat_tables(self._waiting) if self._waiting else empty)
-            self._waiting, self._num_waiting = [], 0
         if self._writer is not None:
             self._writer.close()
             self._writer = None

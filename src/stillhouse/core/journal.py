@@ -6,7 +6,7 @@ does not match its digest ends the trusted part.
 
 from __future__ import annotations
 
-import contextlib
+import errno
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -15,7 +15,9 @@ from typing import Any
 from zlib import crc32
 
 from .keys import digest
-from .store import disk_error
+from .store import disk_error, write_bytes
+
+JOURNAL = "journal.jsonl"
 
 
 class Journal:
@@ -44,18 +46,22 @@ class Journal:
         try:
             if self._file is None:
                 self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-            os.write(self._file, b"%08x %b\n" % (crc32(body), body))
+            line = _line(body)
+            if os.write(self._file, line) != len(line):  # a disk that fills up takes the first part and says nothing
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
             raise disk_error(error, self._path) from error
 
     def keep(self, num_entries: int) -> None:
         """Cut everything after the first `num_entries` entries, torn ends included."""
         self.close()
-        kept = [entry for index, entry in enumerate(self.entries()) if index < num_entries]
-        with contextlib.suppress(FileNotFoundError):
-            self._path.unlink()
-        for entry in kept:
-            self.append(entry)
+        try:
+            data = self._path.read_bytes()
+        except FileNotFoundError:
+            return
+        kept = b"".join(line + b"\n" for line in data.split(b"\n")[:num_entries])
+        if kept != data:
+            write_bytes(self._path, kept)  # by rename: a kill in between loses nothing
 
     def close(self) -> None:
         if self._file is not None:
@@ -63,21 +69,33 @@ class Journal:
             self._file = None
 
 
+def _line(body: bytes) -> bytes:
+    return b"%08x %b\n" % (crc32(body), body)
+
+
 class Pieces:
     """A journal whose entries own files: `{"files": {name: digest}}` in one folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._journal = Journal(folder / "journal.jsonl")
+        self._journal = Journal(folder / JOURNAL)
 
     def restore(self) -> list[dict[str, Any]]:
-        """The entries whose files are all as they were written; what comes after the first damaged one is forgotten."""
+        """The entries whose files are all as they were written; what comes after the first damaged one is forgotten.
+
+        Files that belong to no entry are taken away: they would be found beside those of the next attempt, whose pieces
+        may be cut differently.
+        """
         good: list[dict[str, Any]] = []
         for entry in self._journal.entries():
             if not all(self._whole(name, known) for name, known in entry["files"].items()):
                 break
             good.append(entry)
         self._journal.keep(len(good))
+        known = {JOURNAL, *(name for entry in good for name in entry["files"])}
+        for path in self.folder.iterdir():
+            if path.name not in known:
+                path.unlink()
         return good
 
     def commit(self, entry: Mapping[str, Any], files: Mapping[str, bytes]) -> None:
