@@ -157,7 +157,7 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     parser.add_argument("--quick", action="store_true", help="within 50 seconds")
     arguments = parser.parse_args()
-    found = measure(rounds=3 if arguments.quick else 8, steps=3 if arguments.quick else 6)
+    found = measure(rounds=3 if arguments.quick else 8, steps=2 if arguments.quick else 6)
     references = {"first": "PyTorch loop as one writes it first", "same": "bare PyTorch loop, same forward pass"}
     for label, reference in references.items():
         ratio = statistics.median(mine / other for mine, other in zip(found["ours"], found[label], strict=True))
