@@ -11,6 +11,12 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from .calls.ask import Ask as Ask
+    from .calls.budget import Budget as Budget
+    from .calls.credentials import Credentials as Credentials
+    from .calls.endpoint import Endpoint as Endpoint
+    from .calls.prices import Price as Price
+    from .calls.schema import Schema as Schema
     from .core.artifact import Artifact as Artifact
     from .core.artifact import Files as Files
     from .core.artifact import Model as Model
@@ -37,13 +43,39 @@ if TYPE_CHECKING:
     from .core.step import Step as Step
     from .curate.decontaminate import Decontaminate as Decontaminate
     from .curate.dedup import Dedup as Dedup
+    from .curate.funnel import funnel as funnel
+    from .curate.funnel import funnel_text as funnel_text
     from .curate.keep import Keep as Keep
     from .curate.split_apart import SplitApart as SplitApart
+    from .evaluate.compare import Compare as Compare
+    from .evaluate.neighbour import NearestNeighbour as NearestNeighbour
+    from .evaluate.novelty import Novelty as Novelty
+    from .evaluate.overlap import RefuseOverlap as RefuseOverlap
+    from .evaluate.predict import Predict as Predict
+    from .generate.amplify import Amplify as Amplify
+    from .generate.answer import Answer as Answer
+    from .generate.cot import SynthesizeCoT as SynthesizeCoT
+    from .generate.policy import ExtractPolicy as ExtractPolicy
+    from .generate.prompt import Prompt as Prompt
+    from .measure.agreement import Agreement as Agreement
+    from .measure.exact_match import ExactMatch as ExactMatch
+    from .measure.function_verifier import FunctionVerifier as FunctionVerifier
+    from .measure.json_fields import JsonFields as JsonFields
+    from .measure.schema_verifier import SchemaVerifier as SchemaVerifier
+    from .measure.token_f1 import TokenF1 as TokenF1
+    from .measure.verdict import Verdict as Verdict
     from .models.adapter import Lora as Lora
     from .models.generate import Generator as Generator
     from .models.merge import Merge as Merge
     from .models.pretrained import Pretrained as Pretrained
     from .models.scratch import FromScratch as FromScratch
+    from .publish.report import ReportPage as ReportPage
+    from .recipes.distill import DistillResult as DistillResult
+    from .recipes.distill import distill as distill
+    from .recipes.distillation import Distillation as Distillation
+    from .recipes.distillation import distillation as distillation
+    from .recipes.file import load_recipe as load_recipe
+    from .recipes.scratch import Scratch as Scratch
     from .rows.columns import Rename as Rename
     from .rows.columns import Select as Select
     from .rows.combine import Concat as Concat
@@ -57,13 +89,25 @@ if TYPE_CHECKING:
     from .rows.order import Shuffle as Shuffle
     from .rows.order import Sort as Sort
     from .rows.preview import preview as preview
+    from .rows.preview import preview_html as preview_html
     from .rows.slices import Skip as Skip
     from .rows.slices import Take as Take
     from .rows.split import Split as Split
     from .rows.transform import Filter as Filter
     from .rows.transform import Map as Map
+    from .text.train_tokenizer import TrainTokenizer as TrainTokenizer
+    from .tokens.loader import get_loader as get_loader
+    from .tokens.mixing import Mixture as Mixture
+    from .tokens.packing import Packing as Packing
+    from .tokens.source import Source as Source
+    from .tokens.tokenize import Tokenize as Tokenize
+    from .track.plot import plot_png as plot_png
+    from .track.plot import plot_text as plot_text
+    from .track.query import query as query
+    from .track.run import Run as Run
     from .train.finetune import Finetune as Finetune
     from .train.losses.cross_entropy import CrossEntropy as CrossEntropy
+    from .train.muon import Muon as Muon
     from .train.objectives.sft import Sft as Sft
     from .train.optimiser import AdamW as AdamW
     from .train.schedule import Constant as Constant
@@ -113,21 +157,65 @@ _HOME = {
     "write_rows": "rows.export",
     "to_dataset": "rows.export",
     "preview": "rows.preview",
-    "Dedup": "curate.dedup",
-    "Keep": "curate.keep",
-    "SplitApart": "curate.split_apart",
-    "Decontaminate": "curate.decontaminate",
+    "preview_html": "rows.preview",
+    "TrainTokenizer": "text.train_tokenizer",
     "Pretrained": "models.pretrained",
     "FromScratch": "models.scratch",
     "Lora": "models.adapter",
     "Merge": "models.merge",
     "Generator": "models.generate",
+    "Source": "tokens.source",
+    "Mixture": "tokens.mixing",
+    "Packing": "tokens.packing",
+    "Tokenize": "tokens.tokenize",
+    "get_loader": "tokens.loader",
+    "Ask": "calls.ask",
+    "Schema": "calls.schema",
+    "Endpoint": "calls.endpoint",
+    "Credentials": "calls.credentials",
+    "Budget": "calls.budget",
+    "Price": "calls.prices",
+    "ExactMatch": "measure.exact_match",
+    "TokenF1": "measure.token_f1",
+    "JsonFields": "measure.json_fields",
+    "Agreement": "measure.agreement",
+    "FunctionVerifier": "measure.function_verifier",
+    "SchemaVerifier": "measure.schema_verifier",
+    "Verdict": "measure.verdict",
+    "Prompt": "generate.prompt",
+    "ExtractPolicy": "generate.policy",
+    "SynthesizeCoT": "generate.cot",
+    "Amplify": "generate.amplify",
+    "Answer": "generate.answer",
+    "Dedup": "curate.dedup",
+    "Keep": "curate.keep",
+    "SplitApart": "curate.split_apart",
+    "Decontaminate": "curate.decontaminate",
+    "funnel": "curate.funnel",
+    "funnel_text": "curate.funnel",
     "Finetune": "train.finetune",
     "Sft": "train.objectives.sft",
     "CrossEntropy": "train.losses.cross_entropy",
     "AdamW": "train.optimiser",
+    "Muon": "train.muon",
     "Cosine": "train.schedule",
     "Constant": "train.schedule",
+    "Predict": "evaluate.predict",
+    "NearestNeighbour": "evaluate.neighbour",
+    "Compare": "evaluate.compare",
+    "Novelty": "evaluate.novelty",
+    "RefuseOverlap": "evaluate.overlap",
+    "query": "track.query",
+    "plot_png": "track.plot",
+    "plot_text": "track.plot",
+    "Run": "track.run",
+    "ReportPage": "publish.report",
+    "Scratch": "recipes.scratch",
+    "Distillation": "recipes.distillation",
+    "distillation": "recipes.distillation",
+    "DistillResult": "recipes.distill",
+    "distill": "recipes.distill",
+    "load_recipe": "recipes.file",
 }
 
 __all__ = ["__version__", *_HOME]  # noqa: PLE0604

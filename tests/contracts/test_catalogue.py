@@ -11,6 +11,7 @@ import pytest
 
 import stillhouse
 from stillhouse.core import catalogue
+from stillhouse.core.node import Node
 
 FOLDER = Path(stillhouse.__file__).parent
 PACKAGES = sorted(file.parent.name for file in FOLDER.glob("*/catalogue.py") if file.parent.name != "core")
@@ -19,6 +20,8 @@ ENTRIES = [
     for package in PACKAGES
     for name, (target, help_line) in import_module(f"stillhouse.{package}.catalogue").CATALOGUE.items()
 ]
+
+NO_PART_OF_A_RECIPE = {"stillhouse.tokens.source:Source"}  # given to a loader in Python
 
 
 def resolve(target: str) -> Any:
@@ -49,7 +52,7 @@ def test_every_catalogue_is_gathered() -> None:
 @pytest.mark.parametrize("package", PACKAGES)
 def test_every_tagged_class_of_a_package_is_listed(package: str) -> None:
     listed = {target for owner, _, target, _ in ENTRIES if owner == package}
-    assert set(tagged(package)) - listed == set()
+    assert set(tagged(package)) - listed - NO_PART_OF_A_RECIPE == set()
 
 
 def tagged(package: str) -> list[str]:
@@ -72,4 +75,4 @@ def tagged(package: str) -> list[str]:
 
 def tag_of(kind: type) -> str:
     """The tag that the class itself declares, or an empty text."""
-    return str(vars(kind).get("tag") or "")
+    return str(vars(kind).get("tag") or "") if issubclass(kind, Node) else ""
