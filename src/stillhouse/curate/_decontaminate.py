@@ -44,6 +44,7 @@ def write_clean(step: Decontaminate, context: Context) -> None:
     tests = {name: context.get(rows) for name, rows in step.against.items()}
     known = TestItems(tests, step.test_columns or step.columns, step.span, step.threshold)
     with context.rows() as writer:
+        writer.counts["in"] = len(source)
         writer.write_table(source.schema.empty_table())
         for batch in text_batches(source, step.columns, "Decontaminate"):
             overlaps = known.overlaps(batch.texts)

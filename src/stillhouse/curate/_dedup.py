@@ -27,6 +27,7 @@ def write_first_of_each(step: Dedup, context: Context) -> None:
     meetings = found_meetings(rows, step.columns, sketcher, context, "Dedup")
     kept_ids: dict[int, str] = {}
     with context.rows() as writer, Neighbours(context.scratch, meetings, sketcher.threshold) as neighbours:
+        writer.counts["in"] = len(rows)
         writer.write_table(rows.schema.empty_table())
         for batch in text_batches(rows, step.columns, "Dedup"):
             ids = batch.ids
