@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
+
+import psutil
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -55,3 +59,33 @@ def wait_until(condition: Path, seconds: float = 30.0) -> None:
         if time.monotonic() > deadline:
             raise AssertionError(f"{condition} did not appear")
         time.sleep(0.01)
+
+
+def kill_tree(process: subprocess.Popen[bytes]) -> None:
+    """Kill a process and all it started, with signal 9, also those that made a process group of their own."""
+    victim = psutil.Process(process.pid)
+    with contextlib.suppress(psutil.NoSuchProcess):
+        victim.suspend()  # so that it starts nothing between the look and the kill
+        for one in [*victim.children(recursive=True), victim]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                one.kill()
+    process.wait()
+
+
+def kill_when(arguments: Sequence[str], moment: Callable[[], bool]) -> bool:
+    """Start the program and kill it with all its children as soon as `moment()` holds; False where it ended before."""
+    process = start_program(arguments)
+    while process.poll() is None:
+        if moment():
+            kill_tree(process)
+            return process.returncode == -signal.SIGKILL
+        time.sleep(0.002)
+    if process.returncode != 0:
+        raise AssertionError(f"{arguments} ended with {process.returncode}")
+    return False
+
+
+def start_program(arguments: Sequence[str], **settings: Any) -> subprocess.Popen[bytes]:
+    """Start `python ARGUMENTS` from the root of the repository; `settings` go to `subprocess.Popen`."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen([sys.executable, *arguments], cwd=ROOT, env=environment, **settings)

@@ -60,7 +60,8 @@ class Session:
 
     `endpoints` maps a provider or model name to an `Endpoint` (or its URL), `credentials` gives keys (default: the
     environment and `.env`), `budget` stops paid calls cleanly, `concurrency` bounds calls in flight for each model,
-    `prices` adds to the price table, `on_event` sees every event. None of these changes what a result is called.
+    `prices` adds to the price table, `patience` (`calls.retry.Patience`) bounds trying again, `on_event` sees every
+    event. None of these changes what a result is called.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class Session:
         budget: Any = None,
         concurrency: int | None = None,
         prices: Mapping[str, Any] | None = None,
+        patience: Any = None,
         on_event: Listener | None = None,
         progress: bool | None = None,
         track: bool = True,
@@ -91,6 +93,7 @@ class Session:
             "budget": budget,
             "concurrency": concurrency,
             "prices": prices,
+            "patience": patience,
         }
         self._loop_thread: Any = None
         self._service: Any = None
