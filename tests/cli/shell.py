@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
+import io
 import json
 import os
 import shutil
@@ -10,6 +13,8 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from stillhouse.cli.main import main
 
 SEEDS = [{"input": f"order number {number}", "output": str(number)} for number in range(1, 9)]
 RECIPE = """\
@@ -61,8 +66,37 @@ class Shell:
         path.write_text(text, encoding="utf-8")
         return path
 
-    def __call__(self, *words: str, stdin: str | None = "", timeout: float = 120) -> Done:
-        """Run `stillhouse WORDS` to its end; stdin is no terminal."""
+    def __call__(self, *words: str, stdin: str = "") -> Done:
+        """Run `stillhouse WORDS` to its end, in this process: a new one costs most of a second."""
+        out, err = io.StringIO(), io.StringIO()
+        before = (os.getcwd(), dict(os.environ), list(sys.path), set(sys.modules), sys.stdin)
+        os.chdir(self.folder)
+        os.environ.clear()
+        os.environ.update(self.environment())
+        sys.path.insert(0, str(self.folder))
+        sys.stdin = io.StringIO(stdin)
+        try:
+            with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+                code = main(list(words))
+        finally:
+            sys.stdin = before[4]
+            self._forget_modules(before[3])
+            sys.path[:] = before[2]
+            os.environ.clear()
+            os.environ.update(before[1])
+            os.chdir(before[0])
+        return Done(code, out.getvalue(), err.getvalue())
+
+    def _forget_modules(self, known: set[str]) -> None:
+        """Modules of the working folder are this shell's own."""
+        for name in set(sys.modules) - known:
+            file = getattr(sys.modules[name], "__file__", None) or ""
+            if file.startswith(f"{self.folder}/"):
+                del sys.modules[name]
+        importlib.invalidate_caches()
+
+    def spawn(self, *words: str, stdin: str = "", timeout: float = 120) -> Done:
+        """The same in a process of its own; stdin is no terminal."""
         done = subprocess.run(
             self.command(*words),
             cwd=self.folder,

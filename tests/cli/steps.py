@@ -34,7 +34,7 @@ class Numbered(MapStep, tag="test.numbered/1"):
 
 
 class Slow(Step[Rows], tag="test.slow/1"):
-    """Copies its rows one by one, each when the file `go` has appeared or after `seconds`; says in `begun` that it runs."""
+    """Copies its rows, each when the file `go` has appeared or after `seconds`; makes the file `begun`."""
 
     rows: Step[Rows]
     seconds: float = 60.0

@@ -67,7 +67,7 @@ def test_what_cannot_be_understood_is_exit_code_2(
 
 
 def test_an_error_is_a_message_without_a_traceback(shell: Shell) -> None:
-    done = shell("run", "nothing.yaml")
+    done = shell.spawn("run", "nothing.yaml")
     assert done.code == 1
     assert done.out == ""
     assert done.err.startswith("RecipeError: there is no file `nothing.yaml`\n  Looked in ")
@@ -79,7 +79,7 @@ def test_a_near_file_name_is_suggested(shell: Shell) -> None:
 
 
 def test_debug_shows_the_traceback_too(shell: Shell) -> None:
-    done = shell("run", "nothing.yaml", "--debug")
+    done = shell.spawn("run", "nothing.yaml", "--debug")
     assert done.code == 1
     assert "Traceback (most recent call last)" in done.err
     assert done.err.rstrip().splitlines()[-2].startswith("RecipeError: there is no file")
@@ -93,7 +93,7 @@ def test_json_has_the_error_on_stdout(shell: Shell) -> None:
 
 def test_a_mistake_in_a_users_step_is_told_with_its_place(shell: Shell) -> None:
     shell.write("recipe.yaml", (shell.folder / "recipe.yaml").read_text().replace("curate.dedup", "steps:Broken"))
-    done = shell("run", "recipe.yaml", "--quiet")
+    done = shell.spawn("run", "recipe.yaml", "--quiet")
     assert done.code == 1
     assert "ZeroDivisionError: division by zero (steps.py:" in done.err
     assert "in run)\n  `--debug` shows the whole traceback." in done.err
@@ -108,7 +108,8 @@ def test_a_reader_that_leaves_is_no_error(shell: Shell) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     ) as process:
-        assert process.stdout is not None and process.stderr is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
         process.stdout.read(10)
         process.stdout.close()
         assert process.wait(timeout=60) == 0

@@ -72,27 +72,52 @@ def test_a_recipe_is_called_like_its_file_unless_it_says_otherwise(folder: Path)
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("test_size", "test_sise", "recipe.yaml:7: in `split`: Split: `test_sise` is not a field of `Split`\n  Did you mean `test_size`?"),
+        (
+            "test_size",
+            "test_sise",
+            "recipe.yaml:7: in `split`: Split: `test_sise` is not a field of `Split`\n  Did you mean `test_size`?",
+        ),
         ("0.25", "-1", "recipe.yaml:7: in `split`: Split: `test_size`: input should be greater than 0"),
         ("0.25", "lots", "recipe.yaml:7: in `split`: Split: `test_size`: input should be a valid number"),
-        ("curate.dedup", "curate.dedupe", "recipe.yaml:9: `clean` uses `curate.dedupe`, which does not exist\n  Did you mean `curate.dedup`?"),
-        ("curate.dedup", "curate.dedup/99", "recipe.yaml:9: `clean` uses `curate.dedup/99`, but this version of stillhouse makes"),
+        (
+            "curate.dedup",
+            "curate.dedupe",
+            "recipe.yaml:9: `clean` uses `curate.dedupe`, which does not exist\n  Did you mean `curate.dedup`?",
+        ),
+        (
+            "curate.dedup",
+            "curate.dedup/99",
+            "recipe.yaml:9: `clean` uses `curate.dedup/99`, but this version of stillhouse makes",
+        ),
         ("curate.dedup", "nowhere:Step", "recipe.yaml:9: in `clean`: `nowhere:Step`: there is no module `nowhere`"),
         ("$seeds", "$seed", "recipe.yaml:6: `split.rows`: there is no node `seed`\n  Did you mean `$seeds`?"),
         ("$seeds", "$clean", "recipe.yaml:6: the nodes clean → split → clean need each other in a circle"),
         ("$split.train", "$split.training", "recipe.yaml:10: `clean.rows`: `Split` has no output `training`"),
-        ("$split.train", "5", "recipe.yaml:10: in `clean`: Dedup: `rows`: expected a step that makes Rows, not 5 (int)"),
+        (
+            "$split.train",
+            "5",
+            "recipe.yaml:10: in `clean`: Dedup: `rows`: expected a step that makes Rows, not 5 (int)",
+        ),
         ("    uses: curate.dedup\n", "", "recipe.yaml:8: `clean` does not say what it uses"),
         ("result: $clean", "result: clean", "recipe.yaml:12: `result` is not a step: 'clean'"),
         ("result: $clean", "", "recipe.yaml: `result` is missing"),
         ("name:", "nam:", "recipe.yaml:1: `nam` is not a key of a recipe\n  Did you mean `name`?"),
         ("name: orders", "recipe: steps:pipeline", "recipe.yaml:1: `nodes` and `recipe` do not go together"),
         ("\nresult:", "\nnodes: {}\nresult:", "recipe.yaml:12: `nodes` stands twice"),
-        ("    test_size", "\ttest_size", "recipe.yaml:7: this is not YAML: found character '\\t' that cannot start any token\n  Indent with spaces, not with tabs."),
-        ("    test_size: 0.25", "    test_size: a: b", "recipe.yaml:7: this is not YAML: mapping values are not allowed here"),
+        (
+            "    test_size",
+            "\ttest_size",
+            "recipe.yaml:7: this is not YAML: found character '\\t' that cannot start any token\n"
+            "  Indent with spaces, not with tabs.",
+        ),
+        (
+            "    test_size: 0.25",
+            "    test_size: a: b",
+            "recipe.yaml:7: this is not YAML: mapping values are not allowed here",
+        ),
         ("  clean:", "  cl.ean:", "recipe.yaml:8: `cl.ean` cannot be the name of a node"),
     ],
-)  # fmt: skip
+)
 def test_a_mistake_is_told_with_file_line_node_and_field(folder: Path, old: str, new: str, message: str) -> None:
     assert TABLE.count(old) >= 1
     assert refusal(folder, TABLE.replace(old, new, 1)).startswith(message)
@@ -174,17 +199,33 @@ def test_an_override_is_typed_and_reaches_into_parts_and_lists(folder: Path) -> 
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("claen.threshold=1", "recipe.yaml: --set claen.threshold=1: there is no node `claen`\n  Did you mean `clean`?"),
-        ("clean.treshold=1", "--set clean.treshold=1: in `clean`: Dedup: `treshold` is not a field of `Dedup`\n  Did you mean `threshold`?"),
-        ("clean.threshold=high", "--set clean.threshold=high: in `clean`: Dedup: `threshold`: input should be a valid number"),
-        ("clean.threshold", "recipe.yaml: `--set clean.threshold` sets nothing\n  Write it as `--set node.field=value`."),
+        (
+            "claen.threshold=1",
+            "recipe.yaml: --set claen.threshold=1: there is no node `claen`\n  Did you mean `clean`?",
+        ),
+        (
+            "clean.treshold=1",
+            "--set clean.treshold=1: in `clean`: Dedup: `treshold` is not a field of `Dedup`\n"
+            "  Did you mean `threshold`?",
+        ),
+        (
+            "clean.threshold=high",
+            "--set clean.threshold=high: in `clean`: Dedup: `threshold`: input should be a valid number",
+        ),
+        (
+            "clean.threshold",
+            "recipe.yaml: `--set clean.threshold` sets nothing\n  Write it as `--set node.field=value`.",
+        ),
         ("clean=5", "recipe.yaml: --set clean=5: `clean` is a node\n  Name one of its fields"),
         ("clean.columns.7=x", "recipe.yaml: --set clean.columns.7=x: `7` is no place in a list of 2"),
         ("clean.rows.deeper=x", "recipe.yaml: --set clean.rows.deeper=x: `nodes.clean.rows` is a single value"),
         ("clean.columns=[", "recipe.yaml: --set clean.columns=[:1: this is not YAML"),
-        ("session.concurency=3", "--set session.concurency=3: `concurency` is not a setting of `session`\n  Did you mean `concurrency`?"),
+        (
+            "session.concurency=3",
+            "--set session.concurency=3: `concurency` is not a setting of `session`\n  Did you mean `concurrency`?",
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_wrong_override_is_told_as_it_was_written(folder: Path, override: str, message: str) -> None:
     assert refusal(folder, TABLE, override).startswith(message)
 
@@ -221,18 +262,30 @@ result: $asked
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("recipe: tests.cli.steps:pipeline\nwith: {seed: a}", "recipe.yaml:2: `seed` is not an argument of `pipeline`\n  Did you mean `seeds`?"),
+        (
+            "recipe: tests.cli.steps:pipeline\nwith: {seed: a}",
+            "recipe.yaml:2: `seed` is not an argument of `pipeline`\n  Did you mean `seeds`?",
+        ),
         ("recipe: tests.cli.steps:pipeline", "recipe.yaml: `pipeline` needs `seeds`\n  Add it under `with`"),
-        ("recipe: tests.cli.steps:pipelin", "recipe.yaml:1: `tests.cli.steps:pipelin`: `tests.cli.steps` has no `pipelin`"),
+        (
+            "recipe: tests.cli.steps:pipelin",
+            "recipe.yaml:1: `tests.cli.steps:pipelin`: `tests.cli.steps` has no `pipelin`",
+        ),
         ("recipe: tests.cli.steps:not_a_pipeline", "recipe.yaml:1: `tests.cli.steps:not_a_pipeline` returned a dict"),
-        ("recipe: tests.cli.steps:pipeline\nwith: {seeds: a.jsonl, threshold: high}", "recipe.yaml:1: in `tests.cli.steps:pipeline`: Dedup: `threshold`"),
+        (
+            "recipe: tests.cli.steps:pipeline\nwith: {seeds: a.jsonl, threshold: high}",
+            "recipe.yaml:1: in `tests.cli.steps:pipeline`: Dedup: `threshold`",
+        ),
         ("with: {a: 1}", "recipe.yaml: `recipe` is missing"),
         ("- a\n- b", "recipe.yaml: a recipe is a mapping"),
         ("", "recipe.yaml: a recipe is a mapping"),
         ("a: &a [*a]", "recipe.yaml:1: an anchor holds itself"),
-        ("nodes: !!python/object:os.system {}", "recipe.yaml:1: the tag `tag:yaml.org,2002:python/object:os.system` has no meaning here"),
+        (
+            "nodes: !!python/object:os.system {}",
+            "recipe.yaml:1: the tag `tag:yaml.org,2002:python/object:os.system` has no meaning here",
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_recipe_function_is_checked_before_it_is_called(folder: Path, text: str, message: str) -> None:
     assert refusal(folder, text).startswith(message)
 
@@ -244,7 +297,8 @@ def test_session_settings_are_read_and_change_no_key(folder: Path) -> None:
     )
     recipe = loaded(folder, text)
     assert recipe.session.concurrency == 4
-    assert recipe.session.budget is not None and recipe.session.budget.usd == 2.5
+    assert recipe.session.budget is not None
+    assert recipe.session.budget.usd == 2.5
     assert recipe.session.options.threads == 2
     assert recipe.session.endpoints["mine"].url == "http://localhost:8000/v1"
     assert recipe.session.prices["mine"].reply == 2

@@ -24,7 +24,7 @@ result: $asked
 
 
 def test_a_run_tells_on_stdout_what_it_made_and_on_stderr_how_it_went(shell: Shell) -> None:
-    done = shell("run", "recipe.yaml")
+    done = shell.spawn("run", "recipe.yaml")
     assert done.code == 0
     assert done.out.splitlines()[0].split() == ["name", "recipe"]
     assert "steps made  3" in done.out
@@ -58,11 +58,11 @@ def test_the_resolved_recipe_stands_beside_the_name_and_runs_to_the_same(shell: 
 
 
 def test_failed_rows_are_exit_code_3_with_the_step_and_the_command_that_says_why(shell: Shell) -> None:
-    done = shell("run", "recipe.yaml", "--set", "numbered.fail=[3, 4]", "--quiet", "--json")
+    done = shell.spawn("run", "recipe.yaml", "--set", "numbered.fail=[3, 4]", "--quiet", "--json")
     assert done.code == 3
     assert done.json["failed"] == {"test.numbered/1": 2}
     assert done.err == "2 rows failed: test.numbered 2\n  `stillhouse show recipe` says why.\n"
-    assert shell("run", "recipe.yaml", "--set", "numbered.fail=[3, 4]", "--quiet").code == 3
+    assert shell.spawn("run", "recipe.yaml", "--set", "numbered.fail=[3, 4]", "--quiet").code == 3
 
 
 def test_rows_that_are_dropped_are_no_failure(shell: Shell) -> None:
@@ -145,7 +145,7 @@ def paid(shell: Shell, model: str = "openai/gpt-4o-mini") -> None:
 
 def test_a_run_that_costs_money_is_refused_without_a_terminal(shell: Shell) -> None:
     paid(shell)
-    done = shell("run", "asking.yaml", "--quiet")
+    done = shell.spawn("run", "asking.yaml", "--quiet")
     assert done.code == 2
     assert done.err.startswith("this run will cost about $0.000")
     assert " for about 8 calls of openai/gpt-4o-mini, and there is no terminal to ask on\n" in done.err
@@ -171,7 +171,7 @@ def test_on_a_terminal_the_run_asks_and_no_spends_nothing(shell: Shell, answer: 
 
 def test_a_missing_key_names_the_variable(shell: Shell) -> None:
     paid(shell)
-    done = shell("run", "asking.yaml", "--yes", "--quiet")
+    done = shell.spawn("run", "asking.yaml", "--yes", "--quiet")
     assert done.code == 1
     assert done.err == (
         "ModelError: `openai/gpt-4o-mini` needs an API key, and `OPENAI_API_KEY` is not set\n"

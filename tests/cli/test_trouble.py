@@ -44,7 +44,7 @@ def test_an_interrupted_run_ends_with_130_and_the_command_that_resumes(shell: Sh
     assert resuming.endswith(" -m stillhouse run 'a recipe.yaml' --set slow.seconds=50")
     assert "Traceback" not in err
     (shell.folder / "go").touch()
-    done = shell("run", "a recipe.yaml", "--set", "slow.seconds=50", "--json", "--quiet")
+    done = shell.spawn("run", "a recipe.yaml", "--set", "slow.seconds=50", "--json", "--quiet")
     assert done.code == 0
     assert done.json["steps_made"] == 1
 
@@ -217,7 +217,7 @@ def test_a_damaged_result_is_set_aside_and_made_again(shell: Shell, damage: str)
 )
 def test_bad_seeds_are_told_with_their_place(shell: Shell, content: str, message: str) -> None:
     shell.write("seeds.jsonl", content)
-    done = shell("run", "recipe.yaml", "--quiet")
+    done = shell.spawn("run", "recipe.yaml", "--quiet")
     assert done.code == 1
     assert done.err.startswith("RecipeError: ")
     assert message in done.err
@@ -237,3 +237,38 @@ def test_names_cannot_leave_the_folder(shell: Shell, name: str) -> None:
     assert done.code == 1
     assert f"`{name}` cannot be a name" in done.err
     assert not list((shell.folder / "out" / "artifacts-v1").iterdir())
+
+
+def test_code_that_changes_under_a_run_is_told(shell: Shell) -> None:
+    shell.write("shifty.py", SHIFTY)
+    shell.write(
+        "recipe.yaml",
+        "nodes:\n  first: {uses: 'shifty:Shift'}\n  then: {uses: 'shifty:Isolated', rows: $first}\nresult: $then\n",
+    )
+    done = shell.spawn("run", "recipe.yaml", "--quiet")
+    assert done.code == 1
+    assert (
+        "RecipeError: the code or the files that `Isolated` is made from were changed while the run was going"
+        in done.err
+    )
+    assert shell.spawn("run", "recipe.yaml", "--quiet").code == 0
+
+
+SHIFTY = """
+from pathlib import Path
+from stillhouse.core.artifact import Files, Rows
+from stillhouse.core.step import Step
+
+class Shift(Step[Rows], tag="test.shift/1"):
+    def run(self, context):
+        with context.rows() as rows:
+            rows.emit({"a": 1})
+        here = Path(__file__)
+        here.write_text(here.read_text().replace("'be" + "fore'", "'after'"))
+
+class Isolated(Step[Files], tag="test.isolated/1"):
+    rows: Step[Rows]
+    isolated = True
+    def run(self, context):
+        (context.folder / "text").write_text('before')
+"""

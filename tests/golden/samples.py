@@ -14,6 +14,7 @@ from stillhouse.core.node import Node, children, content_special, node_form
 from stillhouse.core.serial import from_table
 from stillhouse.core.step import KeyBook, Step
 from stillhouse.recipes._marked_yaml import read_yaml
+from stillhouse.recipes.scratch import Scratch
 from stillhouse.text.normalise import Normalise
 
 HERE = Path(__file__).parent
@@ -37,7 +38,8 @@ def samples() -> list[Node]:
     nodes = read_yaml((HERE / "samples.yaml").read_text(), "samples.yaml").value["nodes"]
     nodes["file"]["path"] = os.fspath(HERE / "rows.csv")
     nodes["pretrained"]["name"] = os.fspath(HERE / "weights")
-    found: dict[str, Node] = {Normalise.tag: Normalise(name="json")}  # no step holds it
+    held_by_none: list[Node] = [Normalise(name="json"), Scratch(layers=3, hidden=96)]
+    found = {node.tag: node for node in held_by_none}
     for name in nodes:
         for node in _with_parts(from_table({"nodes": nodes, "result": f"${name}"})):
             found.setdefault(node.tag, node)

@@ -19,7 +19,7 @@ from stillhouse.core.options import Options
 from stillhouse.core.session import Session
 from stillhouse.core.store import Store
 from stillhouse.recipes.changes import Changes
-from stillhouse.recipes.distill import DistillResult, distill
+from stillhouse.recipes.distill import DistillResult, delivery, distill
 from stillhouse.recipes.distillation import NAMES, Distillation, distillation
 from stillhouse.recipes.file import load_recipe
 from stillhouse.recipes.scratch import Scratch
@@ -117,11 +117,13 @@ def test_a_question_too_long_for_the_student_is_named(made: DistillResult) -> No
         made.generate(["1 and " * 2000])
 
 
-def test_the_recipe_file_makes_the_same_report(made: DistillResult) -> None:
+def test_the_recipe_file_makes_the_same_result(made: DistillResult) -> None:
     loaded = load_recipe(made.folder / "recipe.yaml")
     steps = distillation(**arguments(verify=odd_ones_out, title="sums"))
     assert loaded.name == "sums"
-    assert loaded.step.recipe_key == steps.report.recipe_key
+    assert loaded.output is not None
+    assert loaded.output.resolve() == made.folder.parent.resolve()
+    assert loaded.step.recipe_key == delivery(steps).recipe_key
 
 
 def test_the_same_call_makes_nothing_and_asks_nothing(made: DistillResult) -> None:
@@ -254,5 +256,5 @@ def test_a_recipe_with_a_lambda_runs_and_its_file_says_why_it_is_not_written(tmp
     steps = distillation(**arguments(verify=lambda row: True))
     from stillhouse.recipes.distill import _write_recipe
 
-    _write_recipe(tmp_path, "sums", steps)
+    _write_recipe(tmp_path, "sums", delivery(steps))
     assert (tmp_path / "recipe.yaml").read_text().startswith("# This recipe cannot be written into a file: ")

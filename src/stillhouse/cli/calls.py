@@ -10,8 +10,8 @@ from .output import fields, print_json, size, table
 from .parser import Parser
 
 BY_MODEL = """
-SELECT coalesce(request->>'model', '?') AS model, count(*) AS calls, min(made) AS first, max(made) AS last,
-       sum(strlen(request) + strlen(reply)) AS characters
+SELECT coalesce(request->>'$.by.deployment', request->>'$.by.model', '?') AS model, count(*) AS calls,
+       min(made) AS first, max(made) AS last, sum(strlen(request) + strlen(reply)) AS characters
 FROM calls GROUP BY ALL ORDER BY calls DESC
 """
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from ..models.generate import Generator
 
 BATCH = 32
+HEARD = (None, "cut")
+"""Replies that are part of the conversation; what failed is not."""
 
 
 def arguments(parser: Parser) -> None:
@@ -53,7 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
         messages = [*history, {"role": "user", "content": line}]
         (reply,) = _replies(generator, [messages], arguments)
         _print(line, reply, as_json=arguments.json)
-        if arguments.history and reply["error"] is None:
+        if arguments.history and reply["error"] in HEARD:
             history = [*messages, {"role": "assistant", "content": reply["output"]}]
 
 
@@ -120,7 +122,7 @@ def _answer_lines(generator: Generator, arguments: argparse.Namespace) -> int:
         for line, reply in zip(batch, _replies(generator, conversations, arguments), strict=True):
             _print(line, reply, as_json=arguments.json)
             failed = failed or reply["error"] is not None
-            if arguments.history and reply["error"] is None:
+            if arguments.history and reply["error"] in HEARD:
                 history = [*conversations[0], {"role": "assistant", "content": reply["output"]}]
     return exits.INCOMPLETE if failed else exits.DONE
 

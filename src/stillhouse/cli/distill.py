@@ -73,8 +73,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _steps(arguments: argparse.Namespace) -> Distillation:
     from ..core.functions import resolve
+    from ..core.names import checked_name
     from ..recipes.distillation import distillation
 
+    checked_name(arguments.name)
     return distillation(
         arguments.seed,
         arguments.instruction,

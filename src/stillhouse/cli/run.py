@@ -96,5 +96,5 @@ def _keep_recipe(session: Session, name: str, step: Step[Any]) -> None:
     except RecipeError as error:
         session.bus.publish("warning", message=f"the resolved recipe is not kept: {error.message}")
         return
-    text = yaml.safe_dump({"name": name, **table}, sort_keys=False, allow_unicode=True, width=100)
+    text = yaml.safe_dump({"name": name, "output": "..", **table}, sort_keys=False, allow_unicode=True, width=100)
     write_bytes(target, text.encode())

@@ -18,6 +18,6 @@ COMMANDS = (
     ("pin", "pin", "keep what a name means now, whatever becomes of the name"),
     ("gc", "gc", "remove what no name reaches"),
     ("doctor", "doctor", "check this machine and a session folder"),
-    ("list", "catalogue", "list the steps and parts that recipes can use"),
+    ("list", "listing", "list the steps and parts that recipes can use"),
     ("schema", "schema", "print the JSON Schema of recipe files, for editors"),
 )

@@ -26,6 +26,7 @@ PACKAGES = (
     "train",
     "evaluate",
     "publish",
+    "recipes",
 )
 
 

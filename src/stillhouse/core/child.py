@@ -33,6 +33,7 @@ def run_in_child(context: Context, work: Path, inputs: dict[str, tuple[str, str 
     spec = work / "spec.json"
     fields = {
         "step": to_table(context.step),
+        "recipe_key": context.book.recipe(context.step),
         "build_key": context.build_key,
         "inputs": inputs,
         "options": context.options.model_dump(),
@@ -154,6 +155,12 @@ def _run(spec: dict[str, Any], work: Path, bus: Bus, stop: threading.Event) -> d
         if record is None:
             raise errors.StoreError(f"the input in `{folder}` cannot be read")
         inputs[key] = KINDS["Rows" if output else record["kind"]](Path(folder), record, output)
+    book = KeyBook()
+    if book.recipe(step) != spec["recipe_key"]:
+        raise errors.RecipeError(
+            f"the code or the files that `{type(step).__name__}` is made from were changed while the run was going on",
+            "Run the same command again.",
+        )
     context = Context(
         step=step,
         build_key=spec["build_key"],
@@ -162,7 +169,7 @@ def _run(spec: dict[str, Any], work: Path, bus: Bus, stop: threading.Event) -> d
         options=Options(**spec["options"]),
         bus=bus,
         stop=stop,
-        book=KeyBook(),
+        book=book,
     )
     if context.stopping:
         raise Interrupted("stopped before it began")

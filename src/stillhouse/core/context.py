@@ -47,12 +47,12 @@ class Context:
         self._stop = stop
         self._calls = calls
         self._wait = wait
-        self._book = book or KeyBook()
+        self.book = book or KeyBook()
         self.scratch.mkdir(parents=True, exist_ok=True)
 
     def get(self, step: Step[A]) -> A:
         """The artifact of an input."""
-        key = self._book.recipe(step)
+        key = self.book.recipe(step)
         if key not in self._inputs:
             raise RecipeError(
                 f"`{type(self.step).__name__}` asks for `{type(step).__name__}`, which is not among its inputs",

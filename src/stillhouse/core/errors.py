@@ -19,7 +19,7 @@ class StillhouseError(Exception):
 class RecipeError(StillhouseError):
     """What was asked for cannot be; the hint says how to mend it.
 
-    `where` is the place in a table of nodes (`clean.threshold`), for errors that have one: recipe files turn it into a line.
+    `where` is the place in a table of nodes (`clean.threshold`), for errors that have one; recipe files make it a line.
     """
 
     def __init__(self, message: str, hint: str | None = None, *, where: str | None = None) -> None:

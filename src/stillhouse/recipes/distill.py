@@ -87,6 +87,7 @@ def distill(
     budget: Any = None,
     concurrency: int | None = None,
     prices: Mapping[str, Any] | None = None,
+    patience: Any = None,  # how long a teacher that is down is waited for
     on_event: Listener | None = None,
     progress: bool | None = None,
     **changes: Mapping[str, Any],
@@ -120,6 +121,7 @@ def distill(
         budget=budget,
         concurrency=concurrency,
         prices=prices,
+        patience=patience,
         on_event=on_event,
         progress=progress,
     ) as session:
@@ -129,14 +131,8 @@ def distill(
 def deliver(session: Session, name: str, steps: Distillation) -> DistillResult:
     """Run a distillation and lay its result out in `<session folder>/<name>/`."""
     folder = session.folder / checked_name(name)
-    _write_recipe(folder, name, steps)
-    files = Deliver(
-        traces=steps.traces,
-        amplified=steps.curated,
-        policy=steps.policy,
-        comparison=steps.comparison,
-        page=steps.report,
-    )
+    files = delivery(steps)
+    _write_recipe(folder, name, files)
     made = session.run(files, name=name)
     model, *asking = session.run([steps.after, steps.traces, steps.policy, steps.amplified, steps.answered])
     assert isinstance(model, Model)
@@ -153,10 +149,21 @@ def deliver(session: Session, name: str, steps: Distillation) -> DistillResult:
     )
 
 
-def _write_recipe(folder: Path, name: str, steps: Distillation) -> None:
+def delivery(steps: Distillation) -> Deliver:
+    """The step that a distillation's name points to."""
+    return Deliver(
+        traces=steps.traces,
+        amplified=steps.curated,
+        policy=steps.policy,
+        comparison=steps.comparison,
+        page=steps.report,
+    )
+
+
+def _write_recipe(folder: Path, name: str, files: Deliver) -> None:
     """`recipe.yaml`, which `stillhouse run` takes; it says why where the recipe cannot be written down."""
     try:
-        table = {"name": name, **recipe_table(steps.report, folder)}
+        table = {"name": name, "output": "..", **recipe_table(files, folder)}
         text = yaml.safe_dump(table, sort_keys=False, allow_unicode=True, width=120)
     except RecipeError as error:
         text = f"# This recipe cannot be written into a file: {error.message}\n# {error.hint or ''}\n"

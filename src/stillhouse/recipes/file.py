@@ -11,8 +11,9 @@ result: $clean
 session:                         # where and how; changes no result
   concurrency: 16
 ```
-or, in place of `nodes` and `result`, `recipe: module:function` and its arguments under `with`. `$split.test` is one output
-of a node that has several. Relative paths count from the file's folder. The same models check the fields as in Python.
+or, in place of `nodes` and `result`, `recipe: module:function` and its arguments under `with`. `$split.test` is one
+output of a node that has several. Relative paths count from the file's folder. The same models check the fields as in
+Python.
 """
 
 from __future__ import annotations
@@ -176,7 +177,7 @@ def _built(file: Path, document: Mapping[str, Any]) -> RecipeFile:
         path=file,
         name=str(document.get("name") or re.sub(r"[^A-Za-z0-9._-]+", "-", file.stem).lstrip("._-") or "recipe"),
         step=beside(step),
-        output=None if output is None else file.parent / str(output),
+        output=None if output is None else Path(os.path.normpath(file.parent / str(output))),
         session=session,
         nodes={name: beside(node) for name, node in nodes.items()},
     )

@@ -11,7 +11,7 @@ N = TypeVar("N", bound=Node)
 
 
 class Rewriter:
-    """Makes steps anew from their inputs up: `value` changes field values that hold no nodes, then `node` the step or part.
+    """Makes steps anew from their inputs up: `value` changes values that are no nodes, `node` each step and part.
 
     Each node is made once, however often it is mentioned; where nothing changes it stays the same object.
     """
