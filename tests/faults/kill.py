@@ -85,7 +85,21 @@ def kill_when(arguments: Sequence[str], moment: Callable[[], bool]) -> bool:
     return False
 
 
-def start_program(arguments: Sequence[str], **settings: Any) -> subprocess.Popen[bytes]:
+def start_program(
+    arguments: Sequence[str], env: dict[str, str] | None = None, **settings: Any
+) -> subprocess.Popen[bytes]:
     """Start `python ARGUMENTS` from the root of the repository; `settings` go to `subprocess.Popen`."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = {**(env or os.environ), "PYTHONPATH": str(ROOT)}
     return subprocess.Popen([sys.executable, *arguments], cwd=ROOT, env=environment, **settings)
+
+
+def wait_for_file(folder: Path, pattern: str, seconds: float = 60.0) -> Path:
+    """The first file that matches, once it is there and has content."""
+    deadline = time.monotonic() + seconds
+    while True:
+        found = next((path for path in folder.glob(pattern) if path.stat().st_size), None)
+        if found is not None:
+            return found
+        if time.monotonic() > deadline:
+            raise AssertionError(f"{pattern} did not appear in {folder}")
+        time.sleep(0.01)

@@ -94,8 +94,9 @@ def run_map(step: MapStep, context: Context, loop: asyncio.AbstractEventLoop) ->
                 chunks.size = size
             if not waiting:
                 break
-            chunk = waiting.popleft()
+            chunk = waiting[0]  # stays among those that are cancelled when waiting for it ends in an error
             outcomes = _wait(chunk, context)
+            waiting.popleft()
             entry, files = _committed(step, chunk, outcomes, examples)
             pieces.commit({**entry, "chunk": chunk.index}, files)
             counts.add(entry)

@@ -28,8 +28,14 @@ from .store import read_record, write_json
 CHILD_ERRORS = ("RecipeError", "StoreError", "BudgetError", "TrainError", "Interrupted")
 
 
-def run_in_child(context: Context, work: Path, inputs: dict[str, tuple[str, str | None]], bus: Bus) -> dict[str, Any]:
-    """Run the context's step in a child process; returns its facts, raises what the child raised."""
+def run_in_child(
+    context: Context, work: Path, inputs: dict[str, tuple[str, str | None]], bus: Bus, lock: int = -1
+) -> dict[str, Any]:
+    """Run the context's step in a child process; returns its facts, raises what the child raised.
+
+    The child holds `lock`, the open file of the parent's lock, too: where the parent is killed and the child needs a
+    moment to notice, nobody begins the step anew before it is gone.
+    """
     spec = work / "spec.json"
     fields = {
         "step": to_table(context.step),
@@ -49,6 +55,7 @@ def run_in_child(context: Context, work: Path, inputs: dict[str, tuple[str, str 
         stderr=subprocess.PIPE,
         env=environment,
         start_new_session=True,
+        pass_fds=() if lock < 0 else (lock,),
     )
     try:
         return _listen(child, context, bus)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .session import Session
 
 WAIT_SECONDS = 0.2
+INTERRUPTED = ("interrupted; what was finished is kept", "Run the same command again: it goes on from here.")
 
 
 class Execution:
@@ -129,9 +130,7 @@ class Execution:
                     done, _ = wait(running, return_when=FIRST_COMPLETED)
                 except KeyboardInterrupt:
                     self.stop.set()
-                    first_error = first_error or Interrupted(
-                        "interrupted; what was finished is kept", "Run the same command again: it goes on from here."
-                    )
+                    first_error = first_error or Interrupted(*INTERRUPTED)
                     continue
                 for future in done:
                     key = running.pop(future)
@@ -151,12 +150,12 @@ class Execution:
         digests = {self.book.recipe(child): artifact.digest for child, artifact in inputs}
         build_key = self.book.build(step, lambda child: digests[self.book.recipe(child)])
         recipe_key = self.book.recipe(step)
-        with self._locked(step, build_key):
+        with self._locked(step, build_key) as lock:
             found = self.store.open(build_key)
             if found is not None:
                 self.session.bus.publish("step.cached", key=build_key, tag=step.tag, recipe_key=recipe_key)
             else:
-                found = self._make(step, build_key, dict(inputs))
+                found = self._make(step, build_key, dict(inputs), lock)
             self._remember(step, recipe_key, found, inputs)
         return found
 
@@ -173,8 +172,8 @@ class Execution:
         self.store.remember(recipe_key, known, fields)
 
     @contextlib.contextmanager
-    def _locked(self, step: Step[Any], build_key: str) -> Iterator[None]:
-        """Only one process builds a key; another waits, says so, and then finds the result."""
+    def _locked(self, step: Step[Any], build_key: str) -> Iterator[int]:
+        """Only one process builds a key; another waits, says so, and then finds the result. Gives the lock's file."""
         from filelock import FileLock, Timeout
 
         lock = FileLock(self.store.work / f"{build_key}.lock")
@@ -193,11 +192,11 @@ class Execution:
             except OSError as error:
                 raise disk_error(error, self.store.work) from error
         try:
-            yield
+            yield lock._context.lock_file_fd or -1
         finally:
             lock.release()
 
-    def _make(self, step: Step[Any], build_key: str, inputs: Mapping[Step[Any], Artifact]) -> Artifact:
+    def _make(self, step: Step[Any], build_key: str, inputs: Mapping[Step[Any], Artifact], lock: int) -> Artifact:
         bus = self.session.bus
         work = self.store.work_folder(build_key)
         started, cpu = time.time(), time.process_time()
@@ -206,7 +205,7 @@ class Execution:
             shutil.rmtree(work / "result", ignore_errors=True)
             shutil.rmtree(work / "parts", ignore_errors=True)
             context = self._context(step, build_key, work, inputs)
-            made = self._perform(step, context, work, inputs)
+            made = self._perform(step, context, work, inputs, lock)
             record = self._record(step, build_key, inputs, context, made)
             record |= {"started": started, "finished": time.time(), "cpu_seconds": round(time.process_time() - cpu, 3)}
             record |= self.session.bill(build_key)
@@ -247,7 +246,7 @@ class Execution:
             raise disk_error(error, work) from error
 
     def _perform(
-        self, step: Step[Any], context: Context, work: Path, inputs: Mapping[Step[Any], Artifact]
+        self, step: Step[Any], context: Context, work: Path, inputs: Mapping[Step[Any], Artifact], lock: int
     ) -> dict[str, Any]:
         """Run the step in its shape; what it returns goes into the record."""
         if isinstance(step, MapStep):
@@ -265,7 +264,7 @@ class Execution:
             for child, artifact in inputs.items():
                 places[self.book.recipe(child)] = (str(artifact.folder.resolve()), self.source(child)[1])
             with self.session.heavy:
-                context.facts.update(run_in_child(context, work, places, self.session.bus))
+                context.facts.update(run_in_child(context, work, places, self.session.bus, lock))
         else:
             step.run(context)
         return self._collected(step, context)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 from .artifact import Artifact
 from .errors import Interrupted, RecipeError
 from .events import Bus, Listener
-from .execution import Execution
+from .execution import INTERRUPTED, Execution
 from .names import Names, checked_name
 from .options import Options
 from .step import Step
@@ -171,9 +171,12 @@ class Session:
         try:
             artifacts = execution.run(steps)
             status = "finished"
-        except (Interrupted, KeyboardInterrupt):
+        except Interrupted:
             status = "interrupted"
             raise
+        except KeyboardInterrupt:  # before or after the steps themselves, where it is met as it is
+            status = "interrupted"
+            raise Interrupted(*INTERRUPTED) from None
         finally:
             self._stops.discard(stop)
             self.bus.publish("run.finished", name=name, status=status, seconds=time.time() - started)
