@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
-from ..core.artifact import Rows
 from ..core.context import Context
-from ._minhash import BandFiles, ExactSketcher, Meetings, NearSketcher, Neighbours, Sketcher
-from ._shingles import Hashes
+from ._minhash import BandFiles, ExactSketcher, FlaggedRow, Likeness, Meetings, NearSketcher, Neighbours, Sketcher
 from ._texts import TextBatch, text_batches
 
 if TYPE_CHECKING:
     from .dedup import Dedup
+
+Batches = Callable[[], Iterable[TextBatch]]
+"""Gives the rows from the beginning, each time it is called."""
 
 
 def write_first_of_each(step: Dedup, context: Context) -> None:
@@ -24,54 +26,71 @@ def write_first_of_each(step: Dedup, context: Context) -> None:
     sketcher: Sketcher = ExactSketcher()
     if step.threshold is not None:
         sketcher = NearSketcher(step.threshold, step.ngram, step.unit)
-    meetings = found_meetings(rows, step.columns, sketcher, context, "Dedup")
+
+    def batches() -> Iterator[TextBatch]:
+        for batch in text_batches(rows, step.columns, "Dedup"):
+            context.check_stop()
+            yield batch
+
     kept_ids: dict[int, str] = {}
-    with context.rows() as writer, Neighbours(context.scratch, meetings, sketcher.threshold) as neighbours:
+    with context.rows() as writer:
         writer.counts["in"] = len(rows)
         writer.write_table(rows.schema.empty_table())
-        for batch in text_batches(rows, step.columns, "Dedup"):
+        for found in searched(batches, sketcher, context.scratch):
+            batch = found.batch
             ids = batch.ids
-            drops: dict[int, tuple[str, str]] = {}
-            for row in flagged_rows(batch, meetings, sketcher):
-                like = neighbours.first_alike(row.number, row.hashes)
-                if like is None:
-                    neighbours.add(row.number, row.hashes)
-                    kept_ids[row.number] = ids[row.place]
-                elif like.score == 1:
-                    drops[row.place] = ("duplicate", f"of {kept_ids[like.row]}")
-                else:
-                    shared = f"{like.score:.2f} of the n-grams shared"
-                    drops[row.place] = ("near-duplicate", f"of {kept_ids[like.row]} ({shared})")
+            kept_ids.update((batch.start + place, ids[place]) for place in found.firsts)
             keep = np.ones(batch.table.num_rows, dtype=bool)
-            keep[list(drops)] = False
+            keep[list(found.repeats)] = False
             writer.write_table(batch.table.filter(pa.array(keep)))
             dropped = batch.table.filter(pa.array(~keep)).to_pylist()
-            for record, (reason, detail) in zip(dropped, drops.values(), strict=True):
-                writer.drop(record, reason, detail)
+            for record, like in zip(dropped, found.repeats.values(), strict=True):
+                if like.score == 1:
+                    writer.drop(record, "duplicate", f"of {kept_ids[like.row]}")
+                else:
+                    shared = f"{like.score:.2f} of the n-grams shared"
+                    writer.drop(record, "near-duplicate", f"of {kept_ids[like.row]} ({shared})")
             context.progress(batch.start + batch.table.num_rows, len(rows))
-            context.check_stop()
 
 
-class FlaggedRow(NamedTuple):
-    """A row that may be like another: its number in the table, its place in the batch, its distinct hashes."""
+class Searched(NamedTuple):
+    """A batch with the places of rows that are like one before (in their order), and of those others may be like."""
 
-    number: int
-    place: int
-    hashes: Hashes
+    batch: TextBatch
+    repeats: dict[int, Likeness]
+    firsts: list[int]
 
 
-def found_meetings(rows: Rows, columns: tuple[str, ...], sketcher: Sketcher, context: Context, name: str) -> Meetings:
-    """First and second pass over the rows: which of them share a band value."""
-    files = BandFiles(context.scratch, sketcher.num_bands)
-    for batch in text_batches(rows, columns, name):
+def searched(batches: Batches, sketcher: Sketcher, folder: Path) -> Iterator[Searched]:
+    """Reads the rows twice; rows that are in neither list of their batch are like nothing. Works in `folder`."""
+    meetings = found_meetings(batches(), sketcher, folder)
+    with Neighbours(folder, meetings, sketcher.threshold) as neighbours:
+        for batch in batches():
+            found = Searched(batch, {}, [])
+            for row in flagged_rows(batch, meetings, sketcher):
+                place = row.number - batch.start
+                like = neighbours.first_alike(row)
+                if like is None:
+                    neighbours.add(row)
+                    found.firsts.append(place)
+                else:
+                    found.repeats[place] = like
+            yield found
+
+
+def found_meetings(batches: Iterable[TextBatch], sketcher: Sketcher, folder: Path) -> Meetings:
+    """Which rows share a band value."""
+    files = BandFiles(folder, sketcher.num_bands)
+    for batch in batches:
         files.add(sketcher.bands(sketcher.sets(batch.texts)))
-        context.check_stop()
     return files.meetings()
 
 
 def flagged_rows(batch: TextBatch, meetings: Meetings, sketcher: Sketcher) -> Iterator[FlaggedRow]:
     """The rows of a batch that need comparing, with their hashes computed anew."""
-    places = np.flatnonzero(meetings.flagged[batch.start : batch.start + batch.table.num_rows]).tolist()
-    sets = sketcher.sets([batch.texts[place] for place in places])
-    for order, place in enumerate(places):
-        yield FlaggedRow(batch.start + place, place, sets.of(order))
+    places = np.flatnonzero(meetings.flagged[batch.start : batch.start + len(batch.texts)])
+    groups = meetings.groups_DN[:, batch.start + places].T.tolist()
+    sets = sketcher.sets([batch.texts[place] for place in places.tolist()])
+    for order, place in enumerate(places.tolist()):
+        own = [group for group in groups[order] if group >= 0]
+        yield FlaggedRow(batch.start + place, own, sets.of(order))

@@ -22,8 +22,10 @@ import rensa
 
 from ._shingles import Hashes, Shingles, Unit, folded, mixed, shingles
 
-MOST_PERMUTATIONS = 128
+MOST_FUNCTIONS = 128
+WIDEST = 5  # of six, each text costs a third more, and candidates are cheap to refuse
 RECALL_AT_THRESHOLD = 0.995
+WAITING_ROWS = 4096
 _SEED = 42
 _BUCKET_SEED = np.uint64(0x5851F42D4C957F2D)
 
@@ -36,14 +38,16 @@ class Bands(NamedTuple):
 
     @classmethod
     def finding(cls, threshold: float) -> Bands:
-        """The widest bands that find a pair at `threshold` with 0.995 or more; pairs above it are found more surely."""
-        best = cls(MOST_PERMUTATIONS, 1)
-        for width in range(1, MOST_PERMUTATIONS + 1):
+        """Bands that find a pair at `threshold` with 0.995 or more, and pairs above it more surely.
+
+        The wider the bands, the fewer pairs below the threshold meet, and the more hash functions it takes.
+        """
+        best = cls(MOST_FUNCTIONS, 1)
+        for width in range(1, WIDEST + 1):
             meets = threshold**width
-            num = (
-                1 if meets >= RECALL_AT_THRESHOLD else math.ceil(math.log(1 - RECALL_AT_THRESHOLD) / math.log1p(-meets))
-            )
-            if num * width > MOST_PERMUTATIONS:
+            sure = meets >= RECALL_AT_THRESHOLD
+            num = 1 if sure else math.ceil(math.log(1 - RECALL_AT_THRESHOLD) / math.log1p(-meets))
+            if num * width > MOST_FUNCTIONS:
                 break
             best = cls(num, width)
         return best
@@ -151,6 +155,14 @@ def _shared(values: Hashes, first: int) -> tuple[npt.NDArray[np.int32], int]:
     return groups, int((sizes > 1).sum())
 
 
+class FlaggedRow(NamedTuple):
+    """A row that may be like another: its number in the table, its groups, its distinct hashes."""
+
+    number: int
+    groups: list[int]
+    hashes: Hashes
+
+
 class Likeness(NamedTuple):
     """An earlier row that is alike, and the Jaccard index."""
 
@@ -165,51 +177,60 @@ class Neighbours:
     """
 
     def __init__(self, folder: Path, meetings: Meetings, threshold: float) -> None:
-        self._groups_ND = meetings.groups_DN.T
         self._threshold = threshold
         # Linked lists of entries, one list for each group: 8 bytes an entry instead of a Python list's hundred.
         self._head = array("i", [-1]) * meetings.num_groups
         self._next, self._row = array("i"), array("i")
         self._place: dict[int, tuple[int, int]] = {}
+        self._waiting: dict[int, Hashes] = {}
         self._end = 0
         self._file = os.open(folder / "hashes.u64", os.O_RDWR | os.O_CREAT | os.O_TRUNC)
 
-    def candidates(self, row: int) -> list[int]:
+    def candidates(self, row: FlaggedRow) -> list[int]:
         """The added rows that share a band value with `row`, in their order."""
         found = set()
-        for group in self._groups(row):
+        for group in row.groups:
             entry = self._head[group]
             while entry >= 0:
                 found.add(self._row[entry])
                 entry = self._next[entry]
         return sorted(found)
 
-    def first_alike(self, row: int, hashes: Hashes) -> Likeness | None:
+    def first_alike(self, row: FlaggedRow) -> Likeness | None:
         """The earliest added row whose Jaccard index with `row` reaches the threshold."""
         for other in self.candidates(row):
-            score = overlap(self._hashes(other), hashes)
+            score = overlap(self._hashes(other), row.hashes)
             if score >= self._threshold:
                 return Likeness(other, score)
         return None
 
-    def are_alike(self, other: int, hashes: Hashes) -> bool:
-        """Whether the added row `other` and a row with these hashes reach the threshold."""
-        return overlap(self._hashes(other), hashes) >= self._threshold
+    def are_alike(self, other: int, row: FlaggedRow) -> bool:
+        """Whether the added row `other` and `row` reach the threshold."""
+        return overlap(self._hashes(other), row.hashes) >= self._threshold
 
-    def add(self, row: int, hashes: Hashes) -> None:
+    def add(self, row: FlaggedRow) -> None:
         """Later rows will be compared with this one."""
-        os.pwrite(self._file, hashes.tobytes(), self._end)
-        self._place[row] = (self._end, hashes.nbytes)
-        self._end += hashes.nbytes
-        for group in self._groups(row):
+        self._waiting[row.number] = row.hashes
+        if len(self._waiting) >= WAITING_ROWS:
+            self._write()
+        for group in row.groups:
             self._next.append(self._head[group])
-            self._row.append(row)
+            self._row.append(row.number)
             self._head[group] = len(self._row) - 1
 
-    def _groups(self, row: int) -> list[int]:
-        return [group for group in self._groups_ND[row].tolist() if group >= 0]
+    def _write(self) -> None:
+        for row, hashes in self._waiting.items():
+            self._place[row] = (self._end, hashes.nbytes)
+            self._end += hashes.nbytes
+        data = b"".join(hashes.tobytes() for hashes in self._waiting.values())
+        while data:
+            data = data[os.write(self._file, data) :]
+        self._waiting = {}
 
     def _hashes(self, row: int) -> Hashes:
+        waiting = self._waiting.get(row)
+        if waiting is not None:
+            return waiting
         place, size = self._place[row]
         return np.frombuffer(os.pread(self._file, size, place), dtype=np.uint64)
 

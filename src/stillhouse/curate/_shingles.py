@@ -35,7 +35,9 @@ class Shingles(NamedTuple):
 
     def of(self, index: int) -> Hashes:
         """The distinct hashes of one text, sorted."""
-        return np.unique(self.hashes_S[self.offsets[index] : self.offsets[index + 1]])
+        hashes = np.sort(self.hashes_S[self.offsets[index] : self.offsets[index + 1]])
+        distinct = hashes[1:] != hashes[:-1]
+        return hashes if distinct.all() else hashes[np.append(True, distinct)]
 
 
 def folded(texts: Sequence[str]) -> pa.Array:
@@ -61,14 +63,23 @@ def _folded_ascii(texts: pa.Array) -> pa.Array:
     keep[1:] |= is_word[:-1]
     first = offsets[:-1][np.diff(offsets) > 0]
     keep[first] = is_word[first]
-    kept_before = np.append(0, np.cumsum(keep))
-    new_offsets = kept_before[offsets]
+    new_offsets = np.append(0, np.cumsum(_counts(keep, offsets)))
     short = data[keep]
     ends = new_offsets[1:] - 1
     trailing = (np.diff(new_offsets) > 0) & (short[ends] == _SPACE) if len(short) else np.zeros(len(texts), dtype=bool)
     new_data = np.delete(short, ends[trailing])
     new_offsets = new_offsets - np.append(0, np.cumsum(trailing))
     return pa.LargeStringArray.from_buffers(len(texts), pa.py_buffer(new_offsets), pa.py_buffer(new_data))
+
+
+def _counts(flags: npt.NDArray[np.bool_], offsets: Offsets) -> Offsets:
+    """How many flags are set between one offset and the next. Without a running sum, whose size would cost more."""
+    starts = offsets[:-1]
+    filled = np.diff(offsets) > 0
+    found = np.zeros(len(starts), dtype=np.int64)
+    if filled.any():
+        found[filled] = np.add.reduceat(flags, starts[filled], dtype=np.int64)
+    return found
 
 
 def shingles(texts: pa.Array, size: int, unit: Unit) -> Shingles:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,7 +14,7 @@ from ..rows._apportion import Integers, chosen, num_wanted
 from ..rows._split import check_size, row_facts, write_parts
 from ._dedup import flagged_rows, found_meetings
 from ._minhash import NearSketcher, Neighbours
-from ._texts import text_batches
+from ._texts import TextBatch, text_batches
 
 if TYPE_CHECKING:
     from .split_apart import SplitApart
@@ -36,17 +37,22 @@ def write_apart(step: SplitApart, context: Context) -> None:
 
 def _join_alike(step: SplitApart, source: Rows, clusters: Clusters, context: Context) -> None:
     sketcher = NearSketcher(step.threshold, step.ngram, step.unit)
-    meetings = found_meetings(source, step.columns, sketcher, context, "SplitApart")
-    with Neighbours(context.scratch, meetings, sketcher.threshold) as neighbours:
+
+    def batches() -> Iterator[TextBatch]:
         for batch in text_batches(source, step.columns, "SplitApart"):
-            for row in flagged_rows(batch, meetings, sketcher):
-                for other in neighbours.candidates(row.number):
-                    # What is in one cluster already need not be compared: a thousand copies cost a thousand looks.
-                    if clusters.apart(row.number, other) and neighbours.are_alike(other, row.hashes):
-                        clusters.join(row.number, other)
-                neighbours.add(row.number, row.hashes)
-            context.progress(batch.start + batch.table.num_rows, len(source))
             context.check_stop()
+            yield batch
+
+    meetings = found_meetings(batches(), sketcher, context.scratch)
+    with Neighbours(context.scratch, meetings, sketcher.threshold) as neighbours:
+        for batch in batches():
+            for row in flagged_rows(batch, meetings, sketcher):
+                for other in neighbours.candidates(row):
+                    # What is in one cluster already need not be compared: a thousand copies cost a thousand looks.
+                    if clusters.apart(row.number, other) and neighbours.are_alike(other, row):
+                        clusters.join(row.number, other)
+                neighbours.add(row)
+            context.progress(batch.start + batch.table.num_rows, len(source))
 
 
 class Clusters:

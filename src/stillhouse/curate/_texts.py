@@ -11,7 +11,7 @@ import pyarrow as pa
 from ..core.artifact import Rows
 from ..core.errors import RecipeError
 
-BATCH_ROWS = 8192
+BATCH_ROWS = 2048  # numpy works on a batch in the processor's cache
 
 
 class TextBatch(NamedTuple):
