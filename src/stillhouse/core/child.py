@@ -23,9 +23,11 @@ from .events import Bus, Event
 from .options import Options
 from .serial import from_table, to_table
 from .step import KeyBook, Step
-from .store import read_record, write_json
+from .store import disk_trouble, read_record, write_json
 
 CHILD_ERRORS = ("RecipeError", "StoreError", "BudgetError", "TrainError", "Interrupted")
+NO_MEMORY = ("memory allocation of", "allocate memory", "bad_alloc", "MemoryError")
+"""What native libraries and Python leave on stderr when memory is refused to them."""
 
 
 def run_in_child(
@@ -104,12 +106,15 @@ def _listen(child: subprocess.Popen[bytes], context: Context, bus: Bus) -> dict[
 
 def _lost(step: Step[Any], code: int, tail: deque[str]) -> TrainError:
     name = type(step).__name__
+    smaller = (
+        "Give the session a smaller `micro_batch`, the step a shorter `seq_len` or a smaller model, and run again: "
+        "it goes on from the last checkpoint."
+    )
     if code == -signal.SIGKILL:
-        return TrainError(
-            f"`{name}` was killed from outside (signal 9): most likely the machine ran out of memory",
-            "Give the session a smaller `micro_batch`, the step a shorter `seq_len` or a smaller model, and run again: "
-            "it goes on from the last checkpoint.",
-        )
+        said = f"`{name}` was killed from outside (signal 9): most likely the machine ran out of memory"
+        return TrainError(said, smaller)
+    if any(words in line for line in tail for words in NO_MEMORY):
+        return TrainError(f"memory ran out in the process of `{name}`:\n" + "\n".join(tail), smaller)
     return TrainError(
         f"the process of `{name}` ended with code {code}:\n" + "\n".join(tail), "Run again: it goes on where it stood."
     )
@@ -139,16 +144,19 @@ def main(spec_path: str) -> int:
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     bus = Bus()
     bus.subscribe(lambda event: _say(out, kind=event.kind, data=event.data, time=event.time))
+    work = Path(spec_path).parent
     try:
-        _say(out, kind="child.done", facts=_run(spec, Path(spec_path).parent, bus, stop))
+        _say(out, kind="child.done", facts=_run(spec, work, bus, stop))
     except StillhouseError as error:
-        known = type(error).__name__ if type(error).__name__ in CHILD_ERRORS else "TrainError"
-        _say(out, kind="child.error", type=known, message=error.message, hint=error.hint)
-        return 1
+        return _say_error(out, error)
     except MemoryError:
         hint = "Give the session a smaller `micro_batch`, or the step a shorter `seq_len`, and run again."
-        _say(out, kind="child.error", type="TrainError", message="memory ran out", hint=hint)
-        return 1
+        return _say_error(out, TrainError("memory ran out", hint))
+    except Exception as error:
+        trouble = disk_trouble(error, work)
+        if trouble is None:
+            raise
+        return _say_error(out, trouble)
     return 0
 
 
@@ -182,6 +190,12 @@ def _run(spec: dict[str, Any], work: Path, bus: Bus, stop: threading.Event) -> d
         raise Interrupted("stopped before it began")
     step.run(context)
     return context.facts
+
+
+def _say_error(out: IO[str], error: StillhouseError) -> int:
+    known = type(error).__name__ if type(error).__name__ in CHILD_ERRORS else "TrainError"
+    _say(out, kind="child.error", type=known, message=error.message, hint=error.hint)
+    return 1
 
 
 def _say(out: IO[str], **message: Any) -> None:

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 from .artifact import Artifact
 from .context import Context
 from .definition import define
-from .errors import Interrupted, StoreError
+from .errors import Interrupted, StillhouseError, StoreError
 from .step import GrowStep, KeyBook, MapStep, Output, Step
-from .store import Known, Store, disk_error
+from .store import Known, Store, disk_error, disk_trouble
 
 if TYPE_CHECKING:
     from .session import Session
@@ -213,8 +213,9 @@ class Execution:
         except BaseException as error:
             _tidy(work)
             bus.publish("step.failed", key=build_key, tag=step.tag, error=type(error).__name__, message=str(error))
-            if isinstance(error, OSError):
-                raise disk_error(error, Path(error.filename or work)) from error
+            trouble = None if isinstance(error, StillhouseError) else disk_trouble(error, work)
+            if trouble is not None:
+                raise trouble from error
             raise
         shutil.rmtree(work, ignore_errors=True)
         counts = artifact.record.get("counts", {})

@@ -15,6 +15,7 @@ import contextlib
 import errno
 import json
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -214,14 +215,29 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 def disk_error(error: OSError, path: Path) -> StoreError:
     """An operating system's refusal in words that say what to do."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    number = error.errno or told_number(error)
+    if number in (errno.ENOSPC, errno.EDQUOT):
         return StoreError(
             f"the disk is full: `{path}` could not be written",
             "Free some room (`stillhouse gc` removes what no name reaches) and run the same command: it goes on.",
         )
-    if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+    if number in (errno.EACCES, errno.EROFS, errno.EPERM):
         return StoreError(
-            f"`{path}` cannot be written: {error.strerror}",
+            f"`{path}` cannot be written: {os.strerror(number)}",
             "Choose a folder you may write to, or change its permissions.",
         )
     return StoreError(f"`{path}`: {error.strerror or error}")
+
+
+def disk_trouble(error: BaseException, path: Path) -> StoreError | None:
+    """The `StoreError` for an operating system's refusal, also for one that reached us in a library's own error."""
+    if isinstance(error, OSError):
+        return disk_error(error, Path(error.filename or path))
+    number = told_number(error)
+    return None if number is None else disk_error(OSError(number, os.strerror(number)), path)
+
+
+def told_number(error: BaseException) -> int | None:
+    """The operating system's number in the words of a library written in Rust, as safetensors is."""
+    told = re.search(r"\(os error (\d+)\)", str(error))
+    return None if told is None else int(told[1])
