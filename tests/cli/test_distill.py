@@ -16,7 +16,7 @@ WORDS = (
     "--instruction", "Turn what a guest says into the order as JSON.",
     "--teacher", "python:examples.orders.teacher",
     "--student", "scratch:vocab_size=400,hidden=32,layers=1,heads=2",
-    "--factor", "3",
+    "--factor", "2",
     "--held-out", "test.jsonl",
     "--response-model", "examples.orders.schema:Order",
     "--verify", "examples.orders.schema:verify",
@@ -37,17 +37,18 @@ def orders(shell: Shell) -> Shell:
     """A shell beside the orders example, with few rows."""
     shell.env = {"PYTHONPATH": str(ROOT)}
     shell.write("seeds.jsonl", some_lines("seeds.jsonl", 12))
-    shell.write("test.jsonl", some_lines("test.jsonl", 10))
+    shell.write("test.jsonl", some_lines("test.jsonl", 6))
     return shell
 
 
+@pytest.mark.timeout(600)
 def test_distil_makes_a_folder_to_talk_to_and_does_nothing_twice(orders: Shell) -> None:
     first = orders("distill", "--name", "orders", "--seed", "seeds.jsonl", *WORDS, "--json")
     assert first.code in (0, 3), first.err
     made = first.json
     assert made["folder"] == "outputs/orders"
     assert made["cost_usd"] == 0.0
-    assert made["metrics"]["num_items"] == 10
+    assert made["metrics"]["num_items"] == 6
     folder = orders.folder / "outputs" / "orders"
     for name in ("traces_cot.jsonl", "traces_amplified.jsonl", "task_policy.json", "metrics.json", "report.html"):
         assert (folder / name).is_file()
@@ -67,6 +68,7 @@ def test_distil_makes_a_folder_to_talk_to_and_does_nothing_twice(orders: Shell) 
     assert json.loads(replied.out)["input"] == "a latte"
 
 
+@pytest.mark.timeout(600)
 def test_a_few_rows_go_the_whole_road(orders: Shell) -> None:
     orders.write("distill.py", RECIPE)
     orders.write("recipe.yaml", "recipe: distill:road\n")
