@@ -27,6 +27,7 @@ def build(step: FromScratch, tokenizer_folder: Path, folder: Path) -> int:
         num_key_value_heads=step.kv_heads or step.heads,
         max_position_embeddings=step.max_length,
         tie_word_embeddings=step.tie_embeddings,
+        initializer_range=step.init_std,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,

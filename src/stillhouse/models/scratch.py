@@ -24,6 +24,9 @@ class FromScratch(Step[Model], tag="models.from_scratch/1"):
     ff: int | None = Field(None, ge=8, description="width of the feed-forward layer; None: 8/3 of `hidden`")
     max_length: int = Field(512, ge=8, description="longest conversation in tokens")
     tie_embeddings: bool = True
+    init_std: float = Field(
+        0.02, gt=0, description="standard deviation of fresh weights; narrow models learn faster with about 1/√hidden"
+    )
     seed: int = 0
 
     @model_validator(mode="after")

@@ -17,13 +17,14 @@ class Scratch(Part, tag="recipes.scratch/1"):
     """
 
     vocab_size: int = Field(1024, ge=300)
+    json_syntax: bool = Field(False, description="what stands between the values of JSON replies is a token of its own")
     hidden: int = Field(128, ge=8)
     layers: int = Field(4, ge=1)
     heads: int = Field(4, ge=1)
     kv_heads: int | None = Field(None, ge=1)
     ff: int | None = Field(None, ge=8)
     max_length: int = Field(512, ge=8, description="longest conversation in tokens")
-    json_syntax: bool = Field(True, description="what stands between the values of JSON replies is one token")
+    init_std: float | None = Field(None, gt=0, description="standard deviation of fresh weights; None: 1/√hidden")
     seed: int = 0
 
     def tokenizer(self, conversations: Step[Rows]) -> TrainTokenizer:
@@ -32,7 +33,14 @@ class Scratch(Part, tag="recipes.scratch/1"):
 
     def model(self, tokenizer: TrainTokenizer) -> FromScratch:
         """The untrained model."""
-        shape = {name: value for name, value in self.values().items() if name not in ("vocab_size", "json_syntax")}
         return FromScratch(
-            **{"hidden": self.hidden, "layers": self.layers, "heads": self.heads, **shape, "tokenizer": tokenizer}
+            tokenizer=tokenizer,
+            hidden=self.hidden,
+            layers=self.layers,
+            heads=self.heads,
+            kv_heads=self.kv_heads,
+            ff=self.ff,
+            max_length=self.max_length,
+            init_std=self.init_std or round(self.hidden**-0.5, 4),
+            seed=self.seed,
         )
