@@ -1,0 +1,138 @@
+"""Runs every bench of this folder and writes the table of `docs/benchmarks.md`, with machine, versions and date.
+
+A bench that fails is named there with the end of what it said, and makes this command end with 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from importlib import metadata
+from pathlib import Path
+from typing import Any, NamedTuple
+
+FOLDER = Path(__file__).parent
+PAGE = FOLDER.parent / "docs" / "benchmarks.md"
+LIBRARIES = ("torch", "transformers", "tokenizers", "numpy", "pyarrow", "duckdb", "pydantic", "aiohttp")
+
+
+class Ran(NamedTuple):
+    """One bench: what it measured, how long it took (wall seconds), and the end of its stderr if it failed."""
+
+    name: str
+    about: str
+    entries: list[dict[str, Any]]
+    seconds: float
+    failure: str | None
+
+
+def ran(path: Path, quick: bool) -> Ran:
+    command = [sys.executable, str(path), "--json", *(["--quick"] if quick else [])]
+    started = time.monotonic()
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=FOLDER.parent)
+    entries = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    failure = (
+        None if done.returncode == 0 and entries else "\n".join(done.stderr.splitlines()[-5:]) or "it said nothing"
+    )
+    about = path.read_text().split('"""')[1].strip().split("\n\n")[0].replace("\n", " ")
+    return Ran(path.stem, about, entries, time.monotonic() - started, failure)
+
+
+def page(results: list[Ran], quick: bool) -> str:
+    """The whole document."""
+    parts = [
+        "# Benchmarks",
+        f"`make bench` wrote this page on {datetime.date.today().isoformat()}{' with `--quick`' if quick else ''}: "
+        f"{machine()}.\n{versions()}.",
+        "Times are CPU seconds unless the unit says otherwise. *Ratio* is the value over the reference, which was "
+        "measured in the same run where it is no limit; a value meets its reference with a ratio of at least 1 where "
+        "more is better (↑), and of at most 1 where less is better (↓).",
+    ]
+    for result in results:
+        parts.append(
+            f"## {result.name}\n\n{result.about}\n\n`python bench/{result.name}.py --json`, {result.seconds:.0f} s."
+        )
+        if result.failure is not None:
+            parts.append(f"This bench failed:\n\n```text\n{result.failure}\n```")
+        if result.entries:
+            parts.append(table(result.entries))
+    return "\n\n".join(parts) + "\n"
+
+
+def table(entries: list[dict[str, Any]]) -> str:
+    lines = ["| what | value | unit | held against | its value | ratio | |", "|---|--:|---|---|--:|--:|---|"]
+    for entry in entries:
+        arrow = "↑" if entry["better"] == "higher" else "↓"
+        cells = [entry["name"], number(entry["value"]), entry["unit"], entry["reference"]]
+        cells += [number(entry["reference_value"]), number(entry["ratio"]), arrow]
+        lines.append("| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join(lines)
+
+
+def number(value: float | None) -> str:
+    """Three significant digits, whole numbers with separators."""
+    if value is None:
+        return "–"
+    if value == 0 or abs(value) >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.3g}"
+
+
+def machine() -> str:
+    """Processor, cores and memory."""
+    name = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        models = [
+            line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")
+        ]
+        name = models[0] if models else name
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return f"{name}, {os.cpu_count()} cores, {memory:.0f} GiB, {platform.system()} {platform.release()}"
+
+
+def versions() -> str:
+    known = []
+    for library in LIBRARIES:
+        try:
+            known.append(f"{library} {metadata.version(library)}")
+        except metadata.PackageNotFoundError:
+            continue
+    return f"Python {platform.python_version()}, stillhouse {metadata.version('stillhouse')}, {', '.join(known)}"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", help="the benches to run (all); the page is written only for all")
+    parser.add_argument("--quick", action="store_true", help="each within 50 seconds")
+    options = parser.parse_args()
+    paths = sorted(path for path in FOLDER.glob("[!_]*.py") if path.name != Path(__file__).name)
+    unknown = sorted(set(options.names) - {path.stem for path in paths})
+    if unknown:
+        parser.error(f"there is no bench `{unknown[0]}`: {', '.join(path.stem for path in paths)}")
+    results = []
+    for path in paths:
+        if options.names and path.stem not in options.names:
+            continue
+        print(f"{path.stem} …", file=sys.stderr, flush=True)
+        results.append(ran(path, options.quick))
+        for entry in results[-1].entries:
+            arrow = "↑" if entry["better"] == "higher" else "↓"
+            shown = f"{number(entry['value'])} {entry['unit']}, {number(entry['ratio'])} × {entry['reference']} {arrow}"
+            print(f"  {entry['name']}: {shown}", flush=True)
+        if results[-1].failure is not None:
+            print(f"  failed: {results[-1].failure}", file=sys.stderr, flush=True)
+    if not options.names:
+        PAGE.write_text(page(results, options.quick))
+        print(f"written: {PAGE}", file=sys.stderr)
+    return int(any(result.failure is not None for result in results))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
