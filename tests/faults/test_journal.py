@@ -44,9 +44,7 @@ def finish(folder: Path, step: Step[Any]) -> dict[str, bytes]:
     """Run `step` to its end, in larger pieces than before; its files."""
     with Session(folder, options=Options(chunk=400), track=False, progress=False) as session:
         made = session.run(step)
-        return {
-            path.relative_to(made.folder).as_posix(): path.read_bytes() for path in made.folder.rglob("*.parquet")
-        }
+        return {path.relative_to(made.folder).as_posix(): path.read_bytes() for path in made.folder.rglob("*.parquet")}
 
 
 @pytest.mark.parametrize("kind", STEPS)

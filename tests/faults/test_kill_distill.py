@@ -98,5 +98,3 @@ def assert_equal(found: dict[str, str], expected: dict[str, str]) -> None:
     """Artifact by artifact, file by file."""
     assert found.keys() == expected.keys()
     assert [name for name in expected if found[name] != expected[name]] == []
-
-

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -18,8 +16,6 @@ from stillhouse.calls.credentials import Credentials
 from stillhouse.calls.retry import Patience
 from stillhouse.core.errors import ModelError, RecipeError
 from stillhouse.core.events import Event
-from stillhouse.core.session import Session
-from stillhouse.core.store import Store
 from stillhouse.recipes.distill import distill
 from tests.calls.server import Act, Call, MisbehavingServer
 from tests.faults.distil_program import CONCURRENCY, ORDERS, make_rows, place, task
@@ -101,7 +97,8 @@ def test_a_file_of_200_megabytes_is_imported_in_bounded_memory(tmp_path: Path) -
 
 def test_a_missing_key_and_an_unknown_model_are_named(tmp_path: Path) -> None:
     hosted = {**task(), "teacher": Ask(model="openai/gpt-4o-mini")}
-    with pytest.raises(ModelError, match=r"`OPENAI_API_KEY` is not set\n  Set it with `export OPENAI_API_KEY=") as caught:
+    message = r"`OPENAI_API_KEY` is not set\n  Set it with `export OPENAI_API_KEY="
+    with pytest.raises(ModelError, match=message) as caught:
         distill(name="orders", output=tmp_path, **hosted, **place(), credentials=Credentials())
     assert caught.value.kind == "credentials"
 
@@ -154,7 +151,7 @@ def test_ctrl_c_says_how_to_go_on_and_loses_nothing(tmp_path: Path, whole: dict[
     with MisbehavingServer(reply, latency=0.02) as server:
         words = [PROGRAM, str(tmp_path), server.url, "rows"]
         program = start_program(words, stderr=subprocess.PIPE)
-        server.wait_for(25)
+        server.wait_for(40)
         program.send_signal(signal.SIGINT)
         _, errors = program.communicate(timeout=120)
         assert program.returncode == 1
@@ -196,7 +193,10 @@ def test_everything_that_was_damaged_is_set_aside_and_made_again(tmp_path: Path,
     with MisbehavingServer(reply) as server:
         make_rows(tmp_path, server.url)
         asked = server.num_calls
-        damaged = [next(iter(sorted((path.parent / "data").rglob("*.*")))) for path in tmp_path.glob("artifacts-v1/*/*/record.json")]
+        damaged = [
+            next(iter(sorted((path.parent / "data").rglob("*.*"))))
+            for path in tmp_path.glob("artifacts-v1/*/*/record.json")
+        ]
         for path in damaged:
             flip(path)
         spoil_replies(tmp_path, 3)

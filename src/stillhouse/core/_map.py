@@ -112,7 +112,7 @@ def run_map(step: MapStep, context: Context, loop: asyncio.AbstractEventLoop) ->
 
 
 def _next_size(size: int, seconds: float) -> int:
-    """Chunk sizes follow the pace, so that neither the journal nor a kill costs much; they change nothing in the result."""
+    """Chunk sizes follow the pace, so that neither journal nor kill costs much; they change nothing in the result."""
     if seconds < QUICK:
         return min(2 * size, LARGEST)
     return max(size // 2, SMALLEST) if seconds > LONG else size

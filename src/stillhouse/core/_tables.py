@@ -183,7 +183,7 @@ def merge_parts(parts: Sequence[Path], folder: Path) -> tuple[int, str]:
 
 
 def _groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
-    """The rows of all tables in tables of `GROUP_ROWS` (the last may have fewer): how they came does not show in files."""
+    """All rows in tables of `GROUP_ROWS`, the last with the rest: files do not show in what pieces rows came."""
     waiting: list[pa.Table] = []
     num_waiting = 0
     for table in tables:

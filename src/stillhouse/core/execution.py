@@ -328,7 +328,7 @@ class Execution:
 
 
 def _tidy(work: Path) -> None:
-    """Take away what the next attempt would: on a full disk it is the room that is missing. What was journaled stays."""
+    """Take away what the next attempt would: a full disk needs the room. What was journaled stays."""
     shutil.rmtree(work / "result", ignore_errors=True)
     shutil.rmtree(work / "parts", ignore_errors=True)
     with contextlib.suppress(OSError):  # not empty: there is something to take up again
