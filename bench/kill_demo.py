@@ -161,15 +161,16 @@ def line(name: str, value: float, unit: str, reference: str, limit: float, bette
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
-    parser.add_argument("--quick", action="store_true", help="the quick demo and 3 kills")
-    parser.add_argument("--kills", type=int, help="how often to kill (default 20, quick 3)")
+    parser.add_argument("--quick", action="store_true", help="the quick demo and 2 kills")
+    parser.add_argument("--kills", type=int, help="how often to kill (default 20, quick 2)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--victim", nargs=2, metavar=("FOLDER", "URL"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.victim:
-        victim(*arguments.victim, arguments.quick)
+        output, url = arguments.victim
+        victim(output, url, arguments.quick)
         return
-    kills = arguments.kills or (3 if arguments.quick else 20)
+    kills = arguments.kills or (2 if arguments.quick else 20)
     with tempfile.TemporaryDirectory() as folder:
         for found in measure(Path(folder), arguments.quick, kills, arguments.seed):
             if arguments.json:

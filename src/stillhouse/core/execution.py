@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .artifact import Artifact
+from .bill import open_bill, whole_bill
 from .context import Context
 from .definition import define
 from .errors import Interrupted, StillhouseError, StoreError
@@ -205,10 +206,12 @@ class Execution:
             shutil.rmtree(work / "result", ignore_errors=True)
             shutil.rmtree(work / "parts", ignore_errors=True)
             context = self._context(step, build_key, work, inputs)
+            self.session.bill(build_key)  # that of an earlier attempt in this session: it is written down
+            open_bill(work)
             made = self._perform(step, context, work, inputs, lock)
             record = self._record(step, build_key, inputs, context, made)
             record |= {"started": started, "finished": time.time(), "cpu_seconds": round(time.process_time() - cpu, 3)}
-            record |= self.session.bill(build_key)
+            record |= whole_bill(self.session.bill(build_key), work)
             artifact = self.store.finish(build_key, work / "result", record)
         except BaseException as error:
             _tidy(work)

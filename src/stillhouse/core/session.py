@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from .artifact import Artifact
+from .bill import BillKeeper
 from .errors import Interrupted, RecipeError
 from .events import Bus, Listener
 from .execution import INTERRUPTED, Execution
@@ -83,6 +84,7 @@ class Session:
         self.options = options or Options()
         self.bus = Bus()
         self.store = Store(self.folder, warn=lambda message: self.bus.publish("warning", message=message))
+        self.bus.subscribe(BillKeeper(self.store))
         self.names = Names(self.store)
         self.heavy = threading.Semaphore(self.options.heavy)
         self.prices: Mapping[str, Any] = prices or {}
