@@ -28,6 +28,7 @@ def build(step: FromScratch, tokenizer_folder: Path, folder: Path) -> int:
         max_position_embeddings=step.max_length,
         tie_word_embeddings=step.tie_embeddings,
         initializer_range=step.init_std,
+        rope_theta=step.rope_theta,  # type: ignore[call-arg]  # the older name, which all versions take
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,

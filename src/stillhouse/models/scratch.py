@@ -27,6 +27,7 @@ class FromScratch(Step[Model], tag="models.from_scratch/1"):
     init_std: float = Field(
         0.02, gt=0, description="standard deviation of fresh weights; narrow models learn faster with about 1/√hidden"
     )
+    rope_theta: float = Field(10_000.0, gt=1, description="base of the rotary positions; short texts want a small one")
     seed: int = 0
 
     @model_validator(mode="after")

@@ -25,6 +25,7 @@ class Scratch(Part, tag="recipes.scratch/1"):
     ff: int | None = Field(None, ge=8)
     max_length: int = Field(512, ge=8, description="longest conversation in tokens")
     init_std: float | None = Field(None, gt=0, description="standard deviation of fresh weights; None: 1/√hidden")
+    rope_theta: float = Field(10_000.0, gt=1, description="base of the rotary positions; short texts want a small one")
     seed: int = 0
 
     def tokenizer(self, conversations: Step[Rows]) -> TrainTokenizer:
@@ -42,5 +43,6 @@ class Scratch(Part, tag="recipes.scratch/1"):
             ff=self.ff,
             max_length=self.max_length,
             init_std=self.init_std or round(self.hidden**-0.5, 4),
+            rope_theta=self.rope_theta,
             seed=self.seed,
         )
