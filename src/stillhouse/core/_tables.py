@@ -105,7 +105,8 @@ class RowBuffer:
     def _column(self, name: str) -> pa.Array:
         values = [content.get(name) for content in self.contents]
         try:
-            return pa.array(values)
+            made = pa.array(values)
+            return pa.array([_without_hollow(value) for value in values]) if _is_hollow(made.type) else made
         except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
             kinds: dict[str, int] = {}
             for index, value in enumerate(values):
@@ -118,6 +119,22 @@ class RowBuffer:
                 f"the column `{name}` holds values that do not go together: {found}",
                 f"Give every row the same type there, or text. ({error})",
             ) from error
+
+
+def _is_hollow(kind: pa.DataType) -> bool:
+    """Whether objects without any field are in it, which Parquet cannot hold."""
+    if pa.types.is_struct(kind):
+        return kind.num_fields == 0 or any(_is_hollow(field.type) for field in kind)
+    return pa.types.is_list(kind) and _is_hollow(kind.value_type)
+
+
+def _without_hollow(value: Any) -> Any:
+    """The value with None in place of empty objects."""
+    if isinstance(value, Mapping):
+        return {name: _without_hollow(inner) for name, inner in value.items()} or None
+    if isinstance(value, list | tuple):
+        return [_without_hollow(inner) for inner in value]
+    return value
 
 
 def aside_table(kind: str, rows: Sequence[Mapping[str, Any]]) -> pa.Table:

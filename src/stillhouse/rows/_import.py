@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import difflib
 import json
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,14 +16,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..core.context import Context
-from ..core.errors import RecipeError
-from ._json_stream import Located, json_values, not_json, not_utf8
+from ..core.errors import RecipeError, RowFault
+from ..core.writer import RowsWriter
+from ._json_stream import Located, json_values, loads, not_json, not_utf8
 
 if TYPE_CHECKING:
     from .import_ import Import
 
 TEXT_COLUMNS = ("input", "output", "thinking")
 NUM_SHOWN = 3
+MOST_PATHS = 10_000
+_LONG_NUMBER = re.compile(r"[0-9]{19}")
 # What people call the columns that we call input and output.
 OTHER_NAMES = {
     "input": ("prompt", "instruction", "question", "query", "text", "source", "request"),
@@ -38,7 +42,7 @@ def write_imported(step: Import, context: Context) -> None:
         for number, (line, row) in enumerate(_source(step)):
             content = checks.checked(line, row)
             if content is not None:
-                writer.emit(content)
+                checks.emitted(writer, line, content)
             if number % 1024 == 0:
                 context.progress(number)
                 context.check_stop()
@@ -106,16 +110,20 @@ class Checks:
             return None
         content = dict(row) if self._columns is None else {name: row.get(name) for name in self._columns}
         for name, value in content.items():
-            if not isinstance(value, str) and value is not None:
-                content[name] = self._value(name, value, line)
-            elif value is not None:
-                self._same_kind(name, "text", line)
-            if name[:1] == "_":
-                raise RecipeError(
-                    f"{self._at(line)}: the column `{name}` has a name of ours: those begin with an underscore",
-                    "Rename it, or name the columns to take in `columns`.",
-                )
+            if name[:1] in ("", "_"):
+                raise self._bad_name(name, line)
+            if name in TEXT_COLUMNS:
+                content[name] = _as_text(value)
+            else:
+                self._watch(name, value, line)
         return content
+
+    def emitted(self, writer: RowsWriter, line: int, content: dict[str, Any]) -> None:
+        """Write the row; raises `RecipeError` where it holds what no table can."""
+        try:
+            writer.emit(content)
+        except RowFault as fault:
+            raise RecipeError(f"{self._at(line)}: {fault.message}", _remedy(fault.message)) from fault
 
     def finish(self) -> None:
         """Raise for what only the whole shows: no rows, rows with other keys, a column that is nowhere."""
@@ -148,25 +156,52 @@ class Checks:
         if meant:
             renamed = ", ".join(f"`{other}` to `{name}`" for name, other in meant.items())
             return f"Did you mean to rename {renamed}? Rows that are no tasks: `require=()`."
-        names = ", ".join(f"`{name}`" for name in self._names)
+        names = ", ".join(f"`{name}`" for name in self._names) or "none"
         return f"The columns found are {names}. Give every row {_and(self._require)}, or set `require`."
 
-    def _value(self, name: str, value: Any, line: int) -> Any:
-        if name in TEXT_COLUMNS:
-            return json.dumps(value, ensure_ascii=False, default=str)
-        self._same_kind(name, _kind(value), line)
-        return value
-
-    def _same_kind(self, name: str, kind: str, line: int) -> None:
-        known = self._kinds.setdefault(name, (kind, line))
-        if known[0] != kind and name not in TEXT_COLUMNS:
+    def _watch(self, path: str, value: Any, line: int) -> None:
+        """Hold the kind of a value, and of all that is in it, against the kind that stood there before."""
+        if value is None:
+            return
+        kind = _kind(value)
+        if len(self._kinds) < MOST_PATHS:
+            known, first = self._kinds.setdefault(path, (kind, line))
+        else:
+            known, first = self._kinds.get(path, (kind, line))
+        if known != kind:
             raise RecipeError(
-                f"{self._at(line)}: the column `{name}` holds {kind} here and {known[0]} on {self._unit} {known[1]}",
+                f"{self._at(line)}: the column `{path}` holds {kind} here and {known} on {self._unit} {first}",
                 "Give every row the same type there, or text.",
             )
+        if isinstance(value, Mapping):
+            for name, inner in value.items():
+                self._watch(f"{path}.{name}", inner, line)
+        elif isinstance(value, list | tuple):
+            for inner in value:
+                self._watch(f"{path}[]", inner, line)
+
+    def _bad_name(self, name: str, line: int) -> RecipeError:
+        if not name:
+            return RecipeError(f"{self._at(line)}: a column has no name", "Name it, or take others with `columns`.")
+        return RecipeError(
+            f"{self._at(line)}: the column `{name}` has a name of ours: those begin with an underscore",
+            "Rename it, or name the columns to take in `columns`.",
+        )
 
     def _at(self, line: int) -> str:
         return f"{self._place}, {self._unit} {line}"
+
+
+def _as_text(value: Any) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    return json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _remedy(message: str) -> str | None:
+    if "64-bit" in message:
+        return "Write numbers as long as this as text."
+    return "Half a character stands in a text: write it anew with its other half." if "surrogates" in message else None
 
 
 def _kind(value: Any) -> str:
@@ -205,13 +240,16 @@ def _json_lines(path: Path) -> Iterator[Located]:
         if not line.strip():
             continue
         try:
-            yield Located(number, orjson.loads(line))
+            # orjson makes a fraction of a whole number that is too long for it, without a word.
+            value = loads(line) if _LONG_NUMBER.search(line) else orjson.loads(line)
         except orjson.JSONDecodeError:
             try:
-                value = json.loads(line)  # the standard library says more precisely what is wrong
+                value = loads(line)  # says more precisely what is wrong, and knows NaN
             except json.JSONDecodeError as error:
                 raise not_json(path, number, error.msg[:1].lower() + error.msg[1:], error.pos, line) from None
-            yield Located(number, value)
+            except RecursionError:
+                raise not_json(path, number, "nested too deeply", 0, line) from None
+        yield Located(number, value)
 
 
 def _csv_rows(path: Path) -> Iterator[Located]:

@@ -17,6 +17,16 @@ _SPACE = " \t\r\n"
 _MAY_BE_CUT = 16
 
 
+def _constant(name: str) -> None:
+    """NaN, which some programs write for a missing value, is one; the infinities are nothing that JSON knows."""
+    if name != "NaN":
+        raise json.JSONDecodeError(f"{name} is no number", name, 0)
+
+
+_DECODER = json.JSONDecoder(parse_constant=_constant)
+loads = _DECODER.decode
+
+
 class Located(NamedTuple):
     """A value and the line (from 1) on which it begins."""
 
@@ -69,7 +79,7 @@ class _Scanner:
 
     def __init__(self, blocks: TextBlocks, path: Path) -> None:
         self._blocks, self._path = blocks, path
-        self._decode = json.JSONDecoder().raw_decode
+        self._decode = _DECODER.raw_decode
         self._buffer, self._place = "", 0
         self._line, self._counted = 1, 0
 
@@ -112,6 +122,8 @@ class _Scanner:
                 if not cut or too_long or not self._read(size):
                     raise self._wrong(error.msg[:1].lower() + error.msg[1:], error.pos) from None
                 size *= 2  # so that a long value is not scanned anew for each block
+            except RecursionError:
+                raise self._wrong("nested too deeply", self._place) from None
             else:
                 return value
 
