@@ -1,4 +1,4 @@
-"""What each step of `rows` and `curate` makes of a tiny table: rows with their ids, what was dropped or failed, and why.
+"""What each step of `rows` and `curate` makes of a tiny table: rows with their ids, what was dropped or failed, why.
 
 When one of these changes, either the change was not meant, or the number in the step's tag has to be raised; then
 `python -m tests.golden.test_tables` writes `tables.json` anew.

@@ -39,7 +39,7 @@ def write_imported(step: Import, context: Context) -> None:
     """The work of `Import`."""
     checks = Checks(step)
     with context.rows() as writer:
-        for number, (line, row) in enumerate(_source(step)):
+        for number, (line, row) in enumerate(source(step)):
             content = checks.checked(line, row)
             if content is not None:
                 checks.emitted(writer, line, content)
@@ -49,7 +49,8 @@ def write_imported(step: Import, context: Context) -> None:
         checks.finish()
 
 
-def _source(step: Import) -> Iterator[Located]:
+def source(step: Import) -> Iterator[Located]:
+    """The rows with their lines (or numbers), before anything is checked."""
     if step.path is None:
         return (Located(number, row) for number, row in enumerate(step.data or (), start=1))
     path = step.path.path
