@@ -1,0 +1,52 @@
+"""The benches: each is one command of the same form, and their page is made from what they print."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).parents[2] / "bench"
+BENCHES = sorted(path.stem for path in FOLDER.glob("[!_]*.py") if path.stem != "all")
+FIELDS = ["name", "value", "unit", "reference", "reference_value", "ratio", "better"]
+
+
+@pytest.mark.parametrize("name", BENCHES)
+def test_a_bench_says_what_it_measures_and_takes_the_usual_options(name: str) -> None:
+    text = (FOLDER / f"{name}.py").read_text()  # to run each would load torch for some
+    assert text.startswith('"""')
+    assert '"--json"' in text
+    assert '"--quick"' in text
+
+
+def test_a_bench_prints_one_object_a_line() -> None:
+    done = subprocess.run(
+        [sys.executable, FOLDER / "import_time.py", "--json", "--quick"], capture_output=True, text=True, check=True
+    )
+    entries = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(entries) > 4
+    for entry in entries:
+        assert list(entry) == FIELDS
+        assert entry["better"] in ("higher", "lower")
+        assert entry["ratio"] == pytest.approx(entry["value"] / entry["reference_value"], rel=0.1, abs=0.01)
+
+
+def test_the_page_shows_what_was_measured_and_what_failed() -> None:
+    code = """
+import importlib.util, sys
+spec = importlib.util.spec_from_file_location("bench_all", sys.argv[1])
+module = sys.modules["bench_all"] = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(module)
+entry = {"name": "a | b", "value": 12345.6, "unit": "rows/s", "reference": "limit", "reference_value": 0.5,
+         "ratio": 24691.2, "better": "higher"}
+good = module.Ran("good", "What it is.", [entry], 3.2, None)
+print(module.page([good, module.Ran("bad", "Another.", [], 1.0, "ValueError: no")], True))
+"""
+    done = subprocess.run([sys.executable, "-c", code, FOLDER / "all.py"], capture_output=True, text=True, check=True)
+    assert "| a \\| b | 12,346 | rows/s | limit | 0.5 | 24,691 | ↑ |" in done.stdout
+    assert "## bad" in done.stdout
+    assert "ValueError: no" in done.stdout
+    assert "with `--quick`" in done.stdout
