@@ -134,6 +134,11 @@ def test_rows_without_an_input_are_refused(session: Session) -> None:
         session.run(answers("reply", rows))
 
 
+def test_outputs_that_are_there_are_not_written_over(session: Session) -> None:
+    with pytest.raises(RecipeError, match="the rows have a column `output` already"):
+        session.run(answers("reply", SEEDS))
+
+
 def test_a_plan_counts_a_call_for_each_sample(session: Session) -> None:
     session.run(ROWS)
     (planned,) = session.plan(answers("reply", samples=4)).to_run

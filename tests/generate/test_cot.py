@@ -71,7 +71,7 @@ def test_a_row_that_has_thinking_is_not_asked_about(session: Session) -> None:
     asked = scripted("cot-known")
     rows = Import(data=({"input": "1 and 2", "output": {"sum": 3}, "thinking": "easy"},))
     (row,) = session.run(traces("cot-known", rows))
-    assert (row["thinking"], row["verified"], asked.num_calls) == ("easy", False, 0)
+    assert (row["thinking"], row["verified"], asked.num_calls) == ("easy", None, 0)
 
 
 def test_outputs_are_compared_and_written_by_value(session: Session) -> None:

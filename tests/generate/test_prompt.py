@@ -86,6 +86,11 @@ def test_a_missing_column_stops_before_anything_is_asked(session: Session) -> No
     assert asked.num_calls == 0
 
 
+def test_a_column_that_is_there_is_not_written_over(session: Session) -> None:
+    with pytest.raises(RecipeError, match="the rows have a column `text` already"):
+        session.run(Prompt(rows=ROWS, by=by(), template="{{ n }}", column="text"))
+
+
 def test_a_template_that_cannot_be_read_is_refused_when_declared() -> None:
     with pytest.raises(RecipeError, match="`template`: the template cannot be read"):
         Prompt(rows=ROWS, by=by(), template="{{ n ")

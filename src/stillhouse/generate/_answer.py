@@ -14,7 +14,7 @@ from ..core.context import Context
 from ..core.errors import RecipeError, RowFault
 from ..core.outcome import Drop, Emit, Outcome, Row
 from ..measure.agreement import majority
-from ._prompt import failed
+from ._prompt import failed, refuse_taken
 from .output import output_text, reasoned
 from .prompts import ANSWER, examples_text, policy_text
 
@@ -32,6 +32,9 @@ class Vote(NamedTuple):
 
 def answerer(step: Answer, context: Context) -> Callable[[Sequence[Row]], Awaitable[list[Outcome]]]:
     calls, schema = context.calls, reasoned(step.response)
+    refuse_taken(
+        "Answer", context.get(step.rows), "output", 'Take it away first: `Select(rows=…, without=("output",))`.'
+    )
     policy = policy_text(None if step.policy is None else context.get(step.policy).value)
     examples = examples_text([] if step.examples is None else context.get(step.examples).head(step.shown))
     # Filled once for all rows: what is left to put in is the input.

@@ -80,5 +80,6 @@ def _outcome(row: Row, output: str | RowFault, found: Trace | None) -> Outcome:
         return failed(output)
     known = row.get("thinking") or None
     thinking = known if found is None else found.thinking or None
-    made: dict[str, Any] = {**row, "output": output, "thinking": thinking, "verified": found is not None}
+    verified = None if known else found is not None
+    made: dict[str, Any] = {**row, "output": output, "thinking": thinking, "verified": verified}
     return Emit([made], calls=() if found is None else found.calls)

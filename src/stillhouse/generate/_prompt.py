@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from ..calls.answer import Answer
 from ..calls.request import Prompt as Question
+from ..core.artifact import Rows
 from ..core.context import Context
-from ..core.errors import RowFault
+from ..core.errors import RecipeError, RowFault
 from ..core.outcome import Emit, Fail, Outcome, Row
 from .output import output_text
 from .template import Template
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 def prompter(step: Prompt, context: Context) -> Callable[[Sequence[Row]], Awaitable[list[Outcome]]]:
     calls, by, column, schema = context.calls, step.by, step.column, step.response
+    refuse_taken("Prompt", context.get(step.rows), column, "Give another name in `column`.")
     fill = Template(step.template)
 
     async def ask(rows: Sequence[Row]) -> list[Outcome]:
@@ -46,6 +48,12 @@ def prompter(step: Prompt, context: Context) -> Callable[[Sequence[Row]], Awaita
             return failed(fault)
 
     return ask
+
+
+def refuse_taken(step: str, rows: Rows, column: str, remedy: str) -> None:
+    """Raise `RecipeError` where a column that is to be made is there already."""
+    if column in rows.columns:
+        raise RecipeError(f"{step}: the rows have a column `{column}` already", remedy)
 
 
 def failed(fault: RowFault) -> Fail:

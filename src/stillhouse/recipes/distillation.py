@@ -135,12 +135,10 @@ def distillation(
     answered = changed.make(
         "answer", Answer, rows=amplified, by=exact, policy=policy, examples=traces, samples=samples, **told
     )
-    curated = changed.make("dedup", Dedup, rows=answered)
-    verified = curated if verify is None else _verified(changed, curated, verify)
-    rows, test = _parted(changed, Concat(rows=(verified, traces)), seeds, held_out)
-    parts = changed.make("validation", Split, rows=rows, test_size=0.05)
+    chosen = _chosen(changed, answered, traces, verify, held_out)
+    parts = changed.make("validation", Split, rows=chosen.rows, test_size=0.05)
     taught = _taught(changed, student, parts, traces, instruction, thinking)
-    on = Novelty(rows=test, against=parts.train)
+    on = Novelty(rows=chosen.test, against=parts.train)
     models = {
         "before": taught.answers(taught.base, on, max_tokens),
         "seeds only": taught.answers(taught.seeds_only, on, max_tokens),
@@ -149,8 +147,7 @@ def distillation(
     }
     metrics = (ExactMatch(normaliser="json"), TokenF1() if response is None else JsonFields())
     comparison = changed.make("compare", Compare, models=models, on=on, metrics=metrics, slices=("familiar",))
-    funnel = {"seeds": traces, "new inputs": amplified, "answers": answered, "not alike": curated, "verified": verified}
-    funnel |= {"rows": rows, "training": parts.train, "held out": test}
+    funnel = {"seeds": traces, "new inputs": amplified, "answers": answered, **chosen.stages, "training": parts.train}
     report = changed.make(
         "report",
         ReportPage,
@@ -166,7 +163,7 @@ def distillation(
         policy=policy,
         amplified=amplified,
         answered=answered,
-        curated=verified,
+        curated=chosen.curated,
         train=parts.train,
         validation=parts.test,
         held_out=on,
@@ -207,21 +204,35 @@ def _rows(changed: Changes, name: str, given: Examples) -> Step[Rows]:
     return changed.make(name, Import, data=tuple(given))
 
 
-def _verified(changed: Changes, rows: Step[Rows], verify: Verify) -> Step[Rows]:
-    if isinstance(verify, Part):
-        return changed.make("verify", Keep, rows=rows, where=verify)
-    return changed.make("verify", Filter, rows=rows, where=verify)
+@dataclass(frozen=True)
+class Chosen:
+    """The new rows that were good enough, and all rows parted into those to learn from and those to be measured on."""
+
+    curated: Step[Rows]
+    rows: Step[Rows]
+    test: Step[Rows]
+    stages: dict[str, Step[Rows]]
+    """The steps on the way, by what is true of their rows."""
 
 
-def _parted(
-    changed: Changes, rows: Step[Rows], seeds: Step[Rows], held_out: Examples | None
-) -> tuple[Step[Rows], Step[Rows]]:
-    """Rows to learn from, and rows to be measured on."""
+def _chosen(
+    changed: Changes, answered: Step[Rows], seeds: Step[Rows], verify: Verify | None, held_out: Examples | None
+) -> Chosen:
+    stages: dict[str, Step[Rows]] = {}
+    curated: Step[Rows] = changed.make("dedup", Dedup, rows=answered)
+    stages["not alike"] = curated
+    if verify is not None:
+        kind: type[Keep] | type[Filter] = Keep if isinstance(verify, Part) else Filter
+        curated = stages["verified"] = changed.make("verify", kind, rows=curated, where=verify)
     if held_out is None:
-        apart = SplitApart(rows=rows, test_size=0.1)
-        return apart.train, apart.test
+        apart = SplitApart(rows=Concat(rows=(curated, seeds)), test_size=0.1)
+        return Chosen(curated, apart.train, apart.test, {**stages, "held out": apart.test})
     test = RefuseOverlap(rows=_rows(changed, "held_out", held_out), seeds=seeds)
-    return changed.make("decontaminate", Decontaminate, rows=rows, against={"held out": test}), test
+    against = {"held out": test}
+    curated = changed.make("decontaminate", Decontaminate, rows=curated, against=against)
+    known = changed.make("decontaminate", Decontaminate, rows=seeds, against=against)
+    stages["unlike the test set"] = curated
+    return Chosen(curated, Concat(rows=(curated, known)), test, stages)
 
 
 def _description(instruction: str, held_out: Examples | None) -> str:
