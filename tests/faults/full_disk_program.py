@@ -25,11 +25,9 @@ def rows(folder: Path) -> dict[str, str]:
 
 def training(folder: Path) -> dict[str, str]:
     from stillhouse.core.keys import digest
-    from stillhouse.train.finetune import Finetune
     from tests.models.tiny import tiny_model, tiny_tokenizer
     from tests.train.small import contents, recipe, train
 
-    Finetune.isolated = False  # saves the seconds that each new process takes to import torch
     base = folder.parent / "base"
     if not base.exists():
         tiny_model(base, tiny_tokenizer(folder.parent / "tokenizer"))
@@ -38,6 +36,10 @@ def training(folder: Path) -> dict[str, str]:
 
 
 def main(what: str, disk: str, step_bytes: str) -> None:
+    if what == "training":
+        from stillhouse.train.finetune import Finetune
+
+        Finetune.isolated = False  # saves the seconds that each new process takes to import torch
     make: Callable[[Path], Any] = {"rows": rows, "training": training}[what]
     size = 0
     while True:

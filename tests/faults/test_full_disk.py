@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from stillhouse.train.finetune import Finetune
 from tests.faults.full_disk_program import rows, training
 from tests.faults.kill import ROOT
 
@@ -42,8 +43,9 @@ def on_a_tiny_disk(folder: Path, what: str, step_bytes: int) -> list[dict[str, A
 
 @pytest.mark.parametrize(("what", "step_bytes"), [("rows", 64 << 10), ("training", 350 << 10)])
 def test_a_full_disk_is_told_whatever_was_written_and_the_same_call_goes_on(
-    tmp_path: Path, what: str, step_bytes: int
+    tmp_path: Path, what: str, step_bytes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(Finetune, "isolated", False)
     *failures, last = on_a_tiny_disk(tmp_path, what, step_bytes)
     assert len(failures) >= 3
     assert {failure["type"] for failure in failures} == {"StoreError"}, failures

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import signal
+import sqlite3
 import subprocess
 import sys
+import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -75,24 +78,26 @@ def test_bad_seeds_are_told_before_the_teacher_is_asked(tmp_path: Path, content:
     assert "seeds.jsonl" in str(caught.value)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak of a process is read from /proc")
 def test_a_file_of_200_megabytes_is_imported_in_bounded_memory(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     text = "a flat white and two scones " * 70
     with open(path, "w", encoding="utf-8") as file:
         file.writelines(f'{{"input": "{number} {text}", "output": "{number}"}}\n' for number in range(101_000))
     assert path.stat().st_size > 200e6
-    program = (
-        "import resource, sys\n"
+    program = (  # the peak of this program alone: `ru_maxrss` begins with that of the process that forked it
+        "import re, sys\n"
+        "from pathlib import Path\n"
         "from stillhouse import Import, Session\n"
         "with Session(sys.argv[1], progress=False, track=False) as session:\n"
         "    rows = session.run(Import(path=sys.argv[2]))\n"
-        "print(len(rows), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)\n"
+        "print(len(rows), re.search(r'VmHWM:\\s+(\\d+) kB', Path('/proc/self/status').read_text())[1])\n"
     )
     command = [sys.executable, "-c", program, str(tmp_path / "store"), str(path)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     count, peak = map(int, done.stdout.split())
     assert count == 101_000
-    assert peak * (1 if sys.platform == "darwin" else 1024) < 450e6  # 290 MB, of which the libraries are 100
+    assert peak * 1024 < 450e6  # it is about 300, of which the libraries are 100
 
 
 def test_a_missing_key_and_an_unknown_model_are_named(tmp_path: Path) -> None:
@@ -165,15 +170,20 @@ def test_ctrl_c_says_how_to_go_on_and_loses_nothing(tmp_path: Path, whole: dict[
 
 
 def test_two_programs_on_one_folder_share_the_work(tmp_path: Path, whole: dict[str, str]) -> None:
-    with MisbehavingServer(reply, latency=0.05) as server:
+    met = threading.Event()
+    with MisbehavingServer(reply, latency=lambda call: 0.002 if met.is_set() else 1.0) as server:
         words = [PROGRAM, str(tmp_path), server.url, "rows"]
         first = start_program(words, stdout=subprocess.PIPE)
         server.wait_for(1)
         second = start_program(words, stdout=subprocess.PIPE)
-        said = b"".join(program.communicate(timeout=120)[0] for program in (first, second)).decode()
+        assert second.stdout is not None
+        said = second.stdout.readline().decode()
+        met.set()
+        for program in (first, second):
+            program.communicate(timeout=120)
         assert (first.returncode, second.returncode) == (0, 0)
         assert repeated(server.calls) == 0
-    assert "another session is making `generate." in said
+    assert "another session is making `" in said
     assert reached(tmp_path, "orders") == whole
 
 
@@ -191,7 +201,8 @@ def test_everything_that_was_damaged_is_set_aside_and_made_again(tmp_path: Path,
             warnings.append(event.data["message"])
 
     with MisbehavingServer(reply) as server:
-        make_rows(tmp_path, server.url)
+        rows = make_rows(tmp_path, server.url)
+        needed = {row["_calls"][0] for batch in rows.batches(lineage=True) for row in batch if row["_calls"]}
         asked = server.num_calls
         damaged = [
             next(iter(sorted((path.parent / "data").rglob("*.*"))))
@@ -199,7 +210,7 @@ def test_everything_that_was_damaged_is_set_aside_and_made_again(tmp_path: Path,
         ]
         for path in damaged:
             flip(path)
-        spoil_replies(tmp_path, 3)
+        spoil_replies(tmp_path, sorted(needed)[:3])
         make_rows(tmp_path, server.url, on_event=listen)
         assert server.num_calls == asked + 3
     assert len(list((tmp_path / "set-aside-v1").iterdir())) == len(damaged)
@@ -208,15 +219,13 @@ def test_everything_that_was_damaged_is_set_aside_and_made_again(tmp_path: Path,
     assert reached(tmp_path, "orders") == whole
 
 
-def spoil_replies(folder: Path, count: int) -> None:
-    """Flip a byte in some of the kept replies."""
-    import sqlite3
-
+def spoil_replies(folder: Path, keys: Sequence[str]) -> None:
+    """Flip a bit in kept replies."""
     connection = sqlite3.connect(folder / "calls-v1" / "calls.sqlite")
-    found = connection.execute("SELECT id, body FROM replies ORDER BY key LIMIT ?", (count,)).fetchall()
-    for number, body in found:
+    for key in keys:
+        (body,) = connection.execute("SELECT body FROM replies WHERE key = ?", (bytes.fromhex(key),)).fetchone()
         spoiled = bytearray(body)
         spoiled[len(spoiled) // 2] ^= 1
-        connection.execute("UPDATE replies SET body = ? WHERE id = ?", (bytes(spoiled), number))
+        connection.execute("UPDATE replies SET body = ? WHERE key = ?", (bytes(spoiled), bytes.fromhex(key)))
     connection.commit()
     connection.close()

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import functools
 import queue
+import shutil
 import sqlite3
 import threading
 import time
@@ -29,6 +30,7 @@ _PACK_OVER = 1024  # bytes; below, zlib saves less than the row costs anyway
 _MANY = 500  # keys of one look-up
 _RAW, _ZLIB = 0, 1
 _BUSY_SECONDS = 60.0
+_LITTLE_ROOM = 1 << 18  # bytes; its shared memory grows by 32 kB
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS replies (
@@ -337,13 +339,20 @@ def _is_damage(error: sqlite3.DatabaseError) -> bool:
     return error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
+def _is_full(folder: Path) -> bool:
+    """Whether there is hardly any room: SQLite calls it an I/O error when it is its shared memory that cannot grow."""
+    with contextlib.suppress(OSError):
+        return shutil.disk_usage(folder).free < _LITTLE_ROOM
+    return False
+
+
 @contextlib.contextmanager
 def _as_store_error(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        if code == sqlite3.SQLITE_FULL:
+        if code == sqlite3.SQLITE_FULL or (code == sqlite3.SQLITE_IOERR and _is_full(path.parent)):
             hint = "Free some space; the same command goes on."
             raise StoreError(f"the disk is full: `{path}` cannot grow", hint) from error
         if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
