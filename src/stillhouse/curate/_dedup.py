@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from array import array
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -32,25 +34,42 @@ def write_first_of_each(step: Dedup, context: Context) -> None:
             context.check_stop()
             yield batch
 
-    kept_ids: dict[int, str] = {}
+    first_ids = Ids()
     with context.rows() as writer:
         writer.counts["in"] = len(rows)
         writer.write_table(rows.schema.empty_table())
         for found in searched(batches, sketcher, context.scratch):
             batch = found.batch
             ids = batch.ids
-            kept_ids.update((batch.start + place, ids[place]) for place in found.firsts)
+            for place in found.firsts:
+                first_ids.add(batch.start + place, ids[place])
             keep = np.ones(batch.table.num_rows, dtype=bool)
             keep[list(found.repeats)] = False
             writer.write_table(batch.table.filter(pa.array(keep)))
             dropped = batch.table.filter(pa.array(~keep)).to_pylist()
             for record, like in zip(dropped, found.repeats.values(), strict=True):
                 if like.score == 1:
-                    writer.drop(record, "duplicate", f"of {kept_ids[like.row]}")
+                    writer.drop(record, "duplicate", f"of {first_ids.of(like.row)}")
                 else:
                     shared = f"{like.score:.2f} of the n-grams shared"
-                    writer.drop(record, "near-duplicate", f"of {kept_ids[like.row]} ({shared})")
+                    writer.drop(record, "near-duplicate", f"of {first_ids.of(like.row)} ({shared})")
             context.progress(batch.start + batch.table.num_rows, len(rows))
+
+
+class Ids:
+    """The ids of some rows, added in order of row; all ids have one length."""
+
+    def __init__(self) -> None:
+        self._rows, self._text = array("i"), bytearray()
+
+    def add(self, row: int, name: str) -> None:
+        self._rows.append(row)
+        self._text += name.encode()
+
+    def of(self, row: int) -> str:
+        length = len(self._text) // len(self._rows)
+        start = bisect_left(self._rows, row) * length
+        return self._text[start : start + length].decode()
 
 
 class Searched(NamedTuple):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import os
 from array import array
+from bisect import bisect_left
 from collections.abc import Sequence
 from hashlib import blake2b
 from pathlib import Path
@@ -181,9 +182,9 @@ class Neighbours:
         # Linked lists of entries, one list for each group: 8 bytes an entry instead of a Python list's hundred.
         self._head = array("i", [-1]) * meetings.num_groups
         self._next, self._row = array("i"), array("i")
-        self._place: dict[int, tuple[int, int]] = {}
+        # What was written, in order of row: the row, and where its hashes end.
+        self._written, self._ends = array("i"), array("q", [0])
         self._waiting: dict[int, Hashes] = {}
-        self._end = 0
         self._file = os.open(folder / "hashes.u64", os.O_RDWR | os.O_CREAT | os.O_TRUNC)
 
     def candidates(self, row: FlaggedRow) -> list[int]:
@@ -220,8 +221,8 @@ class Neighbours:
 
     def _write(self) -> None:
         for row, hashes in self._waiting.items():
-            self._place[row] = (self._end, hashes.nbytes)
-            self._end += hashes.nbytes
+            self._written.append(row)
+            self._ends.append(self._ends[-1] + hashes.nbytes)
         data = b"".join(hashes.tobytes() for hashes in self._waiting.values())
         while data:
             data = data[os.write(self._file, data) :]
@@ -231,8 +232,9 @@ class Neighbours:
         waiting = self._waiting.get(row)
         if waiting is not None:
             return waiting
-        place, size = self._place[row]
-        return np.frombuffer(os.pread(self._file, size, place), dtype=np.uint64)
+        number = bisect_left(self._written, row)
+        start, end = self._ends[number : number + 2]
+        return np.frombuffer(os.pread(self._file, end - start, start), dtype=np.uint64)
 
     def __enter__(self) -> Neighbours:
         return self
