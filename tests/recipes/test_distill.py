@@ -241,6 +241,12 @@ def test_single_steps_can_be_changed_by_name() -> None:
         Changes("distillation", NAMES, {"amplify": 5})
 
 
+def test_a_training_may_be_bounded_by_steps() -> None:
+    steps = distillation(**arguments(finetune={"steps": 9}, seeds_only={"steps": 5}))
+    found = [(step.steps, step.epochs) for step in (steps.after, steps.seeds_only)]  # type: ignore[attr-defined]
+    assert found == [(9, None), (5, None)]
+
+
 def test_a_name_that_could_leave_the_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="cannot be a name"):
         distill("../sums", output=tmp_path, **arguments())

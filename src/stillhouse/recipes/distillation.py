@@ -284,6 +284,7 @@ def _taught(
         base = student if isinstance(student, Step) else Pretrained(name=str(student))
     after = Finetune(base=base, tokens=tokens(parts.train, base), held_out=tokens(parts.test, base), **settings)
     # As many passes as it takes to know so few rows by heart; nothing to watch, for every row is needed.
-    settings |= {"epochs": 40, "steps": None, "evaluate_every": None, "patience": None}
+    passes = None if changed.of("seeds_only").get("steps") else 40
+    settings |= {"epochs": passes, "steps": None, "evaluate_every": None, "patience": None}
     seeds_only = changed.make("seeds_only", Finetune, base=base, tokens=tokens(seeds, base), **settings)
     return Taught(base, seeds_only, after, tokenizer, system, thinking)
