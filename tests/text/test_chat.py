@@ -42,7 +42,8 @@ def variant(**fields: Any) -> PreTrainedTokenizerBase:
 def test_only_what_the_assistant_writes_counts_its_end_token_included() -> None:
     rendered = render(small_tokenizer(), TALK)
     assert rendered.text == (
-        "<|system|>Be brief.<|user|>Two lattes<|assistant|>2 latte<|end|><|user|>and a bagel<|assistant|>1 bagel<|end|>"
+        "<|system|> Be brief.<|user|> Two lattes<|assistant|>2 latte<|end|>"
+        "<|user|> and a bagel<|assistant|>1 bagel<|end|>"
     )
     assert learnt(rendered) == "2 latte<|end|>1 bagel<|end|>"
     assert rendered.end_id == rendered.ids[-1] == small_tokenizer().eos_token_id
@@ -61,7 +62,7 @@ def test_token_level_table_of_the_default_template() -> None:
 
 def test_spans_name_who_wrote_which_tokens() -> None:
     rendered = render(small_tokenizer(), TALK)
-    assert [(span.role, text_of(rendered.ids[span.start : span.stop])) for span in rendered.roles] == [
+    assert [(span.role, text_of(rendered.ids[span.start : span.stop]).strip()) for span in rendered.roles] == [
         ("system", "Be brief."),
         ("user", "Two lattes"),
         ("assistant", "2 latte<|end|>"),

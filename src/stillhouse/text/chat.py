@@ -33,11 +33,14 @@ DEFAULT_TEMPLATE = (
     "{%- if message.get('thinking') -%}{{- '<think>' + message['thinking'] + '</think>' -}}{%- endif -%}"
     "{{- message['content'] + eos_token -}}"
     "{%- endgeneration -%}"
-    "{%- else -%}{{- message['content'] -}}{%- endif -%}"
+    "{%- else -%}{{- ' ' + message['content'] -}}{%- endif -%}"
     "{%- endfor -%}"
     "{%- if add_generation_prompt -%}{{- '<|assistant|>' -}}{%- endif -%}"
 )
-"""The template of tokenizers trained here: a marker token before each message, the end token after each reply."""
+"""The template of tokenizers trained here: a marker token before each message, the end token after each reply.
+
+What the model reads begins with a space, so that a first word is the same token as that word elsewhere.
+"""
 
 
 @dataclass(frozen=True, slots=True)
