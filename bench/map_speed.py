@@ -1,7 +1,8 @@
 """Rows per CPU second of a map step that asks a model of no latency, end to end to a finished artifact; memory over size.
 
 Each case runs in a process of its own, after a few rows to load what is loaded once: 200-byte rows, a prompt template,
-every call written to the cache (cold) or found there (cached). Memory is the peak resident size of the process that maps, at a tenth of the rows and at all of them.
+every call written to the cache (cold) or found there (cached). Memory is the peak resident size of the process that
+maps, at a tenth of the rows and at all of them.
 """
 
 from __future__ import annotations
