@@ -1,4 +1,4 @@
-"""Rows per CPU second of a map step that asks a model of no latency, end to end to a finished artifact; memory over size.
+"""Rows per CPU second of a map step that asks a model of no latency, end to end to a finished artifact; memory too.
 
 Each case runs in a process of its own, after a few rows to load what is loaded once: 200-byte rows, a prompt template,
 every call written to the cache (cold) or found there (cached). Memory is the peak resident size of the process that
@@ -49,7 +49,7 @@ def child(case: str, rows: int, folder: Path) -> None:
             return
         session.run(asked)
         few = Take(rows=asked, num=5)
-        session.run(step.replace(rows=few, template="Warm up {{ number }}"))  # what is imported once is not a row's cost
+        session.run(step.replace(rows=few, template="Warm up {{ number }}"))  # imports are not a row's cost
         started = time.process_time()
         made = session.run(step)
         seconds = time.process_time() - started
