@@ -35,7 +35,7 @@ def invent(rng: random.Random) -> Guest:
     manner = _Manner(
         terse=terse,
         digits=rng.random() < (0.6 if terse else 0.25),
-        articles=rng.random() < (0.25 if terse else 0.93),
+        articles=rng.random() < (0.25 if terse else 0.87),
         joiners=rng.choice(_TERSE_JOINERS if terse else _JOINERS),
         hesitant=not terse and rng.random() < 0.12,
         for_people=not terse and rng.random() < 0.15,
@@ -45,7 +45,7 @@ def invent(rng: random.Random) -> Guest:
     return Guest(_careless(_join(spoken, rng), rng), order)
 
 
-_SURROUNDINGS = [(0, 0), (1, 0), (1, 0), (1, 1), (0, 1), (2, 0), (2, 1), (1, 2), (0, 1), (3, 0), (0, 2)]  # sentences
+_SURROUNDINGS = [(0, 0), (0, 0), (1, 0), (1, 0), (1, 0), (0, 1), (0, 1), (1, 1), (2, 0), (2, 1), (0, 2)]  # sentences
 _TERSE_SURROUNDINGS = [(0, 0), (0, 0), (0, 0), (1, 0), (0, 1)]
 _JOINERS = [
     (", ", " and "),
@@ -98,15 +98,18 @@ _TERSE_JOINERS = [
 ]
 
 
+_SHARES = [30, 33, 22, 10, 4, 1]  # of guests with one, two ... six items
+
+
 def _order(rng: random.Random) -> Order:
     items: list[dict[str, Any]] = []
-    for _ in range(rng.choices([1, 2, 3, 4, 5, 6], weights=[28, 32, 22, 11, 5, 2])[0]):
+    for _ in range(rng.choices(range(1, 7), weights=_SHARES)[0]):
         drink = rng.random() < 0.64
         last = items[-1]["item"] if items else None  # the same thing twice in a row would sound like a correction
         name = rng.choice([name for name in (DRINKS if drink else FOOD) if name != last])
         items.append(
             {
-                "count": rng.choices([1, 2, 3, rng.randint(4, 12)], weights=[55, 18, 10, 17])[0],
+                "count": rng.choices([1, 2, 3, rng.randint(4, 12)], weights=[50, 17, 10, 23])[0],
                 "item": name,
                 "size": rng.choice([None, *SIZES]) if drink and rng.random() < 0.7 else None,
                 "extras": _extras(rng) if drink else [],
@@ -129,7 +132,7 @@ def _sentences(order: Order, manner: _Manner, rng: random.Random) -> list[str]:
     service = "go" if order["to_go"] else ("here" if rng.random() < 0.35 else "")
     place = rng.choices(["tail", "sentence", "head", "front"], weights=[60, 26, 8, 6])[0] if service else ""
     if place == "tail":
-        said += rng.choice([" ", " ", " ", ", ", ", ", ". " if manner.terse else ", all "]) + expand(service, rng)
+        said += rng.choice([" ", " ", " ", ", ", ", ", ". " if manner.terse else ", "]) + expand(service, rng)
     asks = False
     if place == "head" and service == "go":
         said = f"{expand('go_head', rng)}: {said}"
@@ -198,7 +201,7 @@ def _closing(number: int, rng: random.Random) -> list[str]:
 
 def _reasons(rng: random.Random) -> str:
     said = expand("reason", rng)
-    while rng.random() < 0.3:
+    while rng.random() < 0.15:
         said += rng.choice([", ", " and ", " because ", ", so ", " but ", ", and ", " since ", ". "]) + expand(
             "reason", rng
         )
@@ -221,7 +224,7 @@ def _careless(text: str, rng: random.Random) -> str:
     kind = rng.random()
     if kind < 0.16:
         text = text.lower()
-    elif kind < 0.19:
+    elif kind < 0.18:
         text = text.upper()
     if rng.random() < 0.2:
         text = text.rstrip(".!?")

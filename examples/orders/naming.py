@@ -57,7 +57,7 @@ def item_phrase(item: Item, digits: bool, articles: bool, rng: random.Random) ->
     if rng.random() < 0.8:  # "iced oat latte" comes easier than "oat iced latte"
         adjectives.sort(key=lambda word: word not in _OF_THE_DRINK)
     late_size = ""
-    if item["size"] and rng.random() < 0.08:
+    if item["size"] and rng.random() < 0.13:
         late_size = rng.choice([", {},", " in {}", " ({})"]).format(item["size"])
     elif item["size"]:
         place = 0 if rng.random() < 0.85 else rng.randint(0, len(adjectives))
@@ -86,7 +86,7 @@ def _counted(count: int, words: str, digits: bool, articles: bool, rng: random.R
     if count == 1:
         return f"{_one(words, digits, articles, rng)} {words}".strip()
     if digits and rng.random() < 0.9:
-        form = rng.choice(["{} {}"] * 12 + ["{}x {}", "{} x {}", "{1} x{0}", "{1} x {0}"])
+        form = rng.choice(["{} {}"] * 15 + ["{}x {}", "{} x {}", "{1} x{0}"])
         return form.format(count, words)
     many = _WORD_OF[count]
     forms = [many] * 8 + [f"{many} more"]

@@ -31,7 +31,7 @@ um:
     you know | I think | I guess | maybe | yes | yeah | sure | alright | now then | alright then | what was it
     oh yes | ah yes | if I may | as always
 who: {name} | {name} | my {relation} | our {relation} | my {adj} {relation} | the {relation}
-name: {known} | {known} | {known} | {coined} | {known} {coined}
+name: {known} | {known} | {known} | {known} | {known} | {known} | {coined} | {known} {coined}
 person:
     {name} | my {relation} | my {relation} {name} | the {relation} | my {adj} {relation} | {name}'s {relation}
     our {relation} | my little {relation} | my big {relation} | the {adj} {relation} | our {adj} {relation}

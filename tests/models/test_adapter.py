@@ -37,9 +37,11 @@ def trained(model: nn.Module, seed: int = 0) -> nn.Module:
     return model
 
 
-def adapter_folder(base: Path, folder: Path, adapter: Lora) -> Path:
+def adapter_folder(base: Path, folder: Path, adapter: Lora, seed: int = 0) -> Path:
     """A result as `Finetune` writes it."""
-    model = trained(adapter(load_model(base)))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = trained(adapter(load_model(base)), seed)
     _adapter.save(model, folder, BASE)
     copy_files(base, folder, TOKENIZER_FILES)
     link_files(base, folder / BASE, [path.name for path in base.iterdir()])
@@ -84,12 +86,12 @@ def test_the_merged_model_equals_the_adapter(
     base = tiny_model(tmp_path / "base", tokenizer_folder, tie_word_embeddings=tied, dtype=dtype)
     folder = adapter_folder(base, tmp_path / "adapter", Lora(rank=4, dropout=0.3))
     facts = merge(folder, tmp_path / "merged")
-    merged = load_model(tmp_path / "merged")
     assert dtype_of(tmp_path / "merged") == dtype
+    # Both in float32: how far bfloat16 arithmetic strays differs from processor to processor, the weights do not.
+    merged = load_model(tmp_path / "merged", dtype=torch.float32)
     expected = logits(load_model(folder, dtype=torch.float32))
-    # bfloat16 keeps 8 bits: the rounding of weights and of every layer's output adds up to a few hundredths.
-    tolerance = 1e-5 if dtype == torch.float32 else 0.1
-    assert float((logits(merged) - expected).abs().max() / expected.abs().max()) < tolerance
+    tolerance = 1e-5 if dtype == torch.float32 else 0.05  # bfloat16 keeps 8 bits of each weight; 0.02 seen at most
+    assert float((logits(merged) - expected).norm() / expected.norm()) < tolerance
     assert facts["merge_error"] < 1e-5
     agreement = (logits(merged).argmax(-1) == expected.argmax(-1)).float().mean()
     assert agreement > (0.99 if dtype == torch.float32 else 0.8)
