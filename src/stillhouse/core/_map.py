@@ -29,6 +29,7 @@ from ._tables import (
 )
 from .context import Context
 from .errors import ModelError, RecipeError, RowFault
+from .garbage import rare_collections
 from .journal import Pieces
 from .outcome import KEEP, Drop, Emit, Fail, Outcome, Row
 from .step import Mapper, MapStep
@@ -69,6 +70,7 @@ class Chunk:
         return not isinstance(self.outcomes, concurrent.futures.Future) or self.outcomes.done()
 
 
+@rare_collections()
 def run_map(step: MapStep, context: Context, loop: asyncio.AbstractEventLoop) -> dict[str, Any]:
     """Map all rows; returns counts and digest for the record. The rows stand under the result's `data/`."""
     source = context.get(step.rows)
