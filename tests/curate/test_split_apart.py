@@ -81,6 +81,27 @@ def test_a_column_that_is_not_there_is_named(session: Session, fields: dict[str,
         parts(session, rows=families(3, 2), test_size=0.5, **fields)
 
 
+def test_rows_like_a_known_one_are_trained_on_and_the_known_rows_stand_in_neither_part(session: Session) -> None:
+    known = Import(data=[{"input": " ".join(sentence(40, family)), "output": "known"} for family in range(30)])
+    train, test = parts(session, rows=families(40, 5), test_size=0.2, known=known)
+    assert len(train) + len(test) == 200
+    assert len(test) == 40
+    assert {row["family"] for row in test} == set(range(30, 40)) - {row["family"] for row in train}
+    assert not any(row["output"] == "known" for rows in (train, test) for row in rows)
+
+
+def test_groups_of_a_known_row_stay_together(session: Session) -> None:
+    known = Import(data=[{"input": " ".join(sentence(20, 3)), "output": "x"}])
+    data = [{"input": " ".join(sentence(20, n)), "output": "x", "author": f"a{n % 10}"} for n in range(100)]
+    _, test = parts(session, rows=Import(data=data), test_size=0.9, group="author", known=known)
+    assert {row["author"] for row in test} == {f"a{n}" for n in range(10)} - {"a3"}
+
+
+def test_where_every_row_is_like_a_known_one_nothing_is_for_testing(session: Session) -> None:
+    train, test = parts(session, rows=families(4, 5), test_size=0.2, known=families(4, 1))
+    assert (len(train), len(test)) == (20, 0)
+
+
 texts = st.lists(st.sampled_from("abcd"), min_size=3, max_size=6).map(" ".join)
 
 

@@ -23,6 +23,7 @@ from stillhouse.recipes.distill import DistillResult, delivery, distill
 from stillhouse.recipes.distillation import NAMES, Distillation, distillation
 from stillhouse.recipes.file import load_recipe
 from stillhouse.recipes.scratch import Scratch
+from stillhouse.text.ngrams import ngrams
 from tests.generate.sums import INSTRUCTION, SEEDS, TEACHER, Sum
 
 TINY = Scratch(vocab_size=320, hidden=16, layers=1, heads=2)
@@ -181,7 +182,16 @@ def test_without_a_test_set_some_rows_are_held_out_and_the_report_says_so(sessio
     assert len(list(test)) >= 1  # type: ignore[call-overload]
     wordings = [{row["input"] for row in rows} for rows in (train, test)]  # type: ignore[attr-defined]
     assert not wordings[0] & wordings[1]
+    seeds = {row["input"] for row in SEED_ROWS}
+    assert seeds <= wordings[0]
+    assert not any(overlap(seed, item) >= 0.6 for seed in seeds for item in wordings[1])
     assert "held out" in str(getattr(steps.report, "description", ""))
+
+
+def overlap(left: str, right: str) -> float:
+    """Jaccard index of three-word n-grams."""
+    first, second = ngrams(left, 3), ngrams(right, 3)
+    return len(first & second) / len(first | second)
 
 
 def test_rows_like_the_test_set_are_taken_out_of_training(session: Session) -> None:

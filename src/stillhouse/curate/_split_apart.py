@@ -26,22 +26,28 @@ def write_apart(step: SplitApart, context: Context) -> None:
     wanted = num_wanted(step.test_size, len(source))
     check_size("SplitApart", wanted, len(source))
     facts = row_facts(source, context, step.seed, step.by, step.group)
-    clusters = Clusters(len(source))
-    clusters.join_equal(facts.groups)
-    _join_alike(step, source, clusters, context)
-    units = clusters.numbered()
-    in_test = chosen(facts.keys, units, facts.strata, wanted)
+    known = None if step.known is None else context.get(step.known)
+    num_known = 0 if known is None else len(known)
+    clusters = Clusters(len(source) + num_known)
+    clusters.join_equal(np.append(facts.groups, int(facts.groups.max(initial=-1)) + 1 + np.arange(num_known)))
+    _join_alike(step, source, known, clusters, context)
+    units, units_known = np.split(clusters.numbered(), [len(source)])
+    free = ~np.isin(units, units_known)
+    in_test = np.zeros(len(source), dtype=bool)
+    in_test[free] = chosen(facts.keys[free], np.unique(units[free], return_inverse=True)[1], facts.strata[free], wanted)
     context.note(clusters=int(units.max(initial=-1)) + 1, test_wanted=wanted, test_found=int(in_test.sum()))
     write_parts(source, context, in_test)
 
 
-def _join_alike(step: SplitApart, source: Rows, clusters: Clusters, context: Context) -> None:
+def _join_alike(step: SplitApart, source: Rows, known: Rows | None, clusters: Clusters, context: Context) -> None:
+    """Join what is alike; the rows of `known` are numbered after those of `source`."""
     sketcher = NearSketcher(step.threshold, step.ngram, step.unit)
 
     def batches() -> Iterator[TextBatch]:
-        for batch in text_batches(source, step.columns, "SplitApart"):
-            context.check_stop()
-            yield batch
+        for rows, first in ((source, 0), (known, len(source))):
+            for batch in text_batches(rows, step.columns, "SplitApart") if rows is not None else ():
+                context.check_stop()
+                yield batch._replace(start=first + batch.start)
 
     meetings = found_meetings(batches(), sketcher, context.scratch)
     with Neighbours(context.scratch, meetings, sketcher.threshold) as neighbours:
@@ -52,7 +58,7 @@ def _join_alike(step: SplitApart, source: Rows, clusters: Clusters, context: Con
                     if clusters.apart(row.number, other) and neighbours.are_alike(other, row):
                         clusters.join(row.number, other)
                 neighbours.add(row)
-            context.progress(batch.start + batch.table.num_rows, len(source))
+            context.progress(min(batch.start + batch.table.num_rows, len(source)), len(source))
 
 
 class Clusters:

@@ -15,6 +15,8 @@ class SplitApart(Step[Rows], tag="curate.split_apart/1"):
     Rows that are alike (as in `Dedup`), or alike through others, go to the same side, and so do rows with the same
     value of `group`. Which side is decided by row ids and `seed` alone. A cluster that is larger than what the test
     part still needs goes to training, so the test part may be smaller than asked for; the record says by how much.
+    Rows that are alike one of `known`, or alike through others, go to training too: `known` is trained on in any case,
+    and stands in neither part.
     """
 
     outputs = ("train", "test")
@@ -32,6 +34,8 @@ class SplitApart(Step[Rows], tag="curate.split_apart/1"):
     """A column whose values shall have the same shares in both parts (as far as clusters allow)."""
     group: str | None = None
     """A column whose equal values must not be torn apart: an author, a source document."""
+    known: Step[Rows] | None = None
+    """Rows outside the two parts that no test row may be like."""
     seed: int = 0
 
     @property

@@ -119,8 +119,8 @@ def distillation(
 
     `samples` above 1 put each answer to the vote. `thinking` says whether the student learns to reason in `<think>`
     tags before it answers; None: pretrained students do. `max_tokens` bounds the replies that are compared. Without
-    `held_out` a tenth of the rows, unlike all others, is held out. `changes` are fields of single steps by the names in
-    `NAMES`: `amplify={"per_call": 20}`.
+    `held_out` a tenth of the new rows, unlike all others and the seeds, is held out. `changes` are fields of single
+    steps by the names in `NAMES`: `amplify={"per_call": 20}`.
     """
     changed = Changes("distillation", NAMES, changes)
     response = _schema(response_model)
@@ -225,8 +225,8 @@ def _chosen(
         kind: type[Keep] | type[Filter] = Keep if isinstance(verify, Part) else Filter
         curated = stages["verified"] = changed.make("verify", kind, rows=curated, where=verify)
     if held_out is None:
-        apart = SplitApart(rows=Concat(rows=(curated, seeds)), test_size=0.1)
-        return Chosen(curated, apart.train, apart.test, {**stages, "held out": apart.test})
+        apart = SplitApart(rows=curated, test_size=0.1, known=seeds)
+        return Chosen(curated, Concat(rows=(apart.train, seeds)), apart.test, {**stages, "held out": apart.test})
     test = RefuseOverlap(rows=_rows(changed, "held_out", held_out), seeds=seeds)
     against = {"held out": test}
     curated = changed.make("decontaminate", Decontaminate, rows=curated, against=against)
