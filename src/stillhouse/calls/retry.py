@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Literal, TypeAlias
 
-from stillhouse.core.errors import ModelError, RowFault
+from stillhouse.core.errors import EXHAUSTED, ModelError, RowFault
 
 Cause: TypeAlias = Literal["throttled", "unreachable", "server", "timeout", "reset", "garbled"]
 
@@ -66,7 +66,7 @@ class Retries:
             self._failed += 1
             if self._failed >= self._patience.attempts:
                 problem = f"{self._failed} attempts failed, the last with: {trouble.message}"
-                raise RowFault("exhausted", problem) from trouble
+                raise RowFault(EXHAUSTED, problem) from trouble
             wait = self._jittered(self._failed - 1, trouble)
         if trouble.cause == "throttled" or trouble.wait is not None:
             self._put_off(wait, trouble, who)

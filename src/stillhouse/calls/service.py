@@ -193,7 +193,7 @@ async def _as_coroutine(work: Callable[[], None]) -> None:
 def _path_of(session: Session, step: Step[Model]) -> Path:
     from stillhouse.core.execution import Execution
 
-    found = Execution(session).cached(step)
+    found = Execution(session, as_they_are=True).cached(step)
     if found is None:
         raise RecipeError(f"the model of `{type(step).__name__}` is asked before it is made", "Run it first.")
     return found.data

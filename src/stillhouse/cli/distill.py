@@ -67,7 +67,9 @@ def run(arguments: argparse.Namespace) -> int:
     ):
         confirm(expected_bill(session, steps.report, session.plan(steps.report)), yes=arguments.yes)
         result = deliver(session, arguments.name, steps)
-        outcome = Outcome.of(session.store, arguments.name, session.run(steps.report), tally)
+        made = session.store.open(session.names.need(arguments.name).build_key)
+        assert made is not None
+        outcome = Outcome.of(session.store, arguments.name, made, tally)
     return _tell(result, outcome, as_json=arguments.json)
 
 
@@ -132,7 +134,10 @@ def _changes(given: list[str]) -> dict[str, Any]:
 def _tell(result: DistillResult, outcome: Outcome, *, as_json: bool) -> int:
     if as_json:
         told = outcome.as_dict()
-        shown = {name: told[name] for name in ("name", "seconds", "calls", "steps_made", "failed", "failed_gates")}
+        shown = {
+            name: told[name]
+            for name in ("name", "seconds", "calls", "steps_made", "failed", "unanswered", "failed_gates")
+        }
         places = {"folder": str(result.folder), "model": str(result.model_path), "report": str(result.report)}
         print_json({**shown, **places, "metrics": result.metrics, "cost_usd": result.cost})
     else:

@@ -152,7 +152,7 @@ def _artifacts(store: Store) -> Iterator[Finding]:
     yield Finding("artifacts", "ok", f"{sound:,} as they were written, {size(num_bytes)}")
     aside = list((store.folder / "set-aside-v1").glob("*"))
     if aside:
-        text = f"{len(aside)} damaged results were set aside"
+        text = f"{len(aside)} results were set aside, damaged or made again"
         yield Finding("set aside", "note", text, "`stillhouse gc` removes them.")
 
 

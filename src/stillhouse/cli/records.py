@@ -71,6 +71,11 @@ def failures(records: list[dict[str, Any]]) -> dict[str, int]:
     return {tag: number for tag, number in found.items() if number}
 
 
+def unanswered(records: list[dict[str, Any]]) -> int:
+    """Rows, among those that failed, that got no answer and are asked again by the next run."""
+    return sum(record.get("counts", {}).get("unanswered", 0) for record in records)
+
+
 def closed_gates(records: list[dict[str, Any]]) -> list[str]:
     """Steps that judged the result and did not let it pass."""
     return [record["tag"] for record in records if record.get("facts", {}).get("passed") is False]

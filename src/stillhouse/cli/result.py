@@ -14,7 +14,7 @@ from ..track.progress import duration
 from . import exits
 from .output import fields, say
 from .parser import FOLDER
-from .records import ancestry, closed_gates, failures
+from .records import ancestry, closed_gates, failures, unanswered
 
 if TYPE_CHECKING:
     from ..core.artifact import Artifact
@@ -47,6 +47,8 @@ class Outcome:
     """Steps that were made now; the others were there."""
     seconds: float
     failed: Mapping[str, int]
+    unanswered: int
+    """Rows, among those that failed, that the next run asks again."""
     gates: list[str]
     spent: Mapping[str, Any]
     folder: Path
@@ -56,7 +58,15 @@ class Outcome:
         records = ancestry(store, artifact.key)
         seconds = time.monotonic() - tally.started
         return cls(
-            name, artifact, tally.made, seconds, failures(records), closed_gates(records), tally.calls, store.folder
+            name,
+            artifact,
+            tally.made,
+            seconds,
+            failures(records),
+            unanswered(records),
+            closed_gates(records),
+            tally.calls,
+            store.folder,
         )
 
     @property
@@ -78,6 +88,7 @@ class Outcome:
             "seconds": round(self.seconds, 3),
             "calls": dict(self.spent),
             "failed": dict(self.failed),
+            "unanswered": self.unanswered,
             "failed_gates": self.gates,
         }
 
@@ -106,6 +117,8 @@ class Outcome:
             say(
                 f"{sum(self.failed.values()):,} rows failed: {listed}\n  `stillhouse show {self.name}{where}` says why."
             )
+        if self.unanswered:
+            say(f"{self.unanswered:,} of them got no answer: the same command asks those again")
         for gate in self.gates:
             say(f"`{gate.partition('/')[0]}` did not let the result pass")
 

@@ -14,6 +14,7 @@ from .parser import FOLDER, Parser
 
 if TYPE_CHECKING:
     from ..core.definition import Difference
+    from ..core.plan import Planned
     from ..core.store import Store
 
 
@@ -65,13 +66,19 @@ def _of_recipe(arguments: argparse.Namespace) -> list[tuple[str, str, Sequence[D
     with open_session(folder, recipe.session, arguments, track=False, progress=False) as session:
         plan = session.plan(step)
         shown = plan.to_run if arguments.node is None else plan.steps[-1:]
-    return [(entry.tag, _told(entry.state, entry.reasons), entry.reasons) for entry in shown]
+    return [(entry.tag, _told(entry), entry.reasons) for entry in shown]
 
 
-def _told(state: str, reasons: Sequence[Any]) -> str:
-    if state == "cached":
+def _told(entry: Planned) -> str:
+    from ..core.plan import asked_again
+
+    if entry.state == "cached":
         return "is made already"
-    if reasons:
+    if entry.unanswered:
+        return f"will run; {asked_again(entry.unanswered)}"
+    if entry.state == "may be cut off" and not entry.reasons:
+        return "runs again only where an input comes out different"
+    if entry.reasons:
         return "will run; it differs from the nearest earlier one in"
     return "will run; none of its kind was made before, or its result is gone"
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, overload
 
-from ._map import too_many_failures
+from ._map import too_many_failures, with_unanswered
 from .context import Context
-from .errors import RowFault
+from .errors import EXHAUSTED, RowFault
 from .journal import Journal
 from .outcome import Drop, Emit, Fail, Row
 from .step import Grower, GrowStep
@@ -55,7 +55,8 @@ async def run_grow(step: GrowStep, context: Context) -> dict[str, Any]:
         journal.close()
     run.writer.close()
     context.note(calls=run.num_accepted, stopped=reason, failed_calls=run.failed_calls)
-    return {"counts": {"in": run.num_accepted, **run.writer.counts}, "digest": run.writer.digest}
+    counts = with_unanswered({"in": run.num_accepted, **run.writer.counts}, run.unanswered)
+    return {"counts": counts, "digest": run.writer.digest}
 
 
 class _Growth:
@@ -67,6 +68,9 @@ class _Growth:
         self.accepted: list[Row] = []
         self.after: list[int] = []  # after[i]: number of rows accepted from calls 0 … i
         self.failed_calls = 0
+        self.unanswered = 0
+        """Calls without an answer since the last that brought rows. Earlier ones were made up for: asking them again
+        would change what every call after them is shown."""
         self.examples: list[Fail] = []
         self.in_flight: dict[int, asyncio.Task[Any]] = {}
 
@@ -76,12 +80,13 @@ class _Growth:
 
     def restore(self) -> None:
         """Take up what an earlier attempt accepted."""
-        for entry in self.journal.entries():
-            outcomes: list[Emit | Drop | Fail] = []
-            for kind, fields in entry["outcomes"]:
-                outcomes.append({"emit": Emit, "drop": Drop, "fail": Fail}[kind](**fields))
+        kinds: dict[str, Callable[..., Emit | Drop | Fail]] = {"emit": Emit, "drop": Drop, "fail": Fail}
+        entries = list(self.journal.entries())
+        calls = [[kinds[kind](**fields) for kind, fields in entry["outcomes"]] for entry in entries]
+        final = _num_final(calls)
+        self.journal.keep(entries[:final])
+        for outcomes in calls[:final]:
             self._take(outcomes)
-        self.journal.keep(len(self.after))
 
     async def grow(self) -> str:
         while (reason := self.grower.finished(self.num_accepted, Prefix(self.accepted, len(self.accepted)))) is None:
@@ -137,6 +142,7 @@ class _Growth:
                 self.examples = [*self.examples, outcome][:3]
         if made == 0 and outcomes and all(isinstance(outcome, Fail) for outcome in outcomes):
             self.failed_calls += 1
+        self.unanswered = 0 if made else self.unanswered + _is_unanswered(outcomes)
         self.after.append(len(self.accepted))
 
     def _watch(self) -> None:
@@ -148,6 +154,26 @@ class _Growth:
         for task in self.in_flight.values():
             task.cancel()
         await asyncio.gather(*self.in_flight.values(), return_exceptions=True)
+
+
+def _num_final(calls: Sequence[Sequence[Emit | Drop | Fail]]) -> int:
+    """How many calls stay as they are: all up to the first without an answer that none with rows comes after.
+
+    None where all failed: what they failed of may be mended since.
+    """
+    if all(isinstance(outcome, Fail) for outcomes in calls for outcome in outcomes):
+        return 0
+    final = len(calls)
+    for call in range(len(calls) - 1, -1, -1):
+        if any(isinstance(outcome, Emit) for outcome in calls[call]):
+            break
+        if _is_unanswered(calls[call]):
+            final = call
+    return final
+
+
+def _is_unanswered(outcomes: Sequence[Emit | Drop | Fail]) -> bool:
+    return any(isinstance(outcome, Fail) and outcome.kind == EXHAUSTED for outcome in outcomes)
 
 
 def _fields(outcome: Emit | Drop | Fail) -> dict[str, Any]:

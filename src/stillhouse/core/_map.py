@@ -1,13 +1,18 @@
-"""Running a map step: chunks in flight without a barrier, committed in order, taken up again after a kill."""
+"""Running a map step: chunks in flight without a barrier, committed in order, taken up again after a kill.
+
+A chunk is known by the number of its first row. What an earlier attempt committed stays, except chunks with rows that
+failed: the cause may be mended since.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import concurrent.futures
 import inspect
+import sys
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +33,7 @@ from ._tables import (
     table_bytes,
 )
 from .context import Context
-from .errors import ModelError, RecipeError, RowFault
+from .errors import EXHAUSTED, ModelError, RecipeError, RowFault
 from .garbage import rare_collections
 from .journal import Pieces
 from .outcome import KEEP, Drop, Emit, Fail, Outcome, Row
@@ -37,33 +42,40 @@ from .step import Mapper, MapStep
 OPEN_CHUNKS = 8
 SMALLEST, LARGEST = 64, 4096  # rows of a chunk
 QUICK, LONG = 0.25, 4.0  # seconds: a chunk that takes less makes the next larger, one that takes more makes it smaller
+PATIENCE = 1.0  # seconds that a plain mapper may work on a chunk: it cannot be stopped meanwhile
 
 
 @dataclass(slots=True)
 class Counts:
-    """Rows in, out, dropped and failed."""
+    """Rows in, out, dropped and failed; of the failed, those that got no answer."""
 
     rows_in: int = 0
     out: int = 0
     dropped: int = 0
     failed: int = 0
+    unanswered: int = 0
 
     def add(self, entry: dict[str, Any]) -> None:
         self.rows_in += entry["in"]
         self.out += entry["out"]
         self.dropped += entry["dropped"]
         self.failed += entry["failed"]
+        self.unanswered += entry["unanswered"]
 
 
 @dataclass(slots=True)
 class Chunk:
     """A piece of the input, with the outcomes on their way."""
 
-    index: int
+    start: int
     table: pa.Table
     rows: list[Row]
     outcomes: Sequence[Outcome] | concurrent.futures.Future[Sequence[Outcome]]
-    started: float
+    begun: float
+
+    @property
+    def plain(self) -> bool:
+        return not isinstance(self.outcomes, concurrent.futures.Future)
 
     @property
     def ready(self) -> bool:
@@ -73,88 +85,133 @@ class Chunk:
 @rare_collections()
 def run_map(step: MapStep, context: Context, loop: asyncio.AbstractEventLoop) -> dict[str, Any]:
     """Map all rows; returns counts and digest for the record. The rows stand under the result's `data/`."""
-    source = context.get(step.rows)
+    source, options = context.get(step.rows), context.options
     pieces = Pieces(context.scratch / "chunks")
-    done = pieces.restore()
-    counts = Counts()
+    done = [entry for entry in pieces.restore() if "start" in entry and not entry["failed"]]
+    pieces.keep(done)
+    counts, fresh = Counts(), Counts()
     for entry in done:
         counts.add(entry)
-    chunks = _Chunks(source.paths, context.options.chunk if done else context.options.first_look, counts.rows_in)
+    chunks = _Chunks(source.paths, done)
     examples: list[Fail] = []
     mapper = step.mapper(context)
     waiting: deque[Chunk] = deque()
-    index, size = len(done), context.options.chunk
+    size, worked = options.chunk, False
     try:
         while True:
-            # A plain mapper has its outcomes at once: they are committed before the next chunk is begun.
-            while len(waiting) < OPEN_CHUNKS and not (waiting and waiting[0].ready):
-                table = chunks.next()
-                if table is None:
+            # A plain mapper has its outcomes at once: they are committed before the next chunk is begun. Until a first
+            # row has worked there is one chunk, and a small one: what is asked may be rubbish, or the model gone.
+            while len(waiting) < (OPEN_CHUNKS if worked else 1) and not (waiting and waiting[0].ready):
+                taken = chunks.next(size if worked else options.first_look)
+                if taken is None:
                     break
-                waiting.append(_start(mapper, index, table, loop))
-                index += 1
-                chunks.size = size
+                waiting.append(_start(mapper, *taken, loop))
             if not waiting:
                 break
             chunk = waiting[0]  # stays among those that are cancelled when waiting for it ends in an error
             outcomes = _wait(chunk, context)
             waiting.popleft()
             entry, files = _committed(step, chunk, outcomes, examples)
-            pieces.commit({**entry, "chunk": chunk.index}, files)
+            pieces.commit({"start": chunk.start, **entry}, files)
             counts.add(entry)
-            size = _next_size(size, time.monotonic() - chunk.started)
+            if chunk.start >= chunks.tail:
+                fresh.add(entry)
+            worked = worked or entry["failed"] < entry["in"]
+            size = _next_size(size, chunk, time.monotonic() - chunk.begun)
             context.progress(counts.rows_in, len(source), failed=counts.failed, dropped=counts.dropped)
-            _watch_failures(step, counts, examples, context)
+            _watch_failures(step, counts, fresh, examples, context)
+            context.check_stop()
     finally:
         for chunk in waiting:
             if isinstance(chunk.outcomes, concurrent.futures.Future):
                 chunk.outcomes.cancel()
         pieces.close()
+    if counts.failed and counts.failed == counts.rows_in:
+        raise too_many_failures(type(step).__name__, counts.failed, counts.rows_in, examples)
     return _merged(context, pieces.folder, counts)
 
 
-def _next_size(size: int, seconds: float) -> int:
+def _next_size(size: int, chunk: Chunk, seconds: float) -> int:
     """Chunk sizes follow the pace, so that neither journal nor kill costs much; they change nothing in the result."""
+    if chunk.plain:
+        in_time = int(len(chunk.rows) * PATIENCE / max(seconds, 1e-6))
+        return max(1, min(2 * size if seconds < QUICK else size, in_time, LARGEST))
     if seconds < QUICK:
         return min(2 * size, LARGEST)
     return max(size // 2, SMALLEST) if seconds > LONG else size
 
 
 class _Chunks:
-    """The input in tables of `size` rows; the size may be changed between two of them."""
+    """The rows that are not done yet, in tables: first those that no attempt came to, from `tail` on, then the gaps.
 
-    def __init__(self, paths: Sequence[Path], size: int, skip: int) -> None:
-        self.size = size
-        self._skip = skip
+    So what a step makes of rows that it meets for the first time shows first.
+    """
+
+    def __init__(self, paths: Sequence[Path], done: Sequence[Mapping[str, Any]]) -> None:
+        self._paths = paths
+        gaps, self.tail = [], 0
+        for start, rows in sorted((entry["start"], entry["in"]) for entry in done):
+            if start > self.tail:
+                gaps.append((self.tail, start))
+            self.tail = start + rows
+        self._open = deque([(self.tail, sys.maxsize), *gaps])
+        self._reader = _Reader(paths)
+
+    def next(self, size: int) -> tuple[int, pa.Table] | None:
+        """The next table of at most `size` rows, with the number of its first row; None at the end."""
+        while self._open:
+            start, end = self._open[0]
+            if self._reader.place > start:
+                self._reader = _Reader(self._paths)
+            self._reader.skip(start - self._reader.place)
+            table = self._reader.take(min(size, end - start))
+            if table.num_rows == 0 or start + table.num_rows == end:
+                self._open.popleft()
+            else:
+                self._open[0] = (start + table.num_rows, end)
+            if table.num_rows:
+                return start, table
+        return None
+
+
+class _Reader:
+    """The rows of Parquet files from `place` on."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self.place = 0
         self._batches = arrow_batches(paths, 8192)
-        self._rest: list[pa.RecordBatch] = []
-        self._held = 0
+        self._held: deque[pa.RecordBatch] = deque()
 
-    def next(self) -> pa.Table | None:
-        """The next table; None at the end."""
-        while self._held < self.size and (batch := next(self._batches, None)) is not None:
-            if self._skip >= batch.num_rows:
-                self._skip -= batch.num_rows
-                continue
-            batch = batch.slice(self._skip)
-            self._skip = 0
-            self._rest.append(batch)
-            self._held += batch.num_rows
-        if not self._held:
-            return None
-        whole = pa.Table.from_batches(self._rest)
-        table, rest = whole.slice(0, self.size), whole.slice(self.size)
-        self._rest, self._held = rest.to_batches(), rest.num_rows
-        return table
+    def take(self, num_rows: int) -> pa.Table:
+        """The next `num_rows` rows, fewer at the end."""
+        taken: list[pa.RecordBatch] = []
+        while num_rows and (batch := self._next()) is not None:
+            taken.append(batch.slice(0, num_rows))
+            if batch.num_rows > num_rows:
+                self._held.appendleft(batch.slice(num_rows))
+            num_rows -= taken[-1].num_rows
+            self.place += taken[-1].num_rows
+        return pa.Table.from_batches(taken) if taken else pa.table({})
+
+    def skip(self, num_rows: int) -> None:
+        while num_rows and (batch := self._next()) is not None:
+            if batch.num_rows > num_rows:
+                self._held.appendleft(batch.slice(num_rows))
+            passed = min(num_rows, batch.num_rows)
+            num_rows -= passed
+            self.place += passed
+
+    def _next(self) -> pa.RecordBatch | None:
+        return self._held.popleft() if self._held else next(self._batches, None)
 
 
-def _start(mapper: Mapper, index: int, table: pa.Table, loop: asyncio.AbstractEventLoop) -> Chunk:
-    started = time.monotonic()
+def _start(mapper: Mapper, start: int, table: pa.Table, loop: asyncio.AbstractEventLoop) -> Chunk:
+    begun = time.monotonic()
     rows = dict_rows(table.drop_columns(["_parents", "_calls"]))
     outcomes = mapper(rows)
     if inspect.isawaitable(outcomes):
-        return Chunk(index, table, rows, asyncio.run_coroutine_threadsafe(_awaited(outcomes), loop), started)
-    return Chunk(index, table, rows, outcomes, started)
+        return Chunk(start, table, rows, asyncio.run_coroutine_threadsafe(_awaited(outcomes), loop), begun)
+    return Chunk(start, table, rows, outcomes, begun)
 
 
 async def _awaited(outcomes: Any) -> Sequence[Outcome]:
@@ -166,8 +223,7 @@ def _wait(chunk: Chunk, context: Context) -> Sequence[Outcome]:
     if isinstance(outcomes, concurrent.futures.Future):
         while not concurrent.futures.wait([outcomes], timeout=0.2).done:
             context.check_stop()
-        outcomes = outcomes.result()
-    context.check_stop()
+        return outcomes.result()
     return outcomes
 
 
@@ -206,12 +262,13 @@ def _committed(
     files: dict[str, bytes] = {}
     if buffer.ids:
         table = _kept_table(chunk, kept, buffer) if kept else buffer.table()
-        files[f"{chunk.index:06d}.rows"] = table_bytes(table)
+        files[f"{chunk.start:012d}.rows"] = table_bytes(table)
     for kind, rows in (("dropped", dropped), ("failed", failed)):
         if rows:
-            files[f"{chunk.index:06d}.{kind}"] = table_bytes(aside_table(kind, rows))
+            files[f"{chunk.start:012d}.{kind}"] = table_bytes(aside_table(kind, rows))
     entry = {"in": len(chunk.rows), "out": len(buffer.ids), "dropped": len(dropped), "failed": len(failed)}
-    return entry, files
+    unanswered = sum(record["kind"] == EXHAUSTED for record in failed)
+    return {**entry, "unanswered": unanswered}, files
 
 
 def _kept_table(chunk: Chunk, kept: list[int], buffer: RowBuffer) -> pa.Table:
@@ -265,14 +322,16 @@ def _failed(row: Row, fail: Fail) -> dict[str, Any]:
     return {"_id": row["_id"], "kind": fail.kind, "message": fail.message, "raw": fail.raw, "row": row_text(row)}
 
 
-def _watch_failures(step: MapStep, counts: Counts, examples: Sequence[Fail], context: Context) -> None:
-    """Stop a step that makes nothing but failures, early and with the first of them."""
+def _watch_failures(step: MapStep, counts: Counts, fresh: Counts, examples: Sequence[Fail], context: Context) -> None:
+    """Stop a step that makes nothing but failures, early and with the first of them.
+
+    `fresh` are the rows that were met for the first time; those of earlier attempts that are tried again had failed.
+    """
     options = context.options
-    all_failed = counts.rows_in >= options.first_look and counts.failed >= counts.rows_in
-    too_many = counts.rows_in >= 5 * options.first_look and counts.failed > options.max_failed * counts.rows_in
-    if not (all_failed or too_many):
-        return
-    raise too_many_failures(type(step).__name__, counts.failed, counts.rows_in, examples)
+    if fresh.rows_in >= options.first_look and fresh.failed == fresh.rows_in:
+        raise too_many_failures(type(step).__name__, fresh.failed, fresh.rows_in, examples)
+    if counts.rows_in >= 5 * options.first_look and counts.failed > options.max_failed * counts.rows_in:
+        raise too_many_failures(type(step).__name__, counts.failed, counts.rows_in, examples)
 
 
 def too_many_failures(name: str, failed: int, rows_in: int, examples: Sequence[Fail]) -> ModelError:
@@ -293,4 +352,9 @@ def _merged(context: Context, folder: Path, counts: Counts) -> dict[str, Any]:
     for kind in ("dropped", "failed"):
         merge_aside(kind, sorted(folder.glob(f"*.{kind}")), context.result / f"{kind}.parquet")
     found = {"in": counts.rows_in, "out": counts.out, "dropped": counts.dropped, "failed": counts.failed}
-    return {"counts": found, "digest": digest}
+    return {"counts": with_unanswered(found, counts.unanswered), "digest": digest}
+
+
+def with_unanswered(counts: dict[str, int], unanswered: int) -> dict[str, int]:
+    """Counts for a record; where rows got no answer it says so, and the next run asks them again."""
+    return {**counts, "unanswered": unanswered} if unanswered else counts

@@ -39,6 +39,11 @@ class Artifact:
             return str(self.record["digest"])
         return str(self.record["outputs"][self._output]["digest"])
 
+    @property
+    def unanswered(self) -> int:
+        """Rows that got no answer: the result stands in the run that made it, and the next run asks for them again."""
+        return int(self.record.get("counts", {}).get("unanswered", 0))
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.key[:8]} {self.data}>"
 

@@ -36,7 +36,7 @@ class BillKeeper:
 def open_bill(work: Path) -> None:
     """Cut a torn end of what an earlier attempt left, which would hide what this one adds."""
     journal = Journal(work / FILE)
-    journal.keep(sum(1 for _ in journal.entries()))
+    journal.keep(list(journal.entries()))
 
 
 def whole_bill(bill: Mapping[str, Any], work: Path) -> dict[str, Any]:

@@ -58,6 +58,10 @@ class Interrupted(StillhouseError):
     """The session was asked to stop; everything finished so far is kept and the same command goes on."""
 
 
+EXHAUSTED = "exhausted"
+"""Kind of a row that got no answer within the attempts that a session allows: the trouble may have passed tomorrow."""
+
+
 class RowFault(Exception):
     """One row could not be made. It becomes a line of `failed.parquet`; the step goes on.
 

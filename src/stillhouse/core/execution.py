@@ -31,13 +31,19 @@ INTERRUPTED = ("interrupted; what was finished is kept", "Run the same command a
 
 
 class Execution:
-    """One run of a graph of steps in a session."""
+    """One run of a graph of steps in a session.
 
-    def __init__(self, session: Session, stop: threading.Event | None = None) -> None:
+    A result with unanswered rows that was finished before the run began counts as unfinished, and so does what was made
+    from it: it is made again, which asks for those rows alone. `as_they_are` takes such results as finished.
+    """
+
+    def __init__(self, session: Session, stop: threading.Event | None = None, *, as_they_are: bool = False) -> None:
         self.session = session
         self.store: Store = session.store
         self.book = KeyBook()
         self.stop = stop or threading.Event()
+        self._began = time.time()
+        self._as_they_are = as_they_are
         self._made: dict[str, Artifact] = {}
         self._consistent: dict[str, bool] = {}
 
@@ -61,10 +67,14 @@ class Execution:
         return made if output is None else self.store.output(made, output)
 
     def consistent(self, key: str) -> bool:
-        """Whether the inputs that a recipe was built from still are what their recipes lead to, all the way up."""
+        """Whether a recipe's result is final and its inputs still are what their recipes lead to, all the way up."""
         if key not in self._consistent:
             entry = self.store.entry(key)
-            self._consistent[key] = entry is not None and all(self._same(*fields) for fields in entry["inputs"])
+            self._consistent[key] = (
+                entry is not None
+                and (self._as_they_are or not entry.get("unanswered"))
+                and all(self._same(*fields) for fields in entry["inputs"])
+            )
         return self._consistent[key]
 
     def _same(self, key: str, output: str | None, digest: str) -> bool:
@@ -153,10 +163,11 @@ class Execution:
         recipe_key = self.book.recipe(step)
         with self._locked(step, build_key) as lock:
             found = self.store.open(build_key)
-            if found is not None:
+            again = found is not None and found.unanswered > 0 and found.record["finished"] < self._began
+            if found is not None and not again:
                 self.session.bus.publish("step.cached", key=build_key, tag=step.tag, recipe_key=recipe_key)
             else:
-                found = self._make(step, build_key, dict(inputs), lock)
+                found = self._make(step, build_key, dict(inputs), lock, replace=again)
             self._remember(step, recipe_key, found, inputs)
         return found
 
@@ -170,6 +181,8 @@ class Execution:
             source, output = self.source(child)
             listed.append([self.book.recipe(source), output, made.digest])
         fields = {"tag": step.tag, "inputs": listed, "definition": define(step, self.book), "time": time.time()}
+        if artifact.unanswered:
+            fields["unanswered"] = artifact.unanswered
         self.store.remember(recipe_key, known, fields)
 
     @contextlib.contextmanager
@@ -197,7 +210,9 @@ class Execution:
         finally:
             lock.release()
 
-    def _make(self, step: Step[Any], build_key: str, inputs: Mapping[Step[Any], Artifact], lock: int) -> Artifact:
+    def _make(
+        self, step: Step[Any], build_key: str, inputs: Mapping[Step[Any], Artifact], lock: int, *, replace: bool
+    ) -> Artifact:
         bus = self.session.bus
         work = self.store.work_folder(build_key)
         started, cpu = time.time(), time.process_time()
@@ -212,7 +227,7 @@ class Execution:
             record = self._record(step, build_key, inputs, context, made)
             record |= {"started": started, "finished": time.time(), "cpu_seconds": round(time.process_time() - cpu, 3)}
             record |= whole_bill(self.session.bill(build_key), work)
-            artifact = self.store.finish(build_key, work / "result", record)
+            artifact = self.store.finish(build_key, work / "result", record, replace=replace)
         except BaseException as error:
             _tidy(work)
             bus.publish("step.failed", key=build_key, tag=step.tag, error=type(error).__name__, message=str(error))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -42,24 +42,23 @@ class Journal:
 
     def append(self, entry: Mapping[str, Any]) -> None:
         """Write one entry; it survives kill -9 of this process from here on."""
-        body = json.dumps(entry, separators=(",", ":")).encode()
+        line = _line(entry)
         try:
             if self._file is None:
                 self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-            line = _line(body)
             if os.write(self._file, line) != len(line):  # a disk that fills up takes the first part and says nothing
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
             raise disk_error(error, self._path) from error
 
-    def keep(self, num_entries: int) -> None:
-        """Cut everything after the first `num_entries` entries, torn ends included."""
+    def keep(self, entries: Iterable[Mapping[str, Any]]) -> None:
+        """Leave these of its entries and cut all others, torn ends included."""
         self.close()
         try:
             data = self._path.read_bytes()
         except FileNotFoundError:
             return
-        kept = b"".join(line + b"\n" for line in data.split(b"\n")[:num_entries])
+        kept = b"".join(map(_line, entries))
         if kept != data:
             write_bytes(self._path, kept)  # by rename: a kill in between loses nothing
 
@@ -69,7 +68,8 @@ class Journal:
             self._file = None
 
 
-def _line(body: bytes) -> bytes:
+def _line(entry: Mapping[str, Any]) -> bytes:
+    body = json.dumps(entry, separators=(",", ":")).encode()
     return b"%08x %b\n" % (crc32(body), body)
 
 
@@ -81,22 +81,26 @@ class Pieces:
         self._journal = Journal(folder / JOURNAL)
 
     def restore(self) -> list[dict[str, Any]]:
-        """The entries whose files are all as they were written; what comes after the first damaged one is forgotten.
-
-        Files that belong to no entry are taken away: they would be found beside those of the next attempt, whose pieces
-        may be cut differently.
-        """
+        """The entries whose files are all as they were written; from the first damaged one on all is forgotten."""
         good: list[dict[str, Any]] = []
         for entry in self._journal.entries():
             if not all(self._whole(name, known) for name, known in entry["files"].items()):
                 break
             good.append(entry)
-        self._journal.keep(len(good))
-        known = {JOURNAL, *(name for entry in good for name in entry["files"])}
+        self.keep(good)
+        return good
+
+    def keep(self, entries: Sequence[Mapping[str, Any]]) -> None:
+        """Leave these entries with their files and forget the rest.
+
+        Files that belong to no entry are taken away: they would be found beside those of the next attempt, whose pieces
+        may be cut differently.
+        """
+        self._journal.keep(entries)
+        known = {JOURNAL, *(name for entry in entries for name in entry["files"])}
         for path in self.folder.iterdir():
             if path.name not in known:
                 path.unlink()
-        return good
 
     def commit(self, entry: Mapping[str, Any], files: Mapping[str, bytes]) -> None:
         """Write the files, then the entry that makes them count."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from .artifact import Rows
@@ -53,6 +53,8 @@ class Planned:
     expectation: Expectation
     unfinished: bool
     reasons: list[Difference]
+    unanswered: int = 0
+    """Rows that got no answer when the step was made before: they are asked again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +85,7 @@ class Plan:
             cells = (_count(step.rows_in), _count(expect.calls), _money(expect.cost_usd), _time(expect.seconds))
             state = f"{step.state} (begun)" if step.unfinished else step.state
             lines.append(f"{step.tag:<28} {state:<16} {cells[0]:>9} {cells[1]:>8} {cells[2]:>9} {cells[3]:>8}")
+            lines += [f"    {asked_again(step.unanswered)}"] if step.unanswered else []
             lines += [f"    {reason}" for reason in step.reasons[:5]]
             if len(step.reasons) > 5:
                 lines.append(f"    … and {len(step.reasons) - 5} more fields (`stillhouse why`)")
@@ -92,10 +95,18 @@ class Plan:
         return "\n".join(lines)
 
 
+def asked_again(unanswered: int) -> str:
+    """Why a step that was made before is made again, in words."""
+    rows = "1 row" if unanswered == 1 else f"{unanswered:,} rows"
+    return f"{rows} got no answer last time: asked again"
+
+
 def _step_dict(step: Planned) -> dict[str, Any]:
     expectation = {name: getattr(step.expectation, name) for name in Expectation.__slots__}
     reasons = [{"field": reason.field, "before": reason.before, "now": reason.now} for reason in step.reasons]
-    fields = {name: getattr(step, name) for name in ("tag", "recipe_key", "state", "rows_in", "unfinished")}
+    fields = {
+        name: getattr(step, name) for name in ("tag", "recipe_key", "state", "rows_in", "unfinished", "unanswered")
+    }
     return {**fields, "expectation": expectation, "reasons": reasons}
 
 
@@ -126,18 +137,20 @@ def make_plan(session: Session, steps: tuple[Step[Any], ...]) -> Plan:
         if key not in rebuilt:
             planned[key] = Planned(step.tag, key, "cached", expected, _cached(execution, step), False, [])
             continue
-        known_before = session.store.recall(key) is not None
+        known = session.store.entry(key)
         under = any(execution.book.recipe(execution.source(child)[0]) in rebuilt for child in step.inputs())
-        state = "may be cut off" if known_before and under else "run"
+        unanswered = 0 if known is None else int(known.get("unanswered", 0))
+        state = "may be cut off" if known is not None and under and not unanswered else "run"
         found = nearest(execution, step)
         planned[key] = Planned(
             step.tag,
             key,
             state,
             expected,
-            _expect(step, expected, session, found),
+            _expect(step, expected, session, found, unanswered),
             _begun(execution, step),
             found.differences,
+            unanswered,
         )
     return Plan(list(planned.values()))
 
@@ -177,11 +190,14 @@ def _rows_in(step: Step[Any], execution: Execution, planned: Mapping[str, Planne
     return None
 
 
-def _expect(step: Step[Any], rows_in: int | None, session: Session, found: Nearest) -> Expectation:
+def _expect(step: Step[Any], rows_in: int | None, session: Session, found: Nearest, unanswered: int) -> Expectation:
     """What the step itself says (`expect`), else what the nearest earlier run of its kind took, by rows."""
     own = getattr(step, "expect", None)
     if own is not None:
         expectation: Expectation = own(rows_in, session)
+        if unanswered and isinstance(step, MapStep):  # the other rows' replies are kept
+            again: Expectation = own(unanswered, session)
+            return replace(again, rows=expectation.rows)
         return expectation
     out = rows_in if isinstance(step, MapStep | GrowStep) or type(step).makes() is Rows else None
     artifact = session.store.open(found.build_key) if found.build_key else None

@@ -143,12 +143,13 @@ class Session:
     @overload
     def run(self, step: Step[A], *, name: str | None = None) -> A: ...
     @overload
-    def run(self, step: Sequence[Step[Any]], *, name: None = None) -> list[Artifact]: ...
+    def run(self, step: Sequence[Step[Any]], *, name: str | None = None) -> list[Artifact]: ...
     def run(self, step: Step[Any] | Sequence[Step[Any]], *, name: str | None = None) -> Any:
         """The artifact of `step` (or of each of several), made if it is missing.
 
-        With `name` the result can be found as `<folder>/<name>`. Raises what the steps raise; everything finished is
-        kept, and the same call goes on from there. Ctrl-C raises `Interrupted`.
+        With `name` the (first) result can be found as `<folder>/<name>`. Raises what the steps raise; everything
+        finished is kept, and the same call goes on from there. Rows that got no answer in an earlier run are asked
+        again. Ctrl-C raises `Interrupted`.
         """
         return self._run(step, name, threading.Event())
 

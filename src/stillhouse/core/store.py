@@ -136,8 +136,8 @@ class Store:
         entry = self.entry(recipe_key)
         return None if entry is None else Known(entry["build_key"], entry["digest"], entry["outputs"])
 
-    def finish(self, build_key: str, result: Path, record: dict[str, Any]) -> Artifact:
-        """Publish a finished folder: digests, record, one rename."""
+    def finish(self, build_key: str, result: Path, record: dict[str, Any], *, replace: bool = False) -> Artifact:
+        """Publish a finished folder: digests, record, one rename; `replace` sets aside what stands in its place."""
         record = {"format": FORMAT, **record, "files": file_list(result)}
         if not record.get("digest"):
             data_files = [entry for entry in record["files"] if entry["path"].startswith("data/")]
@@ -146,7 +146,10 @@ class Store:
         target = self.artifact_folder(build_key)
         target.parent.mkdir(exist_ok=True)
         try:
+            aside = self._move_aside(target) if replace else None
             os.rename(result, target)
+            if aside is not None and (read_record(aside) or {}).get("digest") == record["digest"]:
+                shutil.rmtree(aside)  # the same rows, made again
         except OSError as error:
             if not self.has(build_key):
                 raise disk_error(error, target) from error
@@ -155,11 +158,15 @@ class Store:
         return KINDS[record["kind"]](target, record)
 
     def _set_aside(self, folder: Path, why: str) -> None:
+        target = self._move_aside(folder)
+        self._warn(f"artifact {folder.name[:8]} is damaged ({why}); set aside in `{target}`, it will be made again")
+
+    def _move_aside(self, folder: Path) -> Path:
         target = self.folder / "set-aside-v1" / f"{folder.name}-{int(time.time() * 1000)}"
         target.parent.mkdir(exist_ok=True)
         with contextlib.suppress(FileNotFoundError):
             os.rename(folder, target)
-        self._warn(f"artifact {folder.name[:8]} is damaged ({why}); set aside in `{target}`, it will be made again")
+        return target
 
 
 def read_record(folder: Path) -> dict[str, Any] | None:

@@ -11,10 +11,10 @@ from ..calls.answer import Answer as Reply
 from ..calls.request import Prompt
 from ..calls.schema import Schema
 from ..core.context import Context
-from ..core.errors import RecipeError, RowFault
+from ..core.errors import EXHAUSTED, RecipeError, RowFault
 from ..core.outcome import Drop, Emit, Outcome, Row
 from ..measure.agreement import majority
-from ._prompt import failed, refuse_taken
+from ._prompt import failed, most_passing, refuse_taken
 from .output import output_text, reasoned
 from .prompts import ANSWER, examples_text, policy_text
 
@@ -71,10 +71,12 @@ def _outcome(step: Answer, row: Row, replies: Sequence[Reply | RowFault]) -> Out
         except RowFault as fault:
             faults.append(fault)
     if not votes:
-        return failed(faults[0])
+        return failed(most_passing(faults))
     found = majority([vote.output for vote in votes], step.agreement.normaliser)
     share = found.votes / step.samples
     if share < step.agreement.least:
+        if any(fault.kind == EXHAUSTED for fault in faults):  # no verdict before all were heard
+            return failed(most_passing(faults))
         evidence = orjson.dumps([*(vote.output for vote in votes), *(str(fault) for fault in faults)]).decode()
         return Drop(f"at most {found.votes} of {step.samples} answers agree", evidence)
     winner = next(vote for vote in votes if vote.output == found.winner)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -12,7 +13,7 @@ from ..core.context import Context
 from ..core.errors import RowFault
 from ..core.outcome import Emit, Outcome, Row
 from ._policy import check_task_rows
-from ._prompt import failed
+from ._prompt import failed, most_passing
 from .output import output_text, reasoned, same_output, settled_text
 from .prompts import ANSWER, examples_text
 
@@ -35,6 +36,7 @@ def tracer(step: SynthesizeCoT, context: Context) -> Callable[[Sequence[Row]], A
         check_task_rows("SynthesizeCoT", rows)
         outputs = [_settled(row["output"], step.response) for row in rows]
         traces: dict[int, Trace] = {}
+        faults: dict[int, list[RowFault]] = defaultdict(list)
         open_places = [
             place
             for place, row in enumerate(rows)
@@ -44,10 +46,17 @@ def tracer(step: SynthesizeCoT, context: Context) -> Callable[[Sequence[Row]], A
             prompts = [Prompt(_question(step, rows[place], shown), schema, sample) for place in open_places]
             answers = await calls.ask_many(step.by, prompts) if prompts else []
             for place, answer in zip(open_places, answers, strict=True):
-                found = _trace(answer, str(outputs[place]), step.response)
+                try:
+                    found = _trace(answer, str(outputs[place]), step.response)
+                except RowFault as fault:
+                    faults[place].append(fault)
+                    continue
                 if found is not None:
                     traces[place] = found
             open_places = [place for place in open_places if place not in traces]
+        for place, met in faults.items():
+            if len(met) == step.attempts:
+                outputs[place] = most_passing(met)
         return [_outcome(row, outputs[place], traces.get(place)) for place, row in enumerate(rows)]
 
     return trace
@@ -66,12 +75,10 @@ def _question(step: SynthesizeCoT, row: Row, shown: Sequence[Row]) -> str:
 
 
 def _trace(answer: Answer | RowFault, output: str, response: Schema | None) -> Trace | None:
+    """The reasoning, if it comes to the output; raises the `RowFault` of a reply that cannot be used."""
     if isinstance(answer, RowFault):
-        return None
-    try:
-        said = output_text(answer.value["output"], response)
-    except RowFault:
-        return None
+        raise answer
+    said = output_text(answer.value["output"], response)
     return Trace(answer.value["thinking"].strip(), answer.keys) if same_output(said, output) else None
 
 

@@ -9,7 +9,7 @@ from ..calls.answer import Answer
 from ..calls.request import Prompt as Question
 from ..core.artifact import Rows
 from ..core.context import Context
-from ..core.errors import RecipeError, RowFault
+from ..core.errors import EXHAUSTED, RecipeError, RowFault
 from ..core.outcome import Emit, Fail, Outcome, Row
 from .output import output_text
 from .template import Template
@@ -54,6 +54,11 @@ def refuse_taken(step: str, rows: Rows, column: str, remedy: str) -> None:
     """Raise `RecipeError` where a column that is to be made is there already."""
     if column in rows.columns:
         raise RecipeError(f"{step}: the rows have a column `{column}` already", remedy)
+
+
+def most_passing(faults: Sequence[RowFault]) -> RowFault:
+    """The fault that a row fails with, of those of all its calls: one that may have passed when it is asked again."""
+    return next((fault for fault in faults if fault.kind == EXHAUSTED), faults[0])
 
 
 def failed(fault: RowFault) -> Fail:

@@ -22,8 +22,9 @@ class SynthesizeCoT(MapStep, tag="generate.synthesize_cot/1"):
 
     The model is not shown the row's own output. A reply that comes to another one (equal as JSON, or as stripped text,
     is the same) is thrown away and asked for again, up to `attempts` in all; a row that never got there stays without
-    thinking. `verified` says which. A row that has `thinking` already is not asked about and has none there. With a
-    `response` schema outputs are written as the schema orders their fields; a row that does not follow it fails.
+    thinking. `verified` says which. A row for which no reply could be used fails. A row that has `thinking` already is
+    not asked about and has none there. With a `response` schema outputs are written as the schema orders their fields;
+    a row that does not follow it fails.
     """
 
     by: Ask

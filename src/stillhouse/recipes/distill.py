@@ -133,8 +133,10 @@ def deliver(session: Session, name: str, steps: Distillation) -> DistillResult:
     folder = session.folder / checked_name(name)
     files = delivery(steps)
     _write_recipe(folder, name, files)
-    made = session.run(files, name=name)
-    model, *asking = session.run([steps.after, steps.traces, steps.policy, steps.amplified, steps.answered])
+    # One run: another would ask once more for the rows that got no answer in the first.
+    made, model, *asking = session.run(
+        [files, steps.after, steps.traces, steps.policy, steps.amplified, steps.answered], name=name
+    )
     assert isinstance(model, Model)
     link_folder(folder, {**{entry: made.data / entry for entry in LINKED}, "model": model.path})
     return DistillResult(
