@@ -161,7 +161,7 @@ def test_a_training_row_is_traced_to_calls_and_seeds(made: DistillResult) -> Non
     assert {ancestor.row["_id"] for ancestor in behind} & seeds
     assert {ancestor.tag for ancestor in behind} >= {"generate.amplify/1", "generate.answer/1", "rows.import/1"}
     assert len({call for ancestor in behind for call in ancestor.calls}) >= 2
-    assert "train.finetune/1" in {record["tag"] for record in found.used_by}
+    assert "train.finetune/2" in {record["tag"] for record in found.used_by}
 
 
 def ancestors(one: Ancestor) -> Iterator[Ancestor]:

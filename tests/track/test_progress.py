@@ -73,7 +73,7 @@ def test_a_terminal_gets_one_line_for_each_step_and_they_are_wiped_before_others
     out, clock = Terminal(), Clock()
     view = Progress(out, clock)
     view(STARTED)
-    view(Event("step.started", {"key": "other", "tag": "train.finetune/1"}))
+    view(Event("step.started", {"key": "other", "tag": "train.finetune/2"}))
     clock.now += 1
     view(moved(10))
     assert out.getvalue().endswith("generate.amplify  10/100 rows\ntrain.finetune  1.0 s")
@@ -99,8 +99,8 @@ def test_calls_and_their_price_are_counted_for_the_step_that_makes_them() -> Non
 def test_training_shows_loss_and_speed() -> None:
     out, clock = io.StringIO(), Clock()
     view = Progress(out, clock)
-    view(Event("step.started", {"key": "t", "tag": "train.finetune/1"}))
-    told = {"key": "t", "tag": "train.finetune/1", "total": 200, "unit": "updates"}
+    view(Event("step.started", {"key": "t", "tag": "train.finetune/2"}))
+    told = {"key": "t", "tag": "train.finetune/2", "total": 200, "unit": "updates"}
     view(Event("step.progress", {**told, "done": 1, "loss": 4.0}))
     clock.now += LINE_SECONDS
     view(Event("metric", {"key": "t", "step": 101, "metrics": {"loss": 1.25, "tokens_per_second": 5120.4}}))

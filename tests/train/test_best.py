@@ -7,9 +7,13 @@ from typing import Any
 
 import pytest
 
+from stillhouse.core.artifact import Model
+from stillhouse.core.events import Event
+from stillhouse.core.session import Session
 from stillhouse.models.adapter import Lora
+from stillhouse.train.checkpoint import Checkpoint, read_checkpoint
 from stillhouse.train.finetune import Finetune
-from tests.train.small import conversations, history, recipe, train
+from tests.train.small import conversations, history, options, recipe, train
 
 
 def overfitting(base: Path, **changes: Any) -> Finetune:
@@ -57,3 +61,32 @@ def test_training_ends_after_evaluations_without_a_better_one(tmp_path: Path, ba
     assert facts["stopped_early"] is True
     assert facts["steps"] == max(found) == best + 6
     assert facts["best_step"] == best
+
+
+def train_and_hear(folder: Path, step: Finetune) -> tuple[Model, list[str]]:
+    """The model, and what was warned of."""
+    events: list[Event] = []
+    with Session(folder, options=options(), track=False, progress=False, on_event=events.append) as session:
+        model = session.run(step)
+    return model, [event.data["message"] for event in events if event.kind == "warning"]
+
+
+@pytest.mark.usefixtures("in_process")
+def test_where_training_ends_early_the_last_state_is_kept_and_the_rest_is_said_to_lack(
+    tmp_path: Path, base: Path
+) -> None:
+    model, warned = train_and_hear(tmp_path, overfitting(base, patience=3, checkpoints=2))
+    facts = model.record["facts"]
+    (folder,) = (model.path / "checkpoints").iterdir()
+    kept = read_checkpoint(folder)
+    assert isinstance(kept, Checkpoint)
+    assert kept.step == facts["steps"] < 30
+    assert facts["checkpoints"] == 1
+    assert warned == [f"1 of 2 `checkpoints` are in the result: training ended after {facts['steps']} of 60 updates"]
+
+
+@pytest.mark.usefixtures("in_process")
+def test_more_checkpoints_than_updates_are_said_to_lack(tmp_path: Path, base: Path) -> None:
+    model, warned = train_and_hear(tmp_path, recipe(base, steps=3, checkpoints=10))
+    assert len(list((model.path / "checkpoints").iterdir())) == model.record["facts"]["checkpoints"] == 3
+    assert warned == ["3 of 10 `checkpoints` are in the result: training ended after 3 of 3 updates"]

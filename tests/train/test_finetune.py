@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -111,11 +112,54 @@ def test_an_adapter_leaves_its_base_as_it_was_and_merges(tmp_path: Path, base: P
     with Session(tmp_path, options=options(), track=False, progress=False) as session:
         tuned, merged = session.run(step), session.run(Merge(model=step))
     assert (tuned.path / BASE / "model.safetensors").read_bytes() == (base / "model.safetensors").read_bytes()
-    assert json.loads((tuned.path / "adapter_config.json").read_text())["base_model_name_or_path"] == BASE
     assert sum(tensor.numel() for tensor in load_file(tuned.path / "adapter_model.safetensors").values()) < 10_000
     found = [Generator(model.path, device="cpu").replies(QUESTION, max_new_tokens=10) for model in (tuned, merged)]
     assert found[0] == found[1]
     assert merged.record["facts"]["merge_error"] < 1e-5
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # PEFT's, where it is asked alone
+@pytest.mark.usefixtures("in_process")
+def test_peft_loads_an_adapter_beside_its_base_wherever_the_folder_lies(tmp_path: Path, base: Path) -> None:
+    from peft import AutoPeftModelForCausalLM, PeftModel
+    from transformers import AutoModelForCausalLM
+
+    folder = tmp_path / "elsewhere"
+    shutil.copytree(train(tmp_path / "store", recipe(base, adapter=Lora(rank=2))).path, folder)
+    adapted = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(folder / "base"), folder).eval()
+    ids = torch.arange(1, 30)[None]
+    with torch.no_grad():
+        assert torch.equal(adapted(ids).logits, load_model(folder)(ids).logits)
+    assert adapter_base(folder) == ("./base", None)
+    with pytest.raises(OSError, match="base"):  # at once: it is a path, so no hub is asked
+        AutoPeftModelForCausalLM.from_pretrained(str(folder))
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
+@pytest.mark.usefixtures("in_process")
+def test_an_adapter_names_the_commit_of_its_base_and_peft_loads_it_by_that(
+    tmp_path: Path, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from peft import AutoPeftModelForCausalLM
+
+    commit = "c" * 40
+    shutil.copytree(base, tmp_path / "hub" / "models--someone--small" / "snapshots" / commit)
+    (tmp_path / "hub" / "models--someone--small" / "refs").mkdir()
+    (tmp_path / "hub" / "models--someone--small" / "refs" / "main").write_text(commit)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    first = Finetune(base="someone/small", rows=conversations(0, 40), seq_len=64, steps=2, adapter=Lora(rank=2))
+    further = first.replace(base=first, adapter=None, seed=1)
+    with Session(tmp_path / "store", options=options(), track=False, progress=False) as session:
+        folders = [session.run(step).path for step in (first, further)]
+    for folder in folders:
+        assert adapter_base(folder) == ("someone/small", commit)
+        assert AutoPeftModelForCausalLM.from_pretrained(str(folder), cache_dir=str(tmp_path / "hub")) is not None
+
+
+def adapter_base(folder: Path) -> tuple[str, str | None]:
+    config = json.loads((folder / "adapter_config.json").read_text())
+    return config["base_model_name_or_path"], config["revision"]
 
 
 @pytest.mark.usefixtures("in_process")
@@ -219,6 +263,15 @@ def test_the_learning_rate_suits_what_is_trained(base: Path) -> None:
     assert recipe(base, learning_rate=None).peak_rate == 2e-5
     assert recipe(base, learning_rate=None, adapter=Lora()).peak_rate == 2e-4
     assert recipe(base, learning_rate=0.5, adapter=Lora()).peak_rate == 0.5
+    adapted = recipe(base, learning_rate=None, adapter=Lora())
+    further = adapted.replace(base=adapted, adapter=None)
+    assert further.peak_rate == further.replace(base=further).peak_rate == 2e-4
+    assert further.replace(base=Merge(model=further)).peak_rate == 2e-5
+
+
+def test_an_adapter_in_a_folder_is_trained_further_at_the_rate_of_adapters(tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text("{}")
+    assert Finetune(base=str(tmp_path), rows=conversations(0, 5)).peak_rate == 2e-4
 
 
 @pytest.mark.parametrize(

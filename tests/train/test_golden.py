@@ -26,7 +26,7 @@ from tests.train.small import conversations, history, recipe, train
 GOLDEN = Path(__file__).with_name("golden.json")
 
 RECIPES: dict[str, dict[str, Any]] = {
-    "train.finetune/1 train.sft/1 train.adamw/1 train.cosine/1": {},
+    "train.finetune/2 train.sft/1 train.adamw/1 train.cosine/1": {},
     "models.lora/1": {"adapter": Lora(rank=2, dropout=0.1), "learning_rate": 1e-2},
     "train.constant/1 train.cross_entropy/1": {
         "schedule": Constant(warmup=0.3),

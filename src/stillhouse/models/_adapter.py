@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from torch import nn
 
 from ..core.errors import RecipeError, StoreError
-from .loading import ADAPTER_CONFIG
+from .loading import ADAPTER_CONFIG, BUILDING, quiet
 
 if TYPE_CHECKING:
     from .adapter import Lora
@@ -29,25 +29,27 @@ def inject(adapter: Lora, model: nn.Module) -> nn.Module:
         target_modules="all-linear" if adapter.targets == "all" else sorted(adapter.targets),
         use_rslora=adapter.scaling == "root",
     )
-    return get_peft_model(model, config)
+    with quiet():
+        return get_peft_model(model, config)
 
 
 def attach(model: nn.Module, folder: Path, trainable: bool) -> nn.Module:
     """`model` with the adapter in `folder`."""
     try:
-        return PeftModel.from_pretrained(model, str(folder), is_trainable=trainable, local_files_only=True)
+        with BUILDING, quiet():
+            return PeftModel.from_pretrained(model, str(folder), is_trainable=trainable, local_files_only=True)
     except (ValueError, SafetensorError, OSError, RuntimeError) as error:
         raise StoreError(f"the adapter in `{folder}` cannot be read: {str(error).strip().splitlines()[0]}") from error
 
 
-def save(model: nn.Module, folder: Path, base_name: str) -> None:
-    """Write `adapter_model.safetensors` and `adapter_config.json`; the config names the base as `base_name`."""
+def save(model: nn.Module, folder: Path, base_name: str, revision: str | None = None) -> None:
+    """Write `adapter_model.safetensors` and `adapter_config.json`, which names the base and its commit on the hub."""
     peft: Any = model
     peft.save_pretrained(str(folder), save_embedding_layers=False)
     (folder / "README.md").unlink(missing_ok=True)  # PEFT's blank model card
     path = folder / ADAPTER_CONFIG
     config = json.loads(path.read_text(encoding="utf-8"))
-    config["base_model_name_or_path"] = base_name
+    config |= {"base_model_name_or_path": base_name, "revision": revision}
     config["target_modules"] = sorted(config["target_modules"])  # PEFT writes a set, in an order that varies
     path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 

@@ -26,6 +26,8 @@ model draws from its one random state."""
 ADAPTER_CONFIG = "adapter_config.json"
 BASE = "base"
 """An adapter's folder holds its base under this name (as links, where the file system has them)."""
+BESIDE = f"./{BASE}"
+"""How an adapter's config names a base that is on no hub. No hub has such a name, so none is asked for it."""
 
 TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "tokenizer.model",
@@ -92,7 +94,7 @@ def dtype_of(folder: Path) -> torch.dtype:
 def save_model(model: nn.Module, folder: Path, *, dtype: torch.dtype, tokenizer_from: Path) -> None:
     """Write weights, configuration, tokenizer and template, as `AutoModelForCausalLM.from_pretrained` reads them."""
     transformed: Any = model.to(dtype)
-    with _quiet():
+    with quiet():
         transformed.save_pretrained(str(folder))
     copy_files(tokenizer_from, folder, TOKENIZER_FILES)
 
@@ -119,7 +121,7 @@ def link_files(source: Path, target: Path, names: Iterable[str]) -> None:
 def _load_full(folder: Path, dtype: torch.dtype | None) -> nn.Module:
     _check_folder(folder)
     try:
-        with BUILDING, _quiet():
+        with BUILDING, quiet():
             loaded: Any = AutoModelForCausalLM.from_pretrained(
                 str(folder),
                 dtype=dtype if dtype is not None else "auto",
@@ -149,13 +151,15 @@ def _load_full(folder: Path, dtype: torch.dtype | None) -> nn.Module:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """transformers without progress bars and remarks: what matters is raised or said by us."""
+def quiet() -> Iterator[None]:
+    """transformers and PEFT without progress bars and remarks: what matters is raised or said by us."""
     verbosity, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # of one of the two about the other
+            yield
     finally:
         transformers_logging.set_verbosity(verbosity)
         if bars:

@@ -40,6 +40,11 @@ class Pretrained(Step[Model], tag="models.pretrained/1"):
         """The content, not the place or the name: a branch that moves on makes another model."""
         return {"weights": Weights(self.name, self.revision)}
 
+    @property
+    def names_adapter(self) -> bool:
+        """Whether `name` is a local folder with an adapter."""
+        return (Path(self.name).expanduser() / "adapter_config.json").is_file()
+
     def run(self, context: Context) -> None:
         from ._pretrained import fetch
 

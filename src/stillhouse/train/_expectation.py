@@ -47,7 +47,7 @@ def expectation(step: Finetune, session: Session) -> Expectation:
     if shape is None:
         return Expectation()
     options = session.options
-    adapted = step.adapter is not None
+    adapted = step.adapts
     rows = min(options.micro_batch or step.batch_size, step.batch_size)
     width = rows * step.seq_len
     weights = shape.num_parameters * (4 if adapted else 16)  # with gradients and both moments where they learn

@@ -13,13 +13,16 @@ import torch
 from torch import nn
 
 from .. import __version__
+from ..core.artifact import Model
 from ..core.context import Context
 from ..core.errors import RecipeError
 from ..core.keys import digest
 from ..models.device import resolve_device, set_threads
 from ..models.forward import Forward
 from ..models.loading import (
+    ADAPTER_CONFIG,
     BASE,
+    BESIDE,
     TOKENIZER_FILES,
     base_of,
     copy_files,
@@ -34,7 +37,7 @@ from ..text.tokenizer import load_tokenizer, tokenizer_digest
 from ..tokens.loader import get_loader
 from ..tokens.packing import Packing
 from ..tokens.store import TokenStore
-from ._loop import Loop
+from ._loop import Loop, Trained
 from ._randomness import seeded
 
 if TYPE_CHECKING:
@@ -66,14 +69,13 @@ def finetune(step: Finetune, context: Context) -> None:
         forward = Forward(model)
         loop = Loop(step, forward, loader, held_out, context, device, num_steps, precision)
         trained = loop.run()
-    _write_model(step, model, base, context.folder, tokenizer_folder)
+    _write_model(step, model, context.get(step.base), context.folder, tokenizer_folder)
     _write_ends(base_of(base), context.folder, loader)
-    kept = context.scratch / "kept"
-    if kept.is_dir():
-        shutil.copytree(kept, context.folder / "checkpoints")
+    num_kept = _hand_out_checkpoints(step, trained, context)
     shutil.copyfile(context.scratch / "history.jsonl", context.folder / "history.jsonl")
     facts = {
         **asdict(trained),
+        **({"checkpoints": num_kept} if step.checkpoints else {}),
         "learning_rate": step.peak_rate,
         "layout": forward.layout,
         "device": _device_name(device),
@@ -84,6 +86,20 @@ def finetune(step: Finetune, context: Context) -> None:
     text = json.dumps({"format": "stillhouse-training/1", **facts, "loader": loader.state_dict()}, indent=1)
     (context.folder / "training.json").write_text(text + "\n", encoding="utf-8")
     context.note(**facts)
+
+
+def _hand_out_checkpoints(step: Finetune, trained: Trained, context: Context) -> int:
+    """Put those that were kept into the result; returns their number, and warns where it is not what was asked for."""
+    kept = context.scratch / "kept"
+    if kept.is_dir():
+        shutil.copytree(kept, context.folder / "checkpoints")
+    found = len(list(kept.glob("step-*")))
+    if found < step.checkpoints:
+        context.warn(
+            f"{found} of {step.checkpoints} `checkpoints` are in the result: training ended after {trained.steps} of "
+            f"{trained.num_steps} updates"
+        )
+    return found
 
 
 def precision_of(step: Finetune, device: torch.device) -> torch.dtype:
@@ -139,19 +155,28 @@ def _tokenizer_folder(tokens: Path, base: Path) -> Path:
     return base if layout.template in ("", digest(template.encode())) else tokens / "tokenizer"
 
 
-def _write_model(step: Finetune, model: nn.Module, base: Path, folder: Path, tokenizer_folder: Path) -> None:
-    adapter = step.adapter is not None or is_adapter(base)
-    full = base_of(base)
-    if adapter:
+def _write_model(step: Finetune, model: nn.Module, base: Model, folder: Path, tokenizer_folder: Path) -> None:
+    full = base_of(base.path)
+    if step.adapter is not None or is_adapter(base.path):
         from ..models import _adapter
 
-        named = isinstance(step.base, Pretrained) and not Path(step.base.name).expanduser().is_dir()
-        _adapter.save(model, folder, step.base.name if named and isinstance(step.base, Pretrained) else BASE)
+        _adapter.save(model, folder, *_place_of_base(step, base))
         copy_files(tokenizer_folder, folder, TOKENIZER_FILES)
         names = sorted(path.relative_to(full).as_posix() for path in full.iterdir() if path.is_file())
         link_files(full, folder / BASE, names)
     else:
         save_model(model, folder, dtype=dtype_of(full), tokenizer_from=tokenizer_folder)
+
+
+def _place_of_base(step: Finetune, base: Model) -> tuple[str, str | None]:
+    """Name and commit of the full weights on the hub; `BESIDE` and None where no commit is known."""
+    name, commit = None, None
+    if is_adapter(base.path):
+        config = json.loads((base.path / ADAPTER_CONFIG).read_text(encoding="utf-8"))
+        name, commit = config.get("base_model_name_or_path"), config.get("revision")
+    elif isinstance(step.base, Pretrained):
+        name, commit = step.base.name, base.record.get("facts", {}).get("commit")
+    return (name, commit) if name and commit else (BESIDE, None)
 
 
 def _write_ends(base: Path, folder: Path, loader: Loader) -> None:

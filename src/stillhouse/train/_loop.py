@@ -148,7 +148,7 @@ class Loop:
             self._record(rate, update, time.monotonic() - begun)
         if self.position.step % self._evaluate_every == 0 or self.position.step == self.num_steps:
             self._evaluate()
-        if self.position.step in self._kept_steps:
+        if self.position.step in self._kept_steps or (self._kept_steps and self._stopped_early):
             state = {"learning_rate": rate, "tokens": self.position.tokens, "eval_loss": self.position.eval_loss}
             write_checkpoint(self.kept, self.position.step, self.parameters, self._optimiser_state(), state)
         pause = max(self.context.options.checkpoint_seconds, self._write_seconds / MAX_CHECKPOINT_SHARE)

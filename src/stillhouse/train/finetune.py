@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..core.session import Session
 
 
-class Finetune(Step[Model], tag="train.finetune/1"):
+class Finetune(Step[Model], tag="train.finetune/2"):
     """`base`, trained on `tokens`: a folder that transformers (or PEFT) loads, with its tokenizer and template.
 
     Give `rows=` in place of `tokens=` to have conversations tokenised with the base's tokenizer and template. Documents
@@ -63,7 +63,12 @@ class Finetune(Step[Model], tag="train.finetune/1"):
     evaluate_every: int | None = Field(None, ge=1, description="updates between evaluations; None: ten times a run")
     patience: int | None = Field(None, ge=1, description="evaluations without a better one after which training ends")
     keep_best: bool = Field(True, description="hand out the weights of the best evaluation, not the last ones")
-    checkpoints: int = Field(0, ge=0, description="kept in the result, evenly spread, with the optimiser's moments")
+    checkpoints: int = Field(
+        0,
+        ge=0,
+        description="kept in the result, evenly spread, with the optimiser's moments; where training ends early the "
+        "last state is one of them",
+    )
     seed: int = 0
 
     if TYPE_CHECKING:
@@ -105,11 +110,20 @@ class Finetune(Step[Model], tag="train.finetune/1"):
         return self
 
     @property
+    def adapts(self) -> bool:
+        """Whether an adapter learns beside a frozen base: a fresh one, or that of the base."""
+        if self.adapter is not None:
+            return True
+        if isinstance(self.base, Pretrained):
+            return self.base.names_adapter
+        return isinstance(self.base, Finetune) and self.base.adapts
+
+    @property
     def peak_rate(self) -> float:
         """The learning rate at the schedule's peak."""
         if self.learning_rate is not None:
             return self.learning_rate
-        if self.adapter is not None:
+        if self.adapts:
             return 2e-4
         return 2e-3 if isinstance(self.base, FromScratch) else 2e-5
 
