@@ -112,6 +112,39 @@ class Rubbish(MapStep, tag="test.rubbish/1"):
         return lambda rows: [Fail("invalid", f"row {row['i']} is rubbish", raw="%$!") for row in rows]
 
 
+class Gated(MapStep, tag="test.gated/1"):
+    """Copies rows, `seconds` for each; those from number `opens` on fail while `gate` does not exist.
+
+    Writes the number of each row that it works on into `log`.
+    """
+
+    gate: str
+    log: str
+    opens: int = 0
+    seconds: float = 0.0
+    asynchronous: bool = False
+
+    def identity(self) -> dict[str, Any]:
+        return {"rows": self.rows}
+
+    def mapper(self, context: Context) -> Mapper:
+        def outcome(row: Row) -> Outcome:
+            time.sleep(self.seconds)
+            with open(self.log, "a") as file:
+                file.write(f"{row['i']}\n")
+            if row["i"] >= self.opens and not Path(self.gate).exists():
+                return Fail("invalid", "the gate is shut")
+            return Emit([{"i": row["i"], "copy": True}])
+
+        def plain(rows: Sequence[Row]) -> Sequence[Outcome]:
+            return [outcome(row) for row in rows]
+
+        async def waiting(rows: Sequence[Row]) -> Sequence[Outcome]:
+            return plain(rows)
+
+        return waiting if self.asynchronous else plain
+
+
 class Halves(Step[Rows], tag="test.halves/1"):
     """Two outputs: even and odd rows."""
 

@@ -87,7 +87,7 @@ def test_a_torn_line_is_cut_and_the_lines_before_it_stay(tmp_path: Path) -> None
     (tmp_path / "journal").write_bytes(whole[:-4])
     entries = list(Journal(tmp_path / "journal").entries())
     assert [entry["n"] for entry in entries] == [0, 1]
-    Journal(tmp_path / "journal").keep(len(entries))
+    Journal(tmp_path / "journal").keep(entries)
     journal.append({"n": 2})
     journal.close()
     assert (tmp_path / "journal").read_bytes() == whole
