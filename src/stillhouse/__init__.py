@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .calls.credentials import Credentials as Credentials
     from .calls.endpoint import Endpoint as Endpoint
     from .calls.prices import Price as Price
-    from .calls.schema import Schema as Schema
+    from .text.schema import Schema as Schema
     from .core.artifact import Artifact as Artifact
     from .core.artifact import Files as Files
     from .core.artifact import Model as Model
@@ -170,7 +170,7 @@ _HOME = {
     "Tokenize": "tokens.tokenize",
     "get_loader": "tokens.loader",
     "Ask": "calls.ask",
-    "Schema": "calls.schema",
+    "Schema": "text.schema",
     "Endpoint": "calls.endpoint",
     "Credentials": "calls.credentials",
     "Budget": "calls.budget",

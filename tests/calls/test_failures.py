@@ -18,9 +18,9 @@ from stillhouse.calls.ledger import Totals
 from stillhouse.calls.prices import Price
 from stillhouse.calls.request import Prompt
 from stillhouse.calls.retry import Patience
-from stillhouse.calls.schema import Schema
 from stillhouse.calls.service import CallService
 from stillhouse.core.errors import ModelError, RowFault
+from stillhouse.text.schema import Schema
 from tests.calls.helpers import QUICK, asking, prompts, with_service
 from tests.calls.server import Act, Call, MisbehavingServer
 
@@ -231,7 +231,7 @@ def test_a_wrong_schema_gets_one_round_in_which_the_model_sees_its_error(tmp_pat
     told = result.server.calls[-1].body["messages"]
     assert [message["role"] for message in told] == ["user", "assistant", "user"]
     assert told[1]["content"] == '{"word": 3}'
-    assert "$.word: 3 is not of type 'string'" in told[2]["content"]
+    assert "$.word breaks the rule `type`" in told[2]["content"]
     assert (result.totals.calls, result.totals.repaired) == (4, 1)
 
 

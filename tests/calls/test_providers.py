@@ -13,9 +13,9 @@ from stillhouse.calls.ask import Ask
 from stillhouse.calls.endpoint import Endpoint
 from stillhouse.calls.providers.scripted import script
 from stillhouse.calls.request import Prompt
-from stillhouse.calls.schema import Schema
 from stillhouse.calls.service import CallService
 from stillhouse.core.errors import RowFault
+from stillhouse.text.schema import Schema
 from tests.calls import teachers
 from tests.calls.helpers import prompts, with_service
 from tests.calls.server import Act, MisbehavingServer

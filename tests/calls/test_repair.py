@@ -11,8 +11,8 @@ from stillhouse.calls.prices import Price
 from stillhouse.calls.repair import Case, asked_in_words, parse
 from stillhouse.calls.reply import Usage, own_reply, text_reply
 from stillhouse.calls.request import Request, RequestForm, Sampling
-from stillhouse.calls.schema import Misfit, Schema
 from stillhouse.core.errors import RowFault
+from stillhouse.text.schema import Misfit, Schema
 
 WORDS = Schema(
     {
@@ -33,7 +33,7 @@ WORDS = Schema(
         ('Here it is:\n{"words": ["a", "b"]}\nEnjoy!', True),
         ('{"words": ["a", "b",]}', True),
         ("{'words': ['a', 'b']}", True),
-        ('{"words": ["a", "b"]', True),
+        ("{'words': ['a', 'b']} and that's it", True),
         ('{words: ["a", "b"]} // done', True),
     ],
 )
@@ -45,6 +45,46 @@ def test_nearly_json_is_read_and_marked(text: str, mended: bool) -> None:
 def test_what_does_not_follow_the_schema_is_not_made_to(text: str) -> None:
     with pytest.raises(Misfit):
         parse(text, WORDS)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"words": ["a", "b',
+        '{"words": ["a", "b"',
+        '{"words": ["a", "b"]',
+        "{'words': ['a', 'b",
+        '```json\n{"words": ["a"',
+    ],
+)
+def test_the_end_of_a_reply_that_stops_early_is_not_made_up(text: str) -> None:
+    with pytest.raises(Misfit, match="not JSON"):
+        parse(text, WORDS)
+
+
+def test_a_reply_that_is_nested_too_deeply_is_a_misfit() -> None:
+    with pytest.raises(Misfit):
+        parse("[" * 3000, WORDS)
+    with pytest.raises(Misfit, match="nested too deeply"):
+        parse('{"words": ' + "[" * 3000 + "]" * 3000 + ",}", WORDS)
+
+
+def test_half_a_character_that_cannot_be_quoted_back_fails_the_row() -> None:
+    fault = case(WORDS).judge(text_reply("\ud800"), cached=False)
+
+    assert isinstance(fault, RowFault)
+    assert (fault.kind, fault.raw) == ("invalid", "?")
+
+
+def test_the_correction_is_asked_for_in_words_of_our_own() -> None:
+    """A new version of a library that words its errors otherwise asks nothing again."""
+    opened = case(WORDS)
+    wrong = opened.judge(text_reply('{"words": "a"}'), cached=False)
+    assert isinstance(wrong, Request)
+    assert 'cannot be used: $.words breaks the rule `type`: "array"\n' in str(wrong.messages[-1]["content"])
+    wrong = case(WORDS).judge(text_reply("no"), cached=False)
+    assert isinstance(wrong, Request)
+    assert "cannot be used: it is not JSON from line 1, column 1 on\n" in str(wrong.messages[-1]["content"])
 
 
 def test_prose_is_no_string_by_accident() -> None:

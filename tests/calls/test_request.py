@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stillhouse.calls.request import Prompt, Request, RequestForm, Sampling, key_of
-from stillhouse.calls.schema import Schema
+from stillhouse.text.schema import Schema
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 messages = st.lists(
@@ -43,14 +43,14 @@ def test_the_canonical_form_is_json_with_sorted_keys(
     request = form.request(prompt, sample, again)
 
     plain = {
+        **({"again": again} if again else {}),
         "by": {"model": "python:x", "function": "f" * 32},
         "messages": request.messages,
         "sample": sample,
         "sampling": sampling.form(),
-        "schema": WORD if schema else None,
-        **({"again": again} if again else {}),
     }
-    assert request.canonical == orjson.dumps(plain, option=orjson.OPT_SORT_KEYS)
+    sorted_part = orjson.dumps(plain, option=orjson.OPT_SORT_KEYS)
+    assert request.canonical == sorted_part[:-1] + b',"schema":' + orjson.dumps(WORD if schema else None) + b"}"
     assert request.key == key_of(request.canonical)
 
 
@@ -111,6 +111,16 @@ def keys_of(**changes: Any) -> bytes:
 )
 def test_everything_that_shapes_a_reply_moves_the_key(changes: dict[str, Any]) -> None:
     assert keys_of(**changes) != keys_of()
+
+
+def test_the_order_of_a_schemas_fields_moves_the_key() -> None:
+    """It says whether a model reasons before it answers."""
+    fields = {"thinking": {"type": "string"}, "output": {"type": "string"}}
+    turned = dict(reversed(list(fields.items())))
+    first, second = (Schema({"type": "object", "properties": order}) for order in (fields, turned))
+
+    assert keys_of(schema=first) != keys_of(schema=second)
+    assert keys_of(schema=first) == keys_of(schema=Schema(first.form))
 
 
 def test_a_key_is_what_it_was() -> None:

@@ -18,10 +18,10 @@ from stillhouse.calls.prices import Price
 from stillhouse.calls.providers.scripted import Scripted, script, scripted_reply
 from stillhouse.calls.request import Prompt
 from stillhouse.calls.retry import TryAgain
-from stillhouse.calls.schema import Schema
 from stillhouse.calls.service import CallService
 from stillhouse.core.errors import BudgetError, ModelError, RecipeError, RowFault
 from stillhouse.core.events import Event
+from stillhouse.text.schema import Schema
 from tests.calls import teachers
 from tests.calls.helpers import asking, prompts, with_service
 from tests.calls.server import MisbehavingServer

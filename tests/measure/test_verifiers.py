@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, field_validator
 
 from stillhouse.core.errors import RecipeError
 from stillhouse.measure.agreement import Agreement, majority
@@ -28,6 +28,17 @@ def forgets_to_answer(row: dict[str, Any], reply: str) -> None:
 class Order(BaseModel):
     item: str
     count: int
+
+
+class Even(BaseModel):
+    count: int
+
+    @field_validator("count")
+    @classmethod
+    def _even(cls, count: int) -> int:
+        if count % 2:
+            raise ValueError("not even")
+        return count
 
 
 def test_a_function_accepts_rejects_and_gives_its_reason() -> None:
@@ -65,9 +76,18 @@ def test_a_schema_verifier_names_the_place_that_is_wrong() -> None:
     assert (verify({}, "tea").reason or "").startswith("the reply is not JSON")
 
 
-def test_a_schema_given_as_a_model_or_as_its_schema_is_the_same_part() -> None:
-    from_model = SchemaVerifier(response=Order)
-    assert from_model == SchemaVerifier(response=Order.model_json_schema())
+def test_a_schema_verifier_holds_replies_to_formats_and_to_a_models_own_validators() -> None:
+    dated = SchemaVerifier(response={"type": "object", "properties": {"day": {"type": "string", "format": "date"}}})
+    assert not dated({}, '{"day": "soon"}').accepted
+    assert dated({}, '{"day": "2024-02-29"}').accepted
+    even = SchemaVerifier(response=Even)
+    assert even({}, '{"count": 2}').accepted
+    assert "not even" in (even({}, '{"count": 3}').reason or "")
+
+
+def test_what_is_no_schema_is_refused_before_the_first_row() -> None:
+    with pytest.raises(RecipeError, match="no JSON Schema"):
+        SchemaVerifier(response={"type": "objekt"})
 
 
 def test_the_majority_is_the_largest_group_in_the_words_of_its_first_reply() -> None:

@@ -17,8 +17,9 @@ from .reply import NO_USAGE, Reply
 from .request import Prompt, Request, RequestForm
 
 if TYPE_CHECKING:
+    from stillhouse.text.schema import Schema
+
     from .cache import Kept
-    from .schema import Schema
 
 
 class Open(NamedTuple):

@@ -2,5 +2,4 @@
 
 CATALOGUE: dict[str, tuple[str, str]] = {
     "calls.ask": ("stillhouse.calls.ask:Ask", "A model that is asked, with its settings."),
-    "calls.schema": ("stillhouse.calls.schema:Schema", "The JSON Schema that replies must follow."),
 }

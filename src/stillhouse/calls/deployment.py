@@ -23,8 +23,7 @@ if TYPE_CHECKING:
     from stillhouse.core.artifact import Model
     from stillhouse.core.options import Options
     from stillhouse.core.step import Step
-
-    from .schema import Schema
+    from stillhouse.text.schema import Schema
 
 DEFAULT_CONCURRENCY = 32
 _GUESSED_REPLY_TOKENS = 1000

@@ -6,20 +6,21 @@ cache takes the same turns as the run that paid, whatever became better in the r
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from stillhouse.core.errors import RowFault
+from stillhouse.text.schema import Misfit
 
 from .answer import Answer, Outcome, Repaired
 from .prices import Price
 from .reply import Reply, Usage
 from .request import Request, RequestForm
-from .schema import Misfit
 
 if TYPE_CHECKING:
-    from .schema import Schema
+    from stillhouse.text.schema import Schema
 
 _MEND = (
     "Your reply cannot be used: {problem}\n"
@@ -76,11 +77,16 @@ class Case:
             return RowFault(
                 "invalid", f"the reply does not follow the schema, nor does its correction: {problem}", reply.text
             )
+        try:
+            reply.text.encode()
+        except UnicodeEncodeError:
+            raw = reply.text.encode("utf-8", "replace").decode()
+            return RowFault("invalid", "the reply holds half a character, which no request can quote", raw)
         self.repair = True
         shape = orjson.dumps(schema.form).decode()
         more = [
             {"role": "assistant", "content": reply.text},
-            {"role": "user", "content": _MEND.format(problem=problem, schema=shape)},
+            {"role": "user", "content": _MEND.format(problem=problem.told, schema=shape)},
         ]
         self.request = self._form.follow_up(self.request, more=more)
         return self.request
@@ -102,12 +108,16 @@ def parse(text: str, schema: Schema) -> tuple[Any, bool]:
     try:
         return schema.check(orjson.loads(text)), False
     except orjson.JSONDecodeError as error:
-        problem = f"it is not JSON ({error})"
+        place = f"line {error.lineno}, column {error.colno}"
+        problem = Misfit(f"it is not JSON ({error})", f"it is not JSON from {place} on")
     for candidate in (_unfenced, _mended):
-        found = candidate(text)
+        try:
+            found = candidate(text)
+        except RecursionError:
+            raise Misfit("it is nested too deeply") from None
         if found is not None:
             return schema.check(found), True
-    raise Misfit(problem)
+    raise problem
 
 
 def _unfenced(text: str) -> Any:
@@ -123,14 +133,30 @@ def _unfenced(text: str) -> Any:
 
 
 def _mended(text: str) -> Any:
-    """What json-repair makes of nearly JSON; None for text without the beginnings of an object or array."""
+    """What json-repair makes of nearly JSON; None for text without an object or array, and for one that ends early."""
     starts = [place for place in (text.find("{"), text.find("[")) if place >= 0]
-    if not starts:
+    if not starts or _ends_early(text[min(starts) :]):
         return None
     from json_repair import loads
 
     found = loads(text[min(starts) :])
     return found if isinstance(found, dict | list) and found else None
+
+
+_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|(?<=[\[{,:])\s*\'(?:[^\'\\]|\\.)*\'|["{}\[\]]', re.DOTALL)
+
+
+def _ends_early(text: str) -> bool:
+    """Whether the text stops inside of its object or array: closing it would make up what was cut off."""
+    depth = 0
+    for token in _TOKEN.finditer(text):
+        mark = token[0]
+        if mark == '"':  # a string that nothing closes
+            return True
+        depth += (mark in "{[") - (mark in "}]")
+        if depth == 0 and mark in "}]":
+            return False
+    return True
 
 
 def _sum(one: Usage, other: Usage) -> Usage:

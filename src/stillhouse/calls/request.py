@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 import orjson
 
 if TYPE_CHECKING:
-    from .schema import Schema
+    from stillhouse.text.schema import Schema
 
 Message: TypeAlias = Mapping[str, Any]
 """`{"role": "system" | "user" | "assistant" | "tool", "content": …}` and what else the provider takes, of JSON values.
@@ -58,8 +58,8 @@ class RequestForm:
     """What many requests share, rendered once: who is asked, how, for which schema.
 
     The canonical form of a request is JSON with sorted keys: `again` (when not 0), `by`, `messages`, `sample`,
-    `sampling`, `schema`. The two halves around the messages are constants here, so that a key costs one digest and no
-    tree walk.
+    `sampling`, `schema`, whose own order stays. The two halves around the messages are constants here, so that a key
+    costs one digest and no tree walk.
     """
 
     __slots__ = ("_after", "_before", "_end_of_text", "_start_of_text", "_system", "model", "sampling", "schema")
@@ -72,8 +72,9 @@ class RequestForm:
         self.schema = schema
         self._system: list[Message] = [] if system is None else [{"role": "system", "content": system}]
         self._before = b'"by":' + _json(by) + b',"messages":'
-        shape = None if schema is None else schema.form
-        self._after = b',"sampling":' + _json(sampling.form()) + b',"schema":' + _json(shape) + b"}"
+        # Unsorted, as it is sent: the order of its fields says whether a model reasons before it answers.
+        shape = orjson.dumps(None if schema is None else schema.form)
+        self._after = b',"sampling":' + _json(sampling.form()) + b',"schema":' + shape + b"}"
         leading = b"".join(_json(message) + b"," for message in self._system)
         self._start_of_text = b"{" + self._before + b"[" + leading + b'{"content":'
         self._end_of_text = b',"role":"user"}],"sample":0' + self._after

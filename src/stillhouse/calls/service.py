@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from stillhouse.core.errors import RecipeError, RowFault
 from stillhouse.core.options import Options
+from stillhouse.text.schema import Schema
 
 from .answer import Answer, Outcome
 from .ask import Ask
@@ -25,7 +26,6 @@ from .prices import Price, Prices
 from .repair import Case
 from .request import Message, Prompt, RequestForm
 from .retry import Patience
-from .schema import Schema
 from .slots import Slots
 
 if TYPE_CHECKING:

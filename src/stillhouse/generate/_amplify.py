@@ -6,10 +6,10 @@ import random
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..calls.schema import Schema
 from ..core.context import Context
 from ..core.errors import ModelError
 from ..core.outcome import Drop, Emit, Fail, Row
+from ..text.schema import Schema
 from ._policy import check_task_rows
 from ._similar import SimilarTexts
 from .policy import TaskPolicy

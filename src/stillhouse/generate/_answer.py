@@ -9,11 +9,11 @@ import orjson
 
 from ..calls.answer import Answer as Reply
 from ..calls.request import Prompt
-from ..calls.schema import Schema
 from ..core.context import Context
 from ..core.errors import EXHAUSTED, RecipeError, RowFault
 from ..core.outcome import Drop, Emit, Outcome, Row
 from ..measure.agreement import majority
+from ..text.schema import Schema
 from ._prompt import failed, most_passing, refuse_taken
 from .output import output_text, reasoned
 from .prompts import ANSWER, examples_text, policy_text

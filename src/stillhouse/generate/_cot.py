@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..calls.answer import Answer
 from ..calls.request import Prompt
-from ..calls.schema import Schema
 from ..core.context import Context
 from ..core.errors import RowFault
 from ..core.outcome import Emit, Outcome, Row
+from ..text.schema import Schema
 from ._policy import check_task_rows
 from ._prompt import failed, most_passing
 from .output import output_text, reasoned, same_output, settled_text

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from ..calls.answer import Answer
-from ..calls.schema import Schema
 from ..core.context import Context
 from ..core.errors import ModelError, RecipeError, RowFault
 from ..core.outcome import Row
+from ..text.schema import Schema
 from .policy import LengthRange, PolicyWords, TaskPolicy
 from .prompts import POLICY, examples_text
 

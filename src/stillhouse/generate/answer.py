@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field, model_validator
 
 from ..calls.ask import Ask, scheme_of
-from ..calls.schema import Schema
 from ..core.artifact import Report, Rows
 from ..core.context import Context
 from ..core.step import Mapper, MapStep, Step
 from ..measure.agreement import Agreement
+from ..text.schema import Schema
 from .expectation import expected
 from .output import layout
 

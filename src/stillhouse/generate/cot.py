@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from ..calls.ask import Ask
-from ..calls.schema import Schema
 from ..core.context import Context
 from ..core.step import Mapper, MapStep
+from ..text.schema import Schema
 from .expectation import expected
 from .output import layout
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import orjson
 
-from ..calls.schema import Misfit, Schema
 from ..core.errors import RowFault
 from ..text.normalise import normalise
+from ..text.schema import Misfit, Schema
 
 TITLE = "ReasonedAnswer"
 

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field, field_validator
 
 from ..calls.ask import Ask
-from ..calls.schema import Schema
 from ..core.context import Context
 from ..core.errors import RecipeError
 from ..core.step import Mapper, MapStep
+from ..text.schema import Schema
 from .expectation import expected
 from .output import layout
 

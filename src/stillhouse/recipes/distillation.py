@@ -8,7 +8,6 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from ..calls.ask import Ask
-from ..calls.schema import Schema
 from ..core.artifact import Files, Model, Report, Rows
 from ..core.part import Part
 from ..core.step import Step
@@ -36,6 +35,7 @@ from ..rows.conversation import ToMessages
 from ..rows.import_ import Import
 from ..rows.split import Split
 from ..rows.transform import Filter
+from ..text.schema import Schema
 from ..tokens.tokenize import Tokenize
 from ..train.finetune import Finetune
 from .changes import Changes

@@ -2,5 +2,6 @@
 
 CATALOGUE: dict[str, tuple[str, str]] = {
     "text.train_tokenizer": ("stillhouse.text.train_tokenizer:TrainTokenizer", "Train a byte-level BPE tokenizer."),
+    "text.schema": ("stillhouse.text.schema:Schema", "The JSON Schema that replies must follow."),
     "text.normalise": ("stillhouse.text.normalise:Normalise", "Say which texts count as the same answer."),
 }

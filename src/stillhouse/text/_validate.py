@@ -5,8 +5,9 @@ from __future__ import annotations
 import datetime as dt
 import uuid
 from collections.abc import Iterator
-from typing import Any
+from urllib.parse import unquote
 
+import orjson
 from jsonschema import Draft202012Validator, FormatChecker
 from jsonschema.exceptions import SchemaError, best_match
 
@@ -33,7 +34,71 @@ def schema_error(schema: Json) -> str | None:
         Draft202012Validator.check_schema(schema)
     except SchemaError as error:
         return f"{error.json_path}: {error.message}"
-    return None
+    except RecursionError:
+        return "it is nested too deeply"
+    return _reference_error(schema)
+
+
+_IN_PLACE = ("allOf", "anyOf", "oneOf", "not", "if", "then", "else")
+_NAMED = ("properties", "patternProperties", "dependentSchemas", "$defs", "definitions")
+_BELOW = (
+    "items",
+    "prefixItems",
+    "contains",
+    "additionalProperties",
+    "propertyNames",
+    "unevaluatedItems",
+    "unevaluatedProperties",
+)
+
+
+def _reference_error(schema: Json) -> str | None:
+    """A reference that leads nowhere, or round in circles without going down into the value; None for none."""
+    sound: set[int] = set()
+
+    def visit(part: Json, place: str, above: frozenset[int]) -> Iterator[str]:
+        if not isinstance(part, dict) or id(part) in sound:
+            return
+        if id(part) in above:
+            yield f"{place}: the reference leads back to itself"
+            return
+        for name in _IN_PLACE:
+            for each in _listed(part.get(name)):
+                yield from visit(each, f"{place}.{name}", above | {id(part)})
+        if "$ref" in part:
+            try:
+                yield from visit(resolved(schema, part["$ref"]), f"{place}.$ref", above | {id(part)})
+            except LookupError:
+                yield f"{place}: `{part['$ref']}` is nowhere in the schema"
+        sound.add(id(part))
+        for name in _BELOW:
+            for each in _listed(part.get(name)):
+                yield from visit(each, f"{place}.{name}", frozenset())
+        for name in _NAMED:
+            for key, each in part.get(name, {}).items():
+                yield from visit(each, f"{place}.{name}.{key}", frozenset())
+
+    return next(visit(schema, "$", frozenset()), None)
+
+
+def _listed(value: Json) -> list[Json]:
+    return value if isinstance(value, list) else [value]
+
+
+def resolved(schema: Json, reference: str) -> Json:
+    """What `#/$defs/name` means in `schema`; raises `LookupError` where it means nothing there."""
+    if reference != "#" and not reference.startswith("#/"):
+        raise LookupError(reference)
+    found = schema
+    for name in unquote(reference).split("/")[1:]:
+        key = name.replace("~1", "/").replace("~0", "~")
+        if isinstance(found, list) and key.isdecimal():
+            found = found[int(key)]
+        elif isinstance(found, dict):
+            found = found[key]
+        else:
+            raise LookupError(reference)
+    return found
 
 
 class Checker:
@@ -48,7 +113,9 @@ class Checker:
         """The value as the schema wants it; raises `Misfit` with the place of the most telling error."""
         error = best_match(self._validator.iter_errors(value))
         if error is not None:
-            raise Misfit(f"{error.json_path}: {error.message}")
+            rule = orjson.dumps(error.validator_value).decode()
+            told = f"{error.json_path} breaks the rule `{error.validator}`: {rule}"
+            raise Misfit(f"{error.json_path}: {error.message}", told)
         return self._shaped(self._schema, value)
 
     def _shaped(self, schema: Json, value: Json) -> Json:
@@ -66,21 +133,13 @@ class Checker:
     def _alternatives(self, schema: dict[str, Json], value: Json) -> Iterator[Json]:
         """The subschemas that speak about `value`: what is referred to, all of `allOf`, the first fitting choice."""
         if "$ref" in schema:
-            yield self._resolved(schema["$ref"])
+            yield resolved(self._schema, schema["$ref"])
         yield from schema.get("allOf", ())
         for choices in (schema.get("anyOf"), schema.get("oneOf")):
             fitting = (choice for choice in choices or () if self._validator.evolve(schema=choice).is_valid(value))
             chosen = next(fitting, None)
             if chosen is not None:
                 yield chosen
-
-    def _resolved(self, reference: str) -> Json:
-        found: Any = self._schema
-        if not reference.startswith("#"):
-            return {}
-        for name in reference.removeprefix("#").split("/")[1:]:
-            found = found.get(name.replace("~1", "/").replace("~0", "~"), {})
-        return found
 
     def _object(self, schema: dict[str, Json], value: dict[str, Json]) -> dict[str, Json]:
         named = schema.get("properties")

@@ -1,6 +1,6 @@
-"""What a structured reply must look like."""
+"""What structured text must look like: the replies of models, and values that are checked."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import orjson
@@ -15,10 +15,17 @@ Json = Any
 
 
 class Misfit(ValueError):
-    """A value does not follow the schema; the message names the place."""
+    """A value does not follow the schema; the message names the place.
+
+    `told` is the same without a library's wording, for requests whose keys must outlive its versions.
+    """
+
+    def __init__(self, message: str, told: str | None = None) -> None:
+        super().__init__(message)
+        self.told = message if told is None else told
 
 
-class Schema(Part, tag="calls.schema/1"):
+class Schema(Part, tag="text.schema/1"):
     """A JSON Schema (2020-12) for replies: `Schema(OrderModel)` or `Schema({"type": "object", …})`.
 
     Fields that the schema does not name are dropped when it comes from a pydantic model that ignores them, are errors
@@ -80,7 +87,10 @@ class Schema(Part, tag="calls.schema/1"):
     def check(self, value: Json) -> Json:
         """The value with fields filtered and defaults filled in; raises `Misfit` naming the place."""
         check = self._memo("check", self._checker)
-        return check(value)
+        try:
+            return check(value)
+        except RecursionError:
+            raise Misfit("it is nested too deeply") from None
 
     def _checker(self) -> Callable[[Json], Json]:
         from ._validate import Checker
@@ -102,33 +112,21 @@ def _fields_of(given: Any) -> dict[str, Any]:
     if not (isinstance(given, type) and issubclass(given, BaseModel)):
         raise RecipeError(f"{given!r:.80} is no schema", "Give a pydantic model class or a JSON Schema as a dict.")
     fields: dict[str, Any] = {"json_schema": given.model_json_schema(), "drop_extra": True}
-    if any(_has_validators(model) for model in _models_of(given, set())):
+    if _calls_functions(given.__pydantic_core_schema__):
         fields["python_model"] = reference(given)
     return fields
 
 
-def _has_validators(model: type[BaseModel]) -> bool:
-    found = model.__pydantic_decorators__
-    return bool(found.validators or found.field_validators or found.root_validators or found.model_validators)
-
-
-def _models_of(model: type[BaseModel], seen: set[type[BaseModel]]) -> Iterator[type[BaseModel]]:
-    """The model and those its fields mention."""
-    if model in seen:
-        return
-    seen.add(model)
-    yield model
-    for field in model.model_fields.values():
-        for kind in _types_in(field.annotation):
-            if issubclass(kind, BaseModel):
-                yield from _models_of(kind, seen)
-
-
-def _types_in(annotation: Any) -> Iterator[type]:
-    if isinstance(annotation, type):
-        yield annotation
-    for argument in getattr(annotation, "__args__", ()):
-        yield from _types_in(argument)
+def _calls_functions(schema: Any) -> bool:
+    """Whether pydantic's own form of a model calls functions to validate: validators of fields at any depth, of models
+    and in `Annotated`, and `model_post_init`."""
+    if isinstance(schema, list | tuple):
+        return any(map(_calls_functions, schema))
+    if not isinstance(schema, dict):
+        return False
+    if str(schema.get("type", "")).startswith("function-") or schema.get("post_init") == "model_post_init":
+        return True
+    return any(_calls_functions(part) for name, part in schema.items() if name not in ("serialization", "metadata"))
 
 
 def _and_model(check: Callable[[Json], Json], model: Any) -> Callable[[Json], Json]:
@@ -139,7 +137,10 @@ def _and_model(check: Callable[[Json], Json], model: Any) -> Callable[[Json], Js
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"])
-            raise Misfit(f"${place}: {first['msg']}") from None
+            own = first.get("ctx", {}).get("error")  # what the validator itself said
+            raise Misfit(f"${place}: {first['msg']}", f"${place}: {own or first['type']}") from None
+        except Exception as error:  # a validator may meet what it was not written for
+            raise Misfit(f"$: {type(error).__name__} in a validator: {error}") from None
 
     return checked
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import datetime as dt
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import orjson
 import pytest
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
-from stillhouse.calls.schema import Misfit, Schema
 from stillhouse.core.errors import RecipeError
 from stillhouse.core.part import Part
+from stillhouse.text.schema import Misfit, Schema
 
 
 class Size(StrEnum):
@@ -56,6 +56,38 @@ class Checked(BaseModel):
         if word == "NO":
             raise ValueError("not this word")
         return word.lower()
+
+
+def _no_shouting(word: str) -> str:
+    if word.isupper():
+        raise ValueError("no shouting")
+    return word
+
+
+Calm = Annotated[str, AfterValidator(_no_shouting)]
+
+
+class Whispered(BaseModel):
+    word: Calm
+
+
+class Listed(BaseModel):
+    words: list[Calm]
+
+
+class Nested(BaseModel):
+    inner: dict[str, Listed | None]
+
+
+class Looked(BaseModel):
+    """Its validator meets what it was not written for."""
+
+    word: str
+
+    @field_validator("word")
+    @classmethod
+    def _known(cls, word: str) -> str:
+        return {"tea": "drink"}[word]
 
 
 class Tree(BaseModel):
@@ -135,6 +167,34 @@ def test_validators_of_a_model_run_too() -> None:
         schema.check({"word": "NO"})
 
 
+@pytest.mark.parametrize(
+    ("model", "value"),
+    [
+        (Whispered, {"word": "TEA"}),
+        (Listed, {"words": ["tea", "TEA"]}),
+        (Nested, {"inner": {"a": {"words": ["TEA"]}}}),
+    ],
+)
+def test_validators_in_annotations_run_at_any_depth(model: type[BaseModel], value: Any) -> None:
+    with pytest.raises(Misfit, match="no shouting") as caught:
+        Schema(model).check(value)
+    assert caught.value.told.endswith(": no shouting")
+
+
+def test_whatever_a_validator_raises_is_a_misfit() -> None:
+    assert Schema(Looked).check({"word": "tea"}) == {"word": "drink"}
+    with pytest.raises(Misfit, match="KeyError in a validator: 'bun'"):
+        Schema(Looked).check({"word": "bun"})
+
+
+def test_a_value_that_is_nested_too_deeply_is_a_misfit() -> None:
+    value: dict[str, Any] = {"name": "a"}
+    for _ in range(2000):
+        value = {"name": "a", "children": [value]}
+    with pytest.raises(Misfit, match="nested too deeply"):
+        Schema(Tree).check(value)
+
+
 def test_a_model_with_validators_must_be_found_again_by_its_name() -> None:
     class Local(Checked):
         pass
@@ -173,6 +233,10 @@ def test_schemas_differ_by_what_they_let_pass() -> None:
         ({"type": "objekt"}, "no JSON Schema"),
         (int, "is no schema"),
         ({"type": "object", "required": "a"}, "no JSON Schema"),
+        ({"$ref": "#"}, "leads back to itself"),
+        ({"$ref": "#/$defs/a", "$defs": {"a": {"anyOf": [{"$ref": "#/$defs/a"}]}}}, "leads back to itself"),
+        ({"properties": {"a": {"$ref": "#/$defs/a"}}}, r"`#/\$defs/a` is nowhere in the schema"),
+        ({"items": {"$ref": "http://elsewhere/schema.json"}}, "is nowhere in the schema"),
     ],
 )
 def test_what_is_no_schema_is_refused(given: Any, message: str) -> None:
