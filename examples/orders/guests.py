@@ -36,7 +36,7 @@ def invent(rng: random.Random) -> Guest:
         terse=terse,
         digits=rng.random() < (0.6 if terse else 0.25),
         articles=rng.random() < (0.25 if terse else 0.87),
-        joiners=rng.choice(_TERSE_JOINERS if terse else _JOINERS),
+        joiners=rng.choice(_TERSE_JOINERS if terse else _PLAIN_JOINERS if rng.random() < 0.55 else _JOINERS),
         hesitant=not terse and rng.random() < 0.12,
         for_people=not terse and rng.random() < 0.15,
     )
@@ -47,12 +47,14 @@ def invent(rng: random.Random) -> Guest:
 
 _SURROUNDINGS = [(0, 0), (0, 0), (1, 0), (1, 0), (1, 0), (0, 1), (0, 1), (1, 1), (2, 0), (2, 1), (0, 2)]  # sentences
 _TERSE_SURROUNDINGS = [(0, 0), (0, 0), (0, 0), (1, 0), (0, 1)]
-_JOINERS = [
+_PLAIN_JOINERS = [
     (", ", " and "),
     (", ", " and "),
     (", ", ", and "),
     (" and ", " and "),
     (", ", ", "),
+]
+_JOINERS = [
     (", ", " plus "),
     (", ", " as well as "),
     (", then ", " and then "),
