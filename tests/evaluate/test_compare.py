@@ -9,10 +9,12 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from stillhouse.calls.ask import Ask
 from stillhouse.core.errors import RecipeError
 from stillhouse.core.session import Session
 from stillhouse.core.step import Step
 from stillhouse.evaluate.compare import Compare
+from stillhouse.evaluate.predict import Predict
 from stillhouse.measure.agreement import Agreement
 from stillhouse.measure.exact_match import ExactMatch
 from stillhouse.measure.intervals import wilson
@@ -20,6 +22,7 @@ from stillhouse.measure.json_fields import JsonFields
 from stillhouse.measure.paired import mcnemar
 from stillhouse.measure.token_f1 import TokenF1
 from stillhouse.rows.import_ import Import
+from stillhouse.rows.transform import Map
 
 NUM = 40
 
@@ -143,6 +146,43 @@ def test_predictions_made_in_the_store_find_their_rows_by_lineage(session: Sessi
     for on in (test, labelled):
         value = session.run(Compare(models={"nn": answers}, on=on)).value
         assert value["scores"]["nn"]["exact match (strip)"]["right"] == 2
+
+
+def test_rows_with_columns_of_their_own_show_their_texts(session: Session) -> None:
+    test = Import(data=tuple({"question": f"question {i}", "answer": str(i)} for i in range(4)), require=())
+    given = Import(data=tuple({"question": f"question {i}", "reply": "1"} for i in range(4)), require=())
+    compare = Compare(
+        models={"one": given, "two": given}, on=test, metrics=(ExactMatch(column="answer"),), input_column="question"
+    )
+    value = session.run(compare).value
+    assert value["scores"]["two"]["exact match (strip)"]["right"] == 1
+    assert [(entry["input"], entry["expected"]) for entry in value["wrong"]] == [
+        (f"question {i}", str(i)) for i in (0, 2, 3)
+    ]
+    asked = Compare(models={"one": Ask(model="scripted:echo")}, on=test, input_column="question").models["one"]
+    assert isinstance(asked, Predict)
+    assert asked.input_column == "question"
+
+
+def with_a_no(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {"messages": row["messages"], "reply": "no"}
+
+
+def test_of_messages_the_last_question_is_shown(session: Session) -> None:
+    turns = [{"role": "system", "content": "s"}, {"role": "user", "content": "how many?"}]
+    test = Import(data=({"messages": turns, "output": "2"},), require=())
+    answered = Map(rows=test, function=with_a_no)
+    for column in ("input", "messages"):
+        value = session.run(Compare(models={"a": answered}, on=test, input_column=column)).value
+        assert [(entry["input"], entry["expected"]) for entry in value["wrong"]] == [("how many?", "2")]
+
+
+def test_replies_from_elsewhere_may_be_numbers_and_none_is_an_empty_one(session: Session) -> None:
+    test = Import(data=tuple({"input": f"question {i}", "output": i} for i in range(3)), require=())
+    given = Import(data=tuple({"input": f"question {i}", "reply": i or None} for i in range(3)), require=())
+    value = session.run(Compare(models={"a": given}, on=test, metrics=(ExactMatch(normaliser="json"),))).value
+    found = value["scores"]["a"]["exact match (json)"]
+    assert (found["right"], found["wrong"], found["errors"]) == (2, 0, {"empty": 1})
 
 
 def test_predictions_for_other_rows_are_refused(session: Session) -> None:

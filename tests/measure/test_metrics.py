@@ -127,7 +127,13 @@ def test_token_f1_equals_squads_on_ascii_text(expected: str, reply: str) -> None
         ('{"a": 1}', '{"a": 1.0}', 1, None),
         ('{"a": [1, 2]}', '{"a": [2, 1]}', 0, "wrong $.a[0], $.a[1]"),
         ('{"a": [1, 2]}', '{"a": [1, 2, 3]}', 2 / 3, "extra $.a[2]"),
-        ('{"a": []}', '{"a": [1]}', 0, "missing $.a; extra $.a[0]"),
+        ('{"a": []}', '{"a": [1]}', 0, "extra $.a[0]"),
+        ('{"b": 1, "a": []}', '{"b": 1, "a": ["x"]}', 1 / 2, "extra $.a[0]"),
+        ('{"b": 1, "a": [1, 2]}', '{"b": 1, "a": []}', 1 / 3, "missing $.a[0], $.a[1]"),
+        ('{"b": 1, "a": []}', '{"b": 1}', 1 / 2, "missing $.a"),
+        ('{"a": []}', '{"a": 1}', 0, "wrong $.a"),
+        ('{"a": null}', "{}", 0, "missing $.a"),
+        ("[]", '{"a": [{}]}', 0, "extra $.a[0]"),
         ('{"a": {}}', '{"a": {}}', 1, None),
         ("3", "3", 1, None),
     ],
@@ -177,7 +183,7 @@ def test_field_scores_are_symmetric_and_1_for_equal_values_alone(left: Any, righ
 
 
 def test_paths_tell_odd_keys_apart() -> None:
-    assert set(leaves({"a.b": 1, "a": {"b": 2}, "": 3})) == {'$["a.b"]', "$.a.b", '$[""]'}
+    assert set(leaves({"a.b": 1, "a": {"b": 2}, "": 3}).found) == {'$["a.b"]', "$.a.b", '$[""]'}
 
 
 def test_parse_json_refuses_what_is_not_json() -> None:

@@ -108,15 +108,28 @@ def test_paired_test_sees_a_gain_that_an_unpaired_one_misses() -> None:
     assert paired_calls > 2 * unpaired_calls > 0
 
 
-def test_smallest_detectable_difference_is_found_four_times_of_five() -> None:
-    num_items, flip_share = 400, 0.2
-    gain = smallest_detectable(num_items, flip_share)
+@pytest.mark.parametrize("alpha", [0.05, 0.05 / 3, 0.05 / 20])
+@pytest.mark.parametrize(("num_items", "flip_share"), [(20, 0.1), (40, 0.3), (60, 0.0), (400, 0.2), (6000, 0.1)])
+def test_smallest_detectable_difference_is_found_four_times_of_five(
+    num_items: int, flip_share: float, alpha: float
+) -> None:
+    gain = smallest_detectable(num_items, flip_share, alpha=alpha)
+    share = max(flip_share, gain)
     generator = np.random.default_rng(0)
-    odds = [(flip_share + gain) / 2, (flip_share - gain) / 2, 1 - flip_share]
-    found = np.mean(
-        [mcnemar(int(up), int(down)) < 0.05 for up, down, _ in generator.multinomial(num_items, odds, 2000)]
-    )
-    assert 0.74 <= found <= 0.86
+    odds = [(share + gain) / 2, (share - gain) / 2, 1 - share]
+    drawn = generator.multinomial(num_items, odds, 4000)
+    found = np.mean([mcnemar(int(up), int(down)) < alpha for up, down, _ in drawn])
+    assert found == pytest.approx(0.8, abs=0.025)  # four standard errors
+
+
+def test_what_several_looks_can_find_is_larger() -> None:
+    before, after = np.zeros(100), np.arange(100) % 10 == 0
+    alone, one_of_ten = (compare_pairs(before, after, looks=looks) for looks in (1, 10))
+    assert one_of_ten.smallest_detectable > alone.smallest_detectable
+    assert one_of_ten._replace(smallest_detectable=0) == alone._replace(smallest_detectable=0)
+    scores = np.linspace(0, 1, 100)
+    alone, one_of_ten = (compare_pairs(scores, scores**2, looks=looks) for looks in (1, 10))
+    assert one_of_ten.smallest_detectable > alone.smallest_detectable
 
 
 def test_smallest_detectable_difference_falls_with_more_items_and_knows_hopeless_samples() -> None:

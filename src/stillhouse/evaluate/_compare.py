@@ -15,11 +15,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from ..core.errors import RecipeError
-from ..core.outcome import Row
 from ..measure.intervals import bootstrap_mean, wilson
 from ..measure.paired import Paired, compare_pairs, flips, holm
 from ..measure.score import Metric
-from ._items import Items, Reply, add_predictions, load_items
+from ._items import Items, Reply, add_predictions, as_text, load_items, shown
 from .table import text_table
 
 if TYPE_CHECKING:
@@ -43,13 +42,14 @@ class Scored:
 
 def compare(step: Compare, context: Context) -> None:
     """Write the report of `step` into the context's folder."""
-    items, places = load_items(context.get(step.on))
+    metrics = [metric for metric in step.metrics if isinstance(metric, Metric)]
+    # A metric of one's own need not name a column.
+    items, places = load_items(context.get(step.on), step.input_column, getattr(metrics[0], "column", "output"))
     if not items.rows:
         raise RecipeError("there are no rows to compare on", "Look at what `on` keeps: `stillhouse show`.")
     for name, predictions in step.models.items():
         add_predictions(items, places, name, context.get(predictions))
         context.check_stop()
-    metrics = [metric for metric in step.metrics if isinstance(metric, Metric)]
     scored = {name: {metric.name: score_all(metric, items, name) for metric in metrics} for name in step.models}
     report = findings(step, items, scored)
     (context.folder / "report.json").write_text(json.dumps(report, ensure_ascii=False, indent=1, allow_nan=False))
@@ -85,8 +85,8 @@ def findings(step: Compare, items: Items, scored: dict[str, dict[str, Scored]]) 
         "metrics": [metric.name for metric in step.metrics if isinstance(metric, Metric)],
         "alpha": step.alpha,
         "scores": _scores(step, items, scored, everything),
-        "pairs": _pairs(step, scored, everything),
-        "slices": [entry for column in step.slices for entry in _slices(step, items, scored, column)],
+        "pairs": _pairs(step, scored, everything, len(step.models) - 1),
+        "slices": _all_slices(step, items, scored),
     }
     _adjust(report["pairs"], step.alpha)
     _adjust([pair for entry in report["slices"] for pair in entry["pairs"]], step.alpha)
@@ -132,7 +132,10 @@ def _score(step: Compare, values: Scores, replies: Sequence[Reply]) -> dict[str,
     }
 
 
-def _pairs(step: Compare, scored: dict[str, dict[str, Scored]], of: NDArray[np.int64]) -> list[dict[str, Any]]:
+def _pairs(
+    step: Compare, scored: dict[str, dict[str, Scored]], of: NDArray[np.int64], looks: int
+) -> list[dict[str, Any]]:
+    """`after` against each other model on the items `of`; `looks` is the number of comparisons by one metric."""
     assert step.after is not None
     found = []
     for before in step.models:
@@ -142,7 +145,7 @@ def _pairs(step: Compare, scored: dict[str, dict[str, Scored]], of: NDArray[np.i
             first, second = scores.values[of], scored[step.after][metric].values[of]
             both = ~np.isnan(first) & ~np.isnan(second)
             paired = compare_pairs(
-                first[both], second[both], alpha=step.alpha, resamples=step.resamples, seed=step.seed
+                first[both], second[both], alpha=step.alpha, looks=looks, resamples=step.resamples, seed=step.seed
             )
             found.append({"before": before, "after": step.after, "metric": metric, **_as_value(paired)})
     return found
@@ -187,7 +190,18 @@ def sentence(pair: dict[str, Any], alpha: float, looks: int = 1) -> str:
     )
 
 
-def _slices(step: Compare, items: Items, scored: dict[str, dict[str, Scored]], column: str) -> list[dict[str, Any]]:
+def _all_slices(step: Compare, items: Items, scored: dict[str, dict[str, Scored]]) -> list[dict[str, Any]]:
+    parts = [(column, value, of) for column in step.slices for value, of in _places(items, column).items()]
+    looks = len(parts) * (len(step.models) - 1)
+    found = []
+    for column, value, of in parts:
+        entry = {"column": column, "value": value, "num_items": len(of), "share": len(of) / len(items.rows)}
+        found.append({**entry, "scores": _scores(step, items, scored, of), "pairs": _pairs(step, scored, of, looks)})
+    return found
+
+
+def _places(items: Items, column: str) -> dict[str, NDArray[np.int64]]:
+    """The values of a slice column, sorted, with the items that have them."""
     if column not in items.rows[0]:
         known = ", ".join(f"`{name}`" for name in items.rows[0] if not name.startswith("_"))
         raise RecipeError(f"`slices` names `{column}`, which the rows do not have", f"There are {known}.")
@@ -197,13 +211,7 @@ def _slices(step: Compare, items: Items, scored: dict[str, dict[str, Scored]], c
         raise RecipeError(
             f"the slice column `{column}` has {len(distinct)} values", f"Give one with at most {MAX_VALUES} values."
         )
-    found = []
-    for value in distinct:
-        of = np.array([place for place, own in enumerate(values) if own == value])
-        pairs = _pairs(step, scored, of)
-        entry = {"column": column, "value": value, "num_items": len(of), "share": len(of) / len(values)}
-        found.append({**entry, "scores": _scores(step, items, scored, of), "pairs": pairs})
-    return found
+    return {value: np.array([place for place, own in enumerate(values) if own == value]) for value in distinct}
 
 
 def _flips(
@@ -221,7 +229,7 @@ def _flips(
     def listed(places: NDArray[np.int64]) -> list[dict[str, Any]]:
         return [
             {
-                **_shown(items.rows[place]),
+                **shown(items, place),
                 "before": _reply(items, first, place),
                 "after": _reply(items, second, place),
                 "why": scored[first if before[place] < after[place] else second][metric].details[place],
@@ -236,13 +244,8 @@ def _wrong(items: Items, scored: Scored, name: str) -> list[dict[str, Any]]:
     """What is still not right."""
     places = np.flatnonzero(scored.values < 1)[:MAX_LISTED].tolist()
     return [
-        {**_shown(items.rows[place]), "reply": _reply(items, name, place), "why": scored.details[place]}
-        for place in places
+        {**shown(items, place), "reply": _reply(items, name, place), "why": scored.details[place]} for place in places
     ]
-
-
-def _shown(row: Row) -> dict[str, Any]:
-    return {"item": row["_id"], "input": _as_text(row.get("input")), "expected": _as_text(row.get("output"))}
 
 
 def _reply(items: Items, name: str, place: int) -> dict[str, Any]:
@@ -258,22 +261,18 @@ def item_table(step: Compare, items: Items, scored: dict[str, dict[str, Scored]]
             scores = {metric: _plain(found.values[place]) for metric, found in scored[name].items()}
             lines.append(
                 {
-                    **_shown(row),
+                    **shown(items, place),
                     "model": name,
                     "reply": reply.text,
                     "finish": reply.finish,
                     "error": reply.error,
                     "scores": json.dumps(scores),
                     "details": json.dumps({metric: found.details[place] for metric, found in scored[name].items()}),
-                    "slices": json.dumps({column: _as_text(row[column]) for column in step.slices}),
+                    "slices": json.dumps({column: as_text(row[column]) for column in step.slices}),
                 }
             )
     names = ("item", "model", "input", "expected", "reply", "finish", "error", "scores", "details", "slices")
     return pa.Table.from_pylist(lines, schema=pa.schema([(name, pa.string()) for name in names]))
-
-
-def _as_text(value: Any) -> str | None:
-    return value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _plain(value: Any) -> Any:

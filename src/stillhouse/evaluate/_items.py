@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,10 +27,13 @@ class Items:
     """The rows of the test set in order, and for each model one `Reply` a row."""
 
     rows: list[Row]
+    input_column: str
+    output_column: str
+    """Where the question and the expected answer stand."""
     replies: dict[str, list[Reply]] = field(default_factory=dict)
 
 
-def load_items(on: Rows) -> tuple[Items, dict[str, int]]:
+def load_items(on: Rows, input_column: str, output_column: str) -> tuple[Items, dict[str, int]]:
     """The rows, and the places of all ids by which a prediction may name one: its own and its parents'."""
     rows: list[Row] = []
     places: dict[str, int] = {}
@@ -47,7 +51,7 @@ def load_items(on: Rows) -> tuple[Items, dict[str, int]]:
     own = {row["_id"] for row in rows}
     for parent in shared - own:
         del places[parent]  # it names several rows, so it names none
-    return Items(rows), places
+    return Items(rows, input_column, output_column), places
 
 
 def add_predictions(items: Items, places: Mapping[str, int], name: str, predictions: Rows) -> None:
@@ -66,8 +70,8 @@ def add_predictions(items: Items, places: Mapping[str, int], name: str, predicti
                 raise RecipeError(f"the predictions of `{name}` have no column `reply`", f"There are {columns}.")
             place = _by_lineage(row, places)
             if place is None:
-                wordings = _wordings(items.rows) if wordings is None else wordings
-                place = wordings.get(_wording(row)) if "input" in row else None
+                wordings = _wordings(items.rows, items.input_column) if wordings is None else wordings
+                place = wordings.get(_wording(row[items.input_column])) if items.input_column in row else None
             if place is None:
                 strangers.append(row["_id"])
             elif place in taken:
@@ -76,7 +80,7 @@ def add_predictions(items: Items, places: Mapping[str, int], name: str, predicti
                 )
             else:
                 taken[place] = row["_id"]
-                found[place] = Reply(row["reply"] or "", row.get("finish") or "stop", row.get("error"))
+                found[place] = _reply(row)
     if strangers:
         raise RecipeError(
             f"{len(strangers)} predictions of `{name}` belong to no row of `on` (the first: {strangers[0]})",
@@ -89,22 +93,41 @@ def add_predictions(items: Items, places: Mapping[str, int], name: str, predicti
     items.replies[name] = found
 
 
+def shown(items: Items, place: int) -> dict[str, Any]:
+    """A row for a reader: its id, the question (of messages the last one of the user) and the expected answer."""
+    row = items.rows[place]
+    asked = row.get(items.input_column, row.get("messages"))
+    if isinstance(asked, list) and all(isinstance(message, Mapping) for message in asked):
+        asked = next((message.get("content") for message in reversed(asked) if message.get("role") == "user"), None)
+    return {"item": row["_id"], "input": as_text(asked), "expected": as_text(row.get(items.output_column))}
+
+
+def as_text(value: Any) -> str | None:
+    return value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _reply(row: Row) -> Reply:
+    text = as_text(row["reply"])
+    error = row.get("error") or ("empty" if text is None else None)
+    return Reply(text or "", row.get("finish") or "stop", error)
+
+
 def _by_lineage(row: Row, places: Mapping[str, int]) -> int | None:
     return next((places[key] for key in (*(row.get("_parents") or ()), row["_id"]) if key in places), None)
 
 
-def _wordings(rows: Iterable[Row]) -> dict[str, int]:
+def _wordings(rows: Iterable[Row], column: str) -> dict[str, int]:
     """Place of each item by the words of its question; a wording that stands twice names none."""
     found: dict[str, int] = {}
     twice: set[str] = set()
     for place, row in enumerate(rows):
-        if "input" in row:
-            key = _wording(row)
+        if column in row:
+            key = _wording(row[column])
             if key in found:
                 twice.add(key)
             found[key] = place
     return {key: place for key, place in found.items() if key not in twice}
 
 
-def _wording(row: Mapping[str, Any]) -> str:
-    return " ".join(words(str(row["input"])))
+def _wording(question: object) -> str:
+    return " ".join(words(str(question)))

@@ -14,12 +14,15 @@ from ..measure.score import Metric
 from .predict import Predict, asking
 
 
-class Compare(Step[Report], tag="evaluate.compare/1"):
+class Compare(Step[Report], tag="evaluate.compare/2"):
     """Scores of several models on the rows of `on`, and how `after` differs from each of the others, row by row.
 
     A model is a step that makes one, the name of weights (hub name or folder), an `Ask`, or rows of predictions
     (`Predict`, `NearestNeighbour`, or any rows with the same questions and a column `reply`). What is no predictions is
     asked by a `Predict` on `on`, which is a step of its own: scoring again asks nothing again.
+
+    `input_column` holds the question, a text or messages; what is expected stands in the column that the first metric
+    names. A reply that is no text is read as JSON, None as an empty one.
 
     A generation that went wrong (cut, empty, refused, failed, missing) scores 0 and is counted apart from wrong
     answers. Of each metric the report holds: scores with intervals (Wilson for scores of 0 and 1, bootstrap over rows
@@ -31,6 +34,7 @@ class Compare(Step[Report], tag="evaluate.compare/1"):
     models: dict[str, Step[Rows]] = Field(min_length=1)
     on: Step[Rows]
     metrics: tuple[Part, ...] = Field((ExactMatch(),), min_length=1, description="the first one leads")
+    input_column: str = "input"
     slices: tuple[str, ...] = Field((), description="columns of `on` with few values")
     after: str | None = Field(None, description="the model the others are held against; None: the last one named")
     max_tokens: int | None = Field(None, ge=1, description="longest reply of models that are asked here")
@@ -43,8 +47,8 @@ class Compare(Step[Report], tag="evaluate.compare/1"):
     def _ask_models(cls, given: Any) -> Any:
         if not isinstance(given, Mapping) or not isinstance(given.get("models"), Mapping):
             return given
-        on, longest = given.get("on"), given.get("max_tokens")
-        models = {str(name): _predictions(model, on, longest) for name, model in given["models"].items()}
+        on, longest, column = given.get("on"), given.get("max_tokens"), given.get("input_column", "input")
+        models = {str(name): _predictions(model, on, longest, column) for name, model in given["models"].items()}
         after = given.get("after")
         return {**given, "models": models, "after": next(reversed(models), None) if after is None else after}
 
@@ -76,7 +80,7 @@ class Compare(Step[Report], tag="evaluate.compare/1"):
         compare(self, context)
 
 
-def _predictions(model: Any, on: Any, max_tokens: int | None) -> Any:
+def _predictions(model: Any, on: Any, max_tokens: int | None, input_column: str) -> Any:
     if isinstance(model, Step) and issubclass(type(model).makes(), Rows):
         return model
-    return Predict(rows=on, by=asking(model, max_tokens))
+    return Predict(rows=on, by=asking(model, max_tokens), input_column=input_column)

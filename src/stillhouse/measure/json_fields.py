@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal, NamedTuple, NoReturn
 
 from pydantic import Field
 
@@ -10,11 +10,11 @@ from ..core.part import Part
 from .score import Score, expected_value
 
 
-class JsonFields(Part, tag="measure.json_fields/1"):
+class JsonFields(Part, tag="measure.json_fields/2"):
     """Fields with the right value, over all fields that stand in the expected answer, in the reply or in both.
 
-    A field is a path to a plain value (`items[0].count`), an empty object or an empty list; so a missing field and an
-    extra one count as much as a wrong one. `1` equals `1.0`, but neither `true` nor `"1"`. A reply that is not JSON
+    A field is a path to a plain value (`items[0].count`), or to an object or a list that is empty, as long as the other
+    side has no fields inside it; so a missing field and an extra one count as much as a wrong one. `1` equals `1.0`, but neither `true` nor `"1"`. A reply that is not JSON
     scores 0. Undefined when there is no expected answer or it is not JSON.
     """
 
@@ -42,7 +42,8 @@ class JsonFields(Part, tag="measure.json_fields/1"):
             return Score(0.0, f"the reply is not JSON: {error}")
         if self.lists == "unordered":
             given = align(expected, given)
-        return _score(leaves(expected), leaves(given))
+        known, found = leaves(expected), leaves(given)
+        return _score(_without_opened(known, found), _without_opened(found, known))
 
 
 def parse_json(text: str) -> Any:  # any JSON value
@@ -58,12 +59,22 @@ def canonical_json(value: Any) -> str:  # any JSON value
     return json.dumps(_settled(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
-def leaves(value: Any) -> dict[str, str]:
-    """Path -> canonical JSON of each plain value, empty object and empty list in `value`; the root has the path `$`."""
+class Leaves(NamedTuple):
+    """Path -> canonical JSON of each plain value, empty object and empty list; and the paths of all that holds some."""
+
+    found: dict[str, str]
+    opened: set[str]
+
+
+def leaves(value: Any) -> Leaves:
+    """The leaves of a JSON value; the root has the path `$`."""
     found: dict[str, str] = {}
+    opened: set[str] = set()
     pending: list[tuple[str, Any]] = [("$", value)]
     while pending:
         path, node = pending.pop()
+        if isinstance(node, Mapping | list | tuple) and node:
+            opened.add(path)
         if isinstance(node, Mapping) and node:
             pending.extend(
                 (f"{path}.{key}" if _plain(key) else f"{path}[{json.dumps(key)}]", node[key]) for key in node
@@ -72,7 +83,7 @@ def leaves(value: Any) -> dict[str, str]:
             pending.extend((f"{path}[{index}]", element) for index, element in enumerate(node))
         else:
             found[path] = canonical_json(node)
-    return found
+    return Leaves(found, opened)
 
 
 def align(expected: Any, given: Any) -> Any:
@@ -103,6 +114,11 @@ def align(expected: Any, given: Any) -> Any:
                 break
             result.append(align(element, follower))
     return [*result, *paired.values(), *rest]
+
+
+def _without_opened(own: Leaves, other: Leaves) -> dict[str, str]:
+    """The leaves of one side but for what is empty here and has fields there: those are missing or extra already."""
+    return {path: text for path, text in own.found.items() if text not in ("{}", "[]") or path not in other.opened}
 
 
 def _score(expected: dict[str, str], given: dict[str, str]) -> Score:

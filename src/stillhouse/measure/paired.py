@@ -13,6 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 from .intervals import Interval, bootstrap_mean
 
 POWER = 0.8
+EXACT_ITEMS = 2000
+"""Up to so many items `smallest_detectable` sums probabilities; beyond, the normal approximation is as good."""
 
 
 class Paired(NamedTuple):
@@ -20,7 +22,8 @@ class Paired(NamedTuple):
 
     fixed: better after; broken: worse after; for scores of 0 and 1 these are the flips.
     both_right, both_wrong: unchanged at 1 and at less than 1.
-    smallest_detectable: difference that these many items would show at this `alpha` in four of five repetitions.
+    smallest_detectable: difference that these many items would show in four of five repetitions, at `alpha` shared by
+    all looks.
     """
 
     num_items: int
@@ -38,12 +41,13 @@ class Paired(NamedTuple):
 
 
 def compare_pairs(
-    before: ArrayLike, after: ArrayLike, *, alpha: float = 0.05, resamples: int = 2000, seed: int = 0
+    before: ArrayLike, after: ArrayLike, *, alpha: float = 0.05, looks: int = 1, resamples: int = 2000, seed: int = 0
 ) -> Paired:
     """Paired comparison of two scores an item, in 0..1 and in the same order.
 
     0/1 scores are tested with the exact McNemar test, others by flipping signs of differences. The interval of the
-    difference is a percentile bootstrap over items, at 1 - alpha. Raises ValueError for unequal lengths.
+    difference is a percentile bootstrap over items, at 1 - alpha. `looks` is the number of comparisons for which p will
+    be corrected. Raises ValueError for unequal lengths.
     """
     first, second = np.asarray(before, dtype=np.float64), np.asarray(after, dtype=np.float64)
     if first.shape != second.shape or first.ndim != 1:
@@ -58,10 +62,10 @@ def compare_pairs(
     binary = bool(np.isin(first, (0.0, 1.0)).all() and np.isin(second, (0.0, 1.0)).all())
     if binary:
         p_value, test = mcnemar(fixed, broken), "exact McNemar"
-        smallest = smallest_detectable(num_items, (fixed + broken) / num_items, alpha=alpha)
+        smallest = smallest_detectable(num_items, (fixed + broken) / num_items, alpha=alpha / looks)
     else:
         p_value, test = sign_flip(change, seed=seed), "sign-flip permutation"
-        quantile = NormalDist().inv_cdf(1 - alpha / 2) + NormalDist().inv_cdf(POWER)
+        quantile = NormalDist().inv_cdf(1 - alpha / looks / 2) + NormalDist().inv_cdf(POWER)
         smallest = quantile * float(change.std(ddof=1)) / math.sqrt(num_items) if num_items > 1 else math.nan
     return Paired(
         num_items=num_items,
@@ -115,29 +119,50 @@ def sign_flip(differences: ArrayLike, *, resamples: int = 10_000, seed: int = 0)
 
 
 def smallest_detectable(num_items: int, flip_share: float, *, alpha: float = 0.05, power: float = POWER) -> float:
-    """Smallest difference of two proportions that a McNemar test on `num_items` finds with probability `power`.
+    """Smallest difference of two proportions that `mcnemar` on `num_items` finds below `alpha` with chance `power`.
 
-    From the sample size formula of Connor (1987), n d² = (z_α √ψ + z_β √(ψ - d²))², where ψ is the share of items that
-    flip; where more must flip for d than did, ψ = d. Never below the fewest one-sided flips that reach `alpha`; 1 where
-    even every item flipping would not.
+    `flip_share` of the items flip, or as many as the difference takes. 1 where even every item flipping the same way
+    would not be found; nan without items. Exact up to `EXACT_ITEMS`.
     """
     if num_items == 0:
         return math.nan
-    fewest = math.ceil(1 - math.log2(alpha))
-    if num_items < fewest:
-        return 1.0
-    z_alpha, z_beta = NormalDist().inv_cdf(1 - alpha / 2), NormalDist().inv_cdf(power)
-
-    def enough(difference: float) -> bool:
-        share = max(flip_share, difference)
-        needed = z_alpha * math.sqrt(share) + z_beta * math.sqrt(max(0.0, share - difference**2))
-        return num_items * difference**2 >= needed**2
-
+    found = _power if num_items <= EXACT_ITEMS else _normal_power
     low, high = 0.0, 1.0
-    for _ in range(60):
+    for _ in range(20):  # to a millionth
         middle = (low + high) / 2
-        low, high = (low, middle) if enough(middle) else (middle, high)
-    return max(high, fewest / num_items)
+        enough = found(num_items, max(flip_share, middle), middle, alpha) >= power
+        low, high = (low, middle) if enough else (middle, high)
+    return high
+
+
+def _power(num_items: int, flip_share: float, difference: float, alpha: float) -> float:
+    """Sum over the number of flips, and over every split of them that the exact test finds."""
+    chance_of_number = _binomial(np.array([num_items]), num_items, flip_share)[0]
+    numbers = np.flatnonzero(chance_of_number > 1e-9)
+    highest = int(numbers[-1])
+    fewer = np.minimum(np.arange(highest + 1), np.maximum(numbers[:, None] - np.arange(highest + 1), 0))
+    tails = np.cumsum(_binomial(numbers, highest, 0.5), axis=1)
+    rejected = 2 * np.take_along_axis(tails, fewer, axis=1) < alpha
+    splits = _binomial(numbers, highest, (1 + difference / flip_share) / 2)
+    return float(chance_of_number[numbers] @ (splits * rejected).sum(axis=1))
+
+
+def _binomial(numbers: NDArray[np.int64], highest: int, chance: float) -> NDArray[np.float64]:
+    """For each of `numbers` draws the probabilities of 0 to `highest` hits."""
+    logs = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, max(int(numbers.max()), highest) + 1)))])
+    chance = min(max(chance, 1e-15), 1 - 1e-15)  # 0 and 1 have no logarithm
+    hits = np.arange(highest + 1)
+    misses = numbers[:, None] - hits
+    ways = logs[numbers][:, None] - logs[hits] - logs[np.maximum(misses, 0)]
+    found = ways + hits * math.log(chance) + misses * math.log1p(-chance)
+    return np.exp(np.where(misses >= 0, found, -np.inf))
+
+
+def _normal_power(num_items: int, flip_share: float, difference: float, alpha: float) -> float:
+    """As `_power` by the normal approximation (Connor 1987), n d² = (z_α √ψ + z_β √(ψ - d²))² for the share ψ."""
+    z_alpha = NormalDist().inv_cdf(1 - alpha / 2)
+    spread = math.sqrt(max(flip_share - difference**2, 1e-12))
+    return NormalDist().cdf((difference * math.sqrt(num_items) - z_alpha * math.sqrt(flip_share)) / spread)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
