@@ -251,6 +251,18 @@ class Trained(Step[Model], tag="test.trained/1"):
         context.note(rows=len(rows), parent=os.getppid())
 
 
+class Judged(Step[Files], tag="test.judged/1"):
+    """A user's function over each row, in a process of its own."""
+
+    isolated = True
+    rows: Step[Rows]
+    function: Function
+
+    def run(self, context: Context) -> None:
+        texts = [str(self.function(row)) for row in context.get(self.rows)]
+        (context.folder / "texts.txt").write_text("\n".join(texts))
+
+
 class Copied(Step[Files], tag="test.copied/1"):
     """Copies a text into a file; fails while `gate` does not exist."""
 

@@ -1,6 +1,6 @@
 """Steps in a process of their own: `python -m stillhouse.core.child SPEC`.
 
-The parent writes a spec file (the step as a table of nodes, folders, options), reads events from the child's stdout,
+The parent writes a spec file (the step with its inputs by key, folders, options), reads events from the child's stdout,
 one JSON line each, and holds its stdin open: when the parent dies, the child sees the end of it and leaves at once.
 """
 
@@ -21,9 +21,9 @@ from .context import Context
 from .errors import Interrupted, StillhouseError, TrainError
 from .events import Bus, Event
 from .options import Options
-from .serial import from_table, to_table
-from .step import KeyBook, Step
+from .step import Step
 from .store import disk_trouble, read_record, write_json
+from .travel import packed, unpacked
 
 CHILD_ERRORS = ("RecipeError", "StoreError", "BudgetError", "TrainError", "Interrupted")
 NO_MEMORY = ("memory allocation of", "allocate memory", "bad_alloc", "MemoryError")
@@ -40,7 +40,7 @@ def run_in_child(
     """
     spec = work / "spec.json"
     fields = {
-        "step": to_table(context.step),
+        "step": packed(context.step, context.book),
         "recipe_key": context.book.recipe(context.step),
         "build_key": context.build_key,
         "inputs": inputs,
@@ -163,14 +163,13 @@ def main(spec_path: str) -> int:
 def _run(spec: dict[str, Any], work: Path, bus: Bus, stop: threading.Event) -> dict[str, Any]:
     from .artifact import KINDS
 
-    step = from_table(spec["step"])
+    step, book = unpacked(spec["step"])
     inputs = {}
     for key, (folder, output) in spec["inputs"].items():
         record = read_record(Path(folder))
         if record is None:
             raise errors.StoreError(f"the input in `{folder}` cannot be read")
         inputs[key] = KINDS["Rows" if output else record["kind"]](Path(folder), record, output)
-    book = KeyBook()
     if book.recipe(step) != spec["recipe_key"]:
         raise errors.RecipeError(
             f"the code or the files that `{type(step).__name__}` is made from were changed while the run was going on",

@@ -22,6 +22,7 @@ from .definition import define
 from .errors import Interrupted, StillhouseError, StoreError
 from .step import GrowStep, KeyBook, MapStep, Output, Step
 from .store import Known, Store, disk_error, disk_trouble
+from .travel import packed
 
 if TYPE_CHECKING:
     from .session import Session
@@ -82,7 +83,10 @@ class Execution:
         return known is not None and known.digest_of(output) == digest and self.consistent(key)
 
     def missing(self, steps: Sequence[Step[Any]]) -> list[Step[Any]]:
-        """The steps that have to be built for `steps`, inputs first; what only cached steps need is not looked at."""
+        """The steps that have to be built for `steps`, inputs first; what only cached steps need is not looked at.
+
+        Raises `RecipeError` for a step that runs in a process of its own and cannot get there.
+        """
         order: dict[str, Step[Any]] = {}
         seen: set[str] = set()
 
@@ -96,6 +100,8 @@ class Execution:
                 return
             for child in step.inputs():
                 visit(child)
+            if step.isolated:
+                packed(step, self.book)
             order[key] = step
 
         for step in steps:
@@ -116,9 +122,6 @@ class Execution:
         if todo:
             self._run_graph(todo, needs)
         return [self.artifact(step) for step in steps]
-
-    def _sources(self, step: Step[Any]) -> set[str]:
-        return {self.book.recipe(self.source(child)[0]) for child in step.inputs()}
 
     def artifact(self, step: Step[Any]) -> Artifact:
         """The artifact of a step that this run built or found."""
@@ -339,10 +342,6 @@ class Execution:
             "environment": environment(),
             **made,
         }
-
-    def _input(self, step: Step[Any], artifact: Artifact) -> dict[str, Any]:
-        source, output = self.source(step)
-        return {"build_key": artifact.key, "output": output, "digest": artifact.digest, "tag": source.tag}
 
 
 def _tidy(work: Path) -> None:

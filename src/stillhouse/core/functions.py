@@ -59,7 +59,7 @@ def reference(function: Any) -> str:
     module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", "")
     if not module or module == "__main__" or "<" in name:
         raise RecipeError(
-            f"`{name or function!r}` cannot be named in a file or sent to another process",
+            f"`{name or repr(function)}` cannot be named in a file or sent to another process",
             "Put it at the top of a module and name it as `module:function`.",
         )
     return f"{module}:{name}"

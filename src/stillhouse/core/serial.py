@@ -27,12 +27,14 @@ from .step import Step
 
 def to_table(step: Step[Any]) -> dict[str, Any]:
     """The table of nodes of a step and everything it is made from."""
-    writer = _Writer()
+    writer = Writer()
     result = writer.step(step)
     return {"nodes": writer.nodes, "result": result}
 
 
-class _Writer:
+class Writer:
+    """Writes steps into `nodes`, each once, and gives back how they are mentioned."""
+
     def __init__(self) -> None:
         self.nodes: dict[str, dict[str, Any]] = {}
         self._names: dict[str, str] = {}
@@ -40,7 +42,7 @@ class _Writer:
     def step(self, step: Step[Any]) -> str:
         known = self._names.get(step.structure)
         if known is None:
-            fields = self.fields(step)
+            fields = self.step_fields(step)
             base = step.tag.partition(".")[2].partition("/")[0]
             known, number = base, 2
             while known in self.nodes:
@@ -48,6 +50,10 @@ class _Writer:
             self.nodes[known] = fields
             self._names[step.structure] = known
         return f"${known}"
+
+    def step_fields(self, step: Step[Any]) -> dict[str, Any]:
+        """What stands in the step's node."""
+        return self.fields(step)
 
     def fields(self, node: Node) -> dict[str, Any]:
         ours = type(node).__module__.partition(".")[0] == "stillhouse"
@@ -84,6 +90,13 @@ def from_table(table: Mapping[str, Any]) -> Step[Any]:
     return _Reader(table["nodes"]).step(table["result"], "result")
 
 
+def read_nodes(nodes: Mapping[str, Mapping[str, Any]], name: str) -> dict[str, Node]:
+    """The node `name` and all that it mentions, by name."""
+    reader = _Reader(nodes)
+    reader.named(name, name)
+    return reader.made
+
+
 def from_value(value: Any, nodes: Mapping[str, Mapping[str, Any]], where: str) -> Any:
     """A value as it stands in a table: mentions of `nodes` and parts become steps and parts, all else stays."""
     return _Reader(nodes).value(value, where)
@@ -92,7 +105,7 @@ def from_value(value: Any, nodes: Mapping[str, Mapping[str, Any]], where: str) -
 class _Reader:
     def __init__(self, nodes: Mapping[str, Mapping[str, Any]]) -> None:
         self._nodes = nodes
-        self._made: dict[str, Node] = {}
+        self.made: dict[str, Node] = {}
         self._open: list[str] = []
 
     def step(self, mention: Any, where: str) -> Step[Any]:
@@ -102,8 +115,8 @@ class _Reader:
         return found
 
     def named(self, name: str, where: str) -> Node:
-        if name in self._made:
-            return self._made[name]
+        if name in self.made:
+            return self.made[name]
         base, dot, output = name.rpartition(".")
         if name not in self._nodes and dot and base in self._nodes:
             step = self.step(f"${base}", where)
@@ -118,9 +131,9 @@ class _Reader:
         if name in self._open:
             raise RecipeError(f"the nodes {' → '.join([*self._open, name])} need each other in a circle", where=where)
         self._open.append(name)
-        self._made[name] = self.node(self._nodes[name], name)
+        self.made[name] = self.node(self._nodes[name], name)
         self._open.pop()
-        return self._made[name]
+        return self.made[name]
 
     def node(self, fields: Any, where: str) -> Node:
         if not isinstance(fields, Mapping) or "uses" not in fields:

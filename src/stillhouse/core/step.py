@@ -182,6 +182,10 @@ class KeyBook:
             self._recipe[id(step)] = known
         return known[1]
 
+    def know(self, step: Step[Any], key: str) -> None:
+        """Take `key` as the recipe key of `step`, which was computed elsewhere."""
+        self._recipe[id(step)] = (step, key)
+
     def build(self, step: Step[Any], digest_of_input: Callable[[Step[Any]], str]) -> str:
         """Digest of the step's own definition and of the contents of its inputs."""
         return digest_of({"build": self._form(step, "build", lambda child: {"content": digest_of_input(child)})})
