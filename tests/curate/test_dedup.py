@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+import unicodedata
 
 import pytest
 from hypothesis import given
@@ -186,6 +187,32 @@ def test_words_are_what_the_rest_of_the_project_calls_words() -> None:
 
     texts = ["Two  Large, lattes — to go!", "", "naïve ÉCOLE", "日本 語", "a1-b2", "snake_case é_x", " x "]
     assert [text.split() for text in folded(texts).to_pylist()] == [words(text) for text in texts]
+
+
+@given(texts=st.lists(st.text("aB1 -+$/#.,'\n€−😀é日\u0301", max_size=12), max_size=6))
+def test_symbols_and_minus_signs_are_words_however_a_text_is_written(texts: list[str]) -> None:
+    from stillhouse.curate._shingles import folded
+
+    normal = [unicodedata.normalize("NFKC", text).replace("\u0301", "") for text in texts]
+    assert folded(normal).to_pylist() == [" ".join(words(text)).replace("−", "-") for text in normal]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("12 + 7", "12 - 7"),
+        ("12 * 7", "12 / 7"),
+        ("-5 degrees", "5 degrees"),
+        ("$5 for a tea", "€5 for a tea"),
+        ("C++ dev", "C dev"),
+        ("C# dev", "C dev"),
+        ("good 😀", "good 😡"),
+        ("a < b", "a > b"),
+    ],
+)
+def test_texts_that_differ_in_a_symbol_are_not_the_same(session: Session, one: str, other: str) -> None:
+    assert len(session.run(Dedup(rows=table(one, other)))) == 2
+    assert len(session.run(Dedup(rows=table(one, f" {one.upper()}!")))) == 1
 
 
 def test_the_number_of_rows_in_a_batch_changes_nothing(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:

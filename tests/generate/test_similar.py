@@ -28,6 +28,15 @@ def test_the_index_finds_what_comparing_with_all_finds(texts: list[str], new: st
         assert (found.number, found.score) == (scores.index(best), best)
 
 
+def test_texts_that_differ_in_a_symbol_are_not_equal() -> None:
+    index = SimilarTexts(0.8)
+    for text in ("12 + 7", "$5", "C++ dev", "all good 😀", "-5 degrees"):
+        index.add(text)
+    for text in ("12 - 7", "€5", "C dev", "all good 😡", "5 degrees"):
+        assert (index.equal(text), index.nearest(text)) == (None, None)
+    assert index.equal("c++, DEV!") == 2
+
+
 def test_many_texts_are_found_again_after_the_index_was_put_in_a_new_order() -> None:
     rng = random.Random(0)
     texts = [" ".join(rng.choices(["a", "b", "c", "d"], k=rng.randrange(1, 12))) for _ in range(700)]

@@ -14,17 +14,23 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ..text.ngrams import SIGNS
+
 Hashes = npt.NDArray[np.uint64]
 Offsets = npt.NDArray[np.int64]
+Bytes = npt.NDArray[np.uint8]
 Unit = Literal["words", "characters"]
 
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
-_SPACE = ord(" ")
+_SPACE, _MINUS = ord(" "), ord("-")
+_SYMBOLS = "$+<=>^`|~" + SIGNS  # those of ASCII
+_IS_SYMBOL = np.array([chr(i) in _SYMBOLS for i in range(256)])
+_IS_DIGIT = np.array([chr(i) in "0123456789" for i in range(256)])
 _ASCII = np.array(
-    [ord(chr(i).lower()) if chr(i).isalnum() or chr(i) == "_" or i > 127 else _SPACE for i in range(256)],
+    [ord(chr(i).lower()) if chr(i).isalnum() or chr(i) in f"_{_SYMBOLS}" or i > 127 else _SPACE for i in range(256)],
     dtype=np.uint8,
 )
-_NOT_A_WORD = r"[^\p{L}\p{M}\p{N}_]+"
+_NOT_A_WORD = rf"[^\p{{L}}\p{{M}}\p{{N}}\p{{S}}_{SIGNS}]+"
 
 
 class Shingles(NamedTuple):
@@ -41,22 +47,29 @@ class Shingles(NamedTuple):
 
 
 def folded(texts: Sequence[str]) -> pa.Array:
-    """The texts in the form that is compared: NFKC, lower case, runs of space and punctuation as one space."""
+    """The texts in the form that is compared: NFKC, lower case, the words of `text.ngrams` with one space between."""
     given = pa.array(texts, pa.large_string())
     plain = _folded_ascii(given)
     other = pc.invert(pc.string_is_ascii(given))
     if not pc.any(other).as_py():
         return plain
-    normal = pc.utf8_lower(pc.utf8_normalize(given.filter(other), form="NFKC"))
-    spaced = pc.utf8_trim_whitespace(pc.replace_substring_regex(normal, pattern=_NOT_A_WORD, replacement=" "))
-    return pc.replace_with_mask(plain, other, spaced)
+    found = pc.utf8_lower(pc.utf8_normalize(given.filter(other), form="NFKC"))
+    # The minus sign, a symbol, stands in for the hyphen that is one.
+    for pattern, replacement in (
+        (r"-( ?\p{Nd})", r"−\1"),
+        (rf"([\p{{S}}{SIGNS}])", r" \1 "),
+        (_NOT_A_WORD, " "),
+        ("−", "-"),
+    ):
+        found = pc.replace_substring_regex(found, pattern=pattern, replacement=replacement)
+    return pc.replace_with_mask(plain, other, pc.utf8_trim_whitespace(found))
 
 
 def _folded_ascii(texts: pa.Array) -> pa.Array:
     """What `folded` makes of texts that are plain ASCII, three times as fast; the others come out as nonsense."""
     _, offsets_buffer, data_buffer = texts.buffers()
     offsets = np.frombuffer(offsets_buffer, dtype=np.int64)[texts.offset : texts.offset + len(texts) + 1]
-    data = _ASCII[np.frombuffer(data_buffer or b"", dtype=np.uint8)[: offsets[-1]]]
+    data, offsets = _spread(np.frombuffer(data_buffer or b"", dtype=np.uint8)[: offsets[-1]], offsets)
     is_word = data != _SPACE
     # A space stays where a word stands before it and the text has not come to its end; `first` has no "before".
     keep = is_word.copy()
@@ -70,6 +83,27 @@ def _folded_ascii(texts: pa.Array) -> pa.Array:
     new_data = np.delete(short, ends[trailing])
     new_offsets = new_offsets - np.append(0, np.cumsum(trailing))
     return pa.LargeStringArray.from_buffers(len(texts), pa.py_buffer(new_offsets), pa.py_buffer(new_data))
+
+
+def _spread(given: Bytes, offsets: Offsets) -> tuple[Bytes, Offsets]:
+    """The bytes with punctuation as space and a space on both sides of symbols, and the offsets of texts then."""
+    data, is_symbol = _ASCII[given], _IS_SYMBOL[given]
+    minus = np.flatnonzero(given == _MINUS)
+    if len(minus):
+        # A minus is a symbol where a digit comes next in its text, perhaps after one space.
+        ends = offsets[np.searchsorted(offsets, minus, side="right")]
+        after = np.append(given, np.zeros(2, dtype=np.uint8))
+        behind = minus + 1 + (after[minus + 1] == _SPACE)
+        minus = minus[_IS_DIGIT[after[behind]] & (behind < ends)]
+        data[minus], is_symbol[minus] = _MINUS, True
+    if not is_symbol.any():
+        return data, offsets
+    widths = np.where(is_symbol, 3, 1)
+    places = np.append(0, np.cumsum(widths))
+    spread = np.repeat(data, widths)
+    firsts = places[:-1][is_symbol]
+    spread[firsts] = spread[firsts + 2] = _SPACE
+    return spread, places[offsets]
 
 
 def _counts(flags: npt.NDArray[np.bool_], offsets: Offsets) -> Offsets:

@@ -13,8 +13,9 @@ class Decontaminate(Step[Rows], tag="curate.decontaminate/1"):
     """The rows that do not overlap with any test set; the others are dropped, with the evidence.
 
     A row overlaps with a test item when both hold the same `span` words in a row, or when the Jaccard index of their
-    three-word n-grams reaches `threshold` (exactly equal texts included). Case, punctuation and spacing do not count.
-    The evidence names the test set, the item and what is shared. All test items are held in memory, the rows are not.
+    three-word n-grams reaches `threshold` (exactly equal texts included). Case, punctuation and spacing do not count;
+    symbols do (`text.ngrams`). The evidence names the test set, the item and what is shared. All test items are held in
+    memory, the rows are not.
     """
 
     rows: Step[Rows]

@@ -13,9 +13,9 @@ class Dedup(Step[Rows], tag="curate.dedup/1"):
     """The first of each group of rows whose texts are alike; the others are dropped and name the row that was kept.
 
     Two texts are alike when the Jaccard index of their n-grams reaches `threshold`; case, punctuation and spacing do
-    not count. MinHash proposes pairs (one at the threshold with a probability of 0.995, a closer one more surely); the
-    index of each pair is then computed exactly. A row is compared with the rows kept before it, so a chain of small
-    changes does not carry away a row unlike all that stay.
+    not count, symbols do (`text.ngrams`). MinHash proposes pairs (one at the threshold with a probability of 0.995, a
+    closer one more surely); the index of each pair is then computed exactly. A row is compared with the rows kept
+    before it, so a chain of small changes does not carry away a row unlike all that stay.
     """
 
     rows: Step[Rows]

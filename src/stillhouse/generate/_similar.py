@@ -22,7 +22,7 @@ class SimilarTexts:
 
     Prefix filtering (Bayardo et al. 2007): two sets of Jaccard index t or more share one of the first n - ceil(t n) + 1
     elements of each, under any one order of all elements. So only these are indexed and looked up. The order puts rare
-    n-grams first, as counted when the number of texts last doubled. Case and punctuation do not count.
+    n-grams first, as counted when the number of texts last doubled. Case and punctuation do not count, symbols do.
     """
 
     def __init__(self, threshold: float, size: int = 3) -> None:
