@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +20,7 @@ from stillhouse.rows.import_ import Import
 from stillhouse.track.listener import Listener
 from stillhouse.track.query import query
 
+ROOT = Path(__file__).parents[2]
 SEEDS = Import(data=({"input": "a", "output": "b"},))
 
 
@@ -22,12 +28,26 @@ class Fitting(Step[Report], tag="test_listener.fitting/1"):
     """Logs a falling loss; fails when told to."""
 
     breaks: bool = False
+    scale: float = 1.0
 
     def run(self, context: Context) -> None:
         for step in range(3):
-            context.log(step, loss=1.0 / (step + 1))
+            context.log(step, loss=self.scale / (step + 1))
         if self.breaks:
             raise RuntimeError("the bottom fell out")
+        (context.folder / "report.json").write_text("{}")
+
+
+class Killed(Step[Report], tag="test_listener.killed/1"):
+    """Logs five updates and is killed; taken up again it goes on after the third."""
+
+    def run(self, context: Context) -> None:
+        again = (context.scratch / "begun").exists()
+        (context.scratch / "begun").touch()
+        for step in range(4, 8) if again else range(1, 6):
+            context.log(step, loss=step + (0.5 if again else 0.0))
+        if not again:
+            os.kill(os.getpid(), signal.SIGKILL)
         (context.folder / "report.json").write_text("{}")
 
 
@@ -58,6 +78,32 @@ def test_metrics_of_a_step_stand_in_a_run_of_their_own_under_the_session_run(sto
     assert parents == [{"kind": "session"}]
     losses = query(store, f"SELECT step, value FROM metrics WHERE run = '{row['id']}' ORDER BY step").to_pylist()
     assert losses == [{"step": 0, "value": 1.0}, {"step": 1, "value": 0.5}, {"step": 2, "value": pytest.approx(1 / 3)}]
+
+
+def test_a_step_that_was_killed_has_one_run_with_the_whole_series(store: Path) -> None:
+    program = (
+        "import sys; from stillhouse.core.session import Session; from tests.track.test_listener import Killed\n"
+        "with Session(sys.argv[1], progress=False) as session: session.run(Killed(), name='killed')"
+    )
+    for code in (-signal.SIGKILL, 0):
+        done = subprocess.run([sys.executable, "-c", program, str(store)], cwd=ROOT, capture_output=True, check=False)
+        assert done.returncode == code, done.stderr
+    (run,) = query(store, "SELECT id, status, parent FROM runs WHERE kind = 'step'").to_pylist()
+    assert run["status"] == "finished"
+    (parent,) = query(store, f"SELECT status FROM runs WHERE id = '{run['parent']}'").to_pylist()
+    assert parent["status"] == "finished"
+    losses = query(store, "SELECT step, value FROM metrics WHERE metric = 'loss' ORDER BY step").to_pylist()
+    assert [(row["step"], row["value"]) for row in losses] == [
+        (1, 1), (2, 2), (3, 3), (4, 4.5), (5, 5.5), (6, 6.5), (7, 7.5)
+    ]  # fmt: skip
+
+
+def test_a_step_that_is_made_again_after_it_was_finished_has_another_run(store: Path) -> None:
+    for _ in range(2):
+        with Session(store, progress=False) as session:
+            made = session.run(Fitting())
+            shutil.rmtree(made.folder)
+    assert len(query(store, "SELECT id FROM runs WHERE kind = 'step'")) == 2
 
 
 def test_a_step_that_fails_leaves_failed_runs_with_the_reason(store: Path) -> None:

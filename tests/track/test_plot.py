@@ -9,8 +9,11 @@ from pathlib import Path
 import pytest
 
 from stillhouse.core.errors import RecipeError
+from stillhouse.core.names import Names
+from stillhouse.core.session import Session
 from stillhouse.track.plot import Curve, curves, plot_png, plot_text, thinned
 from stillhouse.track.run import Run
+from tests.track.test_listener import Fitting
 
 
 @pytest.fixture
@@ -51,6 +54,21 @@ def test_runs_of_one_name_are_told_apart_by_their_ids(store: Path) -> None:
     labels = [curve.label for curve in curves(store, "loss")]
     assert labels[0] == "slow"
     assert f"fast ({run.id})" in labels
+
+
+def test_a_folder_that_is_not_there_is_told(store: Path) -> None:
+    with pytest.raises(RecipeError, match=r"`.*/none/loss.png` cannot be written: No such file or directory"):
+        plot_png(store, "loss", store / "none" / "loss.png")
+
+
+def test_a_session_stands_for_its_steps_and_a_result_for_its_curve(tmp_path: Path) -> None:
+    with Session(tmp_path, progress=False) as session:
+        session.run(Fitting(), name="orders")
+        session.run(Fitting(scale=2.0), name="others")
+    assert [(curve.label, curve.values[0]) for curve in curves(tmp_path, "loss", ["orders"])] == [("orders", 1.0)]
+    assert [curve.label for curve in curves(tmp_path, "loss")] == ["orders", "others"]
+    Names(session.store).remove("others")
+    assert [curve.label for curve in curves(tmp_path, "loss")] == ["orders", "test_listener.fitting/1"]
 
 
 def test_an_unknown_metric_names_those_that_were_logged(store: Path) -> None:

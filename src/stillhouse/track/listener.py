@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from ..core.events import Bus, Event
 from ..core.execution import environment
 from .compaction import LOOSE_RUNS, compact
-from .run import Run
+from .run import Run, new_id, read_record, status_of
 
 MAX_EVENTS = 500
 
@@ -40,6 +40,7 @@ def attach(session: Watched) -> Callable[[], None]:
 class Listener:
     """One run for each `session.run`, and under it one for each step that logs metrics.
 
+    The run of a step that was cut off goes on when the step does, under the session run that took it up.
     Events come from several threads, in any order between steps.
     """
 
@@ -103,8 +104,17 @@ class Listener:
         key = data["key"]
         if key not in self._steps:
             parent = self._open[-1].id if self._open else None
-            self._steps[key] = Run.start(self._store, kind="step", name=data["tag"], step_key=key, parent=parent)
+            id = self._unfinished(key) or f"{new_id()}-{key[:8]}"
+            self._steps[key] = Run.start(self._store, id=id, kind="step", name=data["tag"], step_key=key, parent=parent)
         return self._steps[key]
+
+    def _unfinished(self, key: str) -> str | None:
+        """The run in which the step was begun and did not end; what it logged past its checkpoint is logged anew."""
+        for folder in sorted((self._store / "runs").glob(f"*-{key[:8]}"), reverse=True):
+            record = read_record(folder)
+            if record is not None and record.get("step_key") == key:
+                return None if status_of(folder, record) in ("finished", "running") else folder.name
+        return None
 
     def _step_ended(self, event: Event) -> None:
         self._note_above(event)

@@ -21,14 +21,19 @@ class Curve(NamedTuple):
 def curves(store: str | os.PathLike[str], metric: str, runs: Sequence[str] = (), *, points: int = 1000) -> list[Curve]:
     """The curves of `metric`, of all runs or of those named by id or name, thinned to about `points` each.
 
+    A session's run stands for the steps that ran under it. A step's curve is labelled by the name of its result, where
+    it has one.
+
     Thinning keeps the lowest and the highest value of each stretch, so that no spike is lost. Raises `RecipeError` with
     the metrics there are when nothing has that name.
     """
     from .query import query
 
-    chosen = f" AND (r.id IN ({_texts(runs)}) OR r.name IN ({_texts(runs)}))" if runs else ""
+    named = f"SELECT id FROM runs WHERE id IN ({_texts(runs)}) OR name IN ({_texts(runs)})" if runs else ""
+    chosen = f" AND (r.id IN ({named}) OR r.parent IN ({named}))" if runs else ""
     sql = (
-        "SELECT m.run, r.name, m.step, m.value FROM metrics m JOIN runs r ON r.id = m.run "
+        "SELECT m.run, coalesce(nullif(array_to_string(a.names, ', '), ''), r.name) AS name, m.step, m.value "
+        "FROM metrics m JOIN runs r ON r.id = m.run LEFT JOIN artifacts a ON a.key = r.step_key "
         f"WHERE m.metric = {_texts([metric])} AND m.value IS NOT NULL{chosen} ORDER BY r.started, m.run, m.step"
     )
     found: dict[str, Curve] = {}
@@ -40,11 +45,11 @@ def curves(store: str | os.PathLike[str], metric: str, runs: Sequence[str] = (),
         known = [row["metric"] for row in query(store, "SELECT DISTINCT metric FROM metrics ORDER BY ALL").to_pylist()]
         raise RecipeError(f"nothing logged a metric `{metric}`{' in these runs' if runs else ''}", _known(known))
     labels = [curve.label for curve in found.values()]
-    named = [
+    told_apart = [
         curve._replace(label=curve.label if labels.count(curve.label) == 1 else f"{curve.label} ({run})")
         for run, curve in found.items()
     ]
-    return [thinned(curve, points) for curve in named]
+    return [thinned(curve, points) for curve in told_apart]
 
 
 def thinned(curve: Curve, points: int) -> Curve:
@@ -92,7 +97,10 @@ def plot_png(
     if len(found) > 1:
         axes.legend(fontsize="small")
     target = Path(path)
-    figure.savefig(target, dpi=150, format="png")
+    try:
+        figure.savefig(target, dpi=150, format="png")
+    except OSError as error:
+        raise RecipeError(f"`{target}` cannot be written: {error.strerror or error}") from error
     return target
 
 
