@@ -13,6 +13,7 @@ import pytest
 from stillhouse.calls.ask import Ask
 from stillhouse.calls.credentials import Credentials
 from stillhouse.calls.deployment import Deployments
+from stillhouse.calls.endpoint import Endpoint
 from stillhouse.core.errors import RecipeError
 from stillhouse.core.keys import canonical, digest_of
 from stillhouse.core.node import content_special, node_form
@@ -119,6 +120,11 @@ def test_a_folder_counts_by_its_content_and_not_by_its_place(tmp_path: Path) -> 
         ({"model": "openai/x", "temprature": 0.5}, "Did you mean `temperature`"),
         ({"model": "python:a.b:c", "endpoint": "http://localhost/v1"}, "`endpoint` goes with"),
         ({"model": 3}, "`model"),
+        ({"model": "lab/x", "endpoint": "lab"}, 'Ask(model=…, deployment="lab")'),
+        ({"model": "lab/x", "endpoint": "ftp://host/v1"}, "is no endpoint"),
+        ({"model": "lab/x", "endpoint": "http://host:80000/v1"}, "Port out of range"),
+        ({"model": "lab/x", "endpoint": "http://host:port/v1"}, "is no endpoint"),
+        ({"model": "lab/x", "endpoint": f"http://{'a' * 64}.org/v1"}, "is no endpoint"),
     ],
 )
 def test_what_cannot_be_asked_is_refused_with_a_remedy(fields: dict[str, Any], message: str) -> None:
@@ -126,6 +132,17 @@ def test_what_cannot_be_asked_is_refused_with_a_remedy(fields: dict[str, Any], m
         Ask(**fields)
 
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url", ["http://me:hush@host/v1", "http://hush@host/v1", "http://host/v1?api_key=hush", "http://host/v1#hush"]
+)
+@pytest.mark.parametrize("kind", [Endpoint, lambda url: Ask(model="lab/x", endpoint=url)])
+def test_a_secret_in_a_url_is_refused_and_not_repeated(url: str, kind: Any) -> None:
+    with pytest.raises(RecipeError, match="name the variable of the key") as caught:
+        kind(url)
+
+    assert "hush" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

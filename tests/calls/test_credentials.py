@@ -10,7 +10,7 @@ import pytest
 from stillhouse.calls.credentials import Credentials
 from stillhouse.calls.endpoint import Endpoint
 from stillhouse.calls.service import CallService
-from stillhouse.core.errors import ModelError
+from stillhouse.core.errors import ModelError, RecipeError
 from stillhouse.core.events import Event
 from tests.calls.helpers import asking, prompts, with_service
 from tests.calls.server import MisbehavingServer
@@ -40,6 +40,18 @@ def test_an_empty_key_is_a_missing_one(value: str) -> None:
         Credentials({"OPENAI_API_KEY": value}).require("OPENAI_API_KEY", "openai")
 
     assert caught.value.kind == "credentials"
+
+
+def test_a_key_that_no_header_can_hold_is_said() -> None:
+    with pytest.raises(ModelError, match="the key in `A_KEY` holds a line break") as caught:
+        Credentials({"A_KEY": f"{SECRET}\nA_KEY=x"}).require("A_KEY", "openai")
+    assert SECRET not in str(caught.value)
+
+
+def test_a_file_that_is_not_utf_8_is_said(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes("KEY=schlüssel".encode("latin-1"))
+    with pytest.raises(RecipeError, match="is not UTF-8"):
+        Credentials.from_environment(tmp_path / ".env")
 
 
 def test_secrets_are_in_no_text_and_do_not_travel() -> None:

@@ -36,8 +36,8 @@ class Reached(NamedTuple):
 def over_http(structured: Any) -> Callable[[MisbehavingServer], Reached]:
     def reach(server: MisbehavingServer) -> Reached:
         server.behave = lambda call: _told_in_words(call) if structured != "native" else None
-        ask = Ask(model="openai/teacher", endpoint="mine")
-        return Reached(ask, {"endpoints": {"mine": Endpoint(server.url, structured=structured)}})
+        ask = Ask(model="openai/teacher", endpoint=server.url)
+        return Reached(ask, {"endpoints": {server.url: Endpoint(server.url, structured=structured)}})
 
     return reach
 

@@ -14,7 +14,8 @@ import pytest
 from stillhouse.calls.answer import Answer, Outcome
 from stillhouse.calls.ask import Ask
 from stillhouse.calls.budget import Budget
-from stillhouse.calls.prices import Price
+from stillhouse.calls.endpoint import Endpoint
+from stillhouse.calls.prices import LIST_PRICES, Price, price_of
 from stillhouse.calls.providers.scripted import Scripted, script, scripted_reply
 from stillhouse.calls.request import Prompt
 from stillhouse.calls.retry import TryAgain
@@ -384,8 +385,6 @@ def test_what_is_not_known_is_said_before_anything_is_asked(tmp_path: Path) -> N
         with_service(tmp_path, lambda service: service.ask(Ask(model="scripted:nobody"), "a"))
     with pytest.raises(RecipeError, match="no provider is called `acme`"):
         with_service(tmp_path, lambda service: service.ask(Ask(model="acme/large"), "a"))
-    with pytest.raises(RecipeError, match="no endpoint is called `mine`"):
-        with_service(tmp_path, lambda service: service.ask(Ask(model="acme/large", endpoint="mine"), "a"))
 
 
 @pytest.fixture(autouse=True)
@@ -401,6 +400,23 @@ def test_nothing_asked_is_nothing_answered(tmp_path: Path) -> None:
 def test_a_session_cannot_move_a_provider(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="`openai` is a provider, and a session cannot move it"):
         ask_all(tmp_path, [], endpoints={"openai": "http://localhost:8000/v1"})
+
+
+@pytest.mark.parametrize(
+    "declared", [Endpoint("http://localhost:8000/v1", model="other"), Endpoint("http://localhost:8001/v1")]
+)
+def test_a_session_cannot_say_otherwise_than_the_recipe_who_answers_at_a_url(tmp_path: Path, declared: Any) -> None:
+    with pytest.raises(RecipeError, match="kept replies would be taken for others"):
+        ask_all(tmp_path, [], endpoints={"http://localhost:8000/v1": declared})
+
+
+def test_list_prices_hold_where_the_provider_itself_is_asked() -> None:
+    own, mine = Price(1, 2), Ask(model="openai/gpt-4o", deployment="mine")
+    assert price_of(Ask(model="openai/gpt-4o"), {}, ()) == LIST_PRICES["openai/gpt-4o"]
+    assert price_of(mine, {}, ()) == LIST_PRICES["openai/gpt-4o"]
+    assert price_of(mine, {}, ("mine",)) is None
+    assert price_of(mine, {"mine": own}, ("mine",)) == own
+    assert price_of(Ask(model="openai/gpt-4o", endpoint="http://localhost:8000/v1"), {}, ()) is None
 
 
 def test_free_models_are_asked_when_the_money_is_gone(tmp_path: Path) -> None:

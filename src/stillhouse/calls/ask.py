@@ -13,6 +13,7 @@ from stillhouse.core.keys import folder_digest
 from stillhouse.core.part import Part
 from stillhouse.core.step import Step
 
+from .endpoint import checked_url
 from .request import Sampling
 
 
@@ -30,7 +31,7 @@ class Ask(Part, tag="calls.ask/1"):
     """A name you vouch for: all that answers under it answers alike. In keys it replaces provider, model and endpoint.
     """
     endpoint: str | None = Field(None, min_length=1)
-    """URL of an OpenAI-compatible server (`http://host:8000/v1`), or the name of one that the session declares."""
+    """URL of an OpenAI-compatible server: `http://host:8000/v1`."""
     system: str | None = None
     temperature: float | None = Field(0.0, ge=0, le=2)
     """None leaves it to the provider, as some reasoning models demand."""
@@ -49,6 +50,19 @@ class Ask(Part, tag="calls.ask/1"):
                 "`python:package.module:function`, `local:FOLDER` or give a step that makes a model"
             )
         return model
+
+    @field_validator("endpoint")
+    @classmethod
+    def _url(cls, endpoint: str | None) -> str | None:
+        if endpoint is not None and "://" not in endpoint:
+            raise ValueError(
+                f"`{endpoint}` is no URL. A name that the session gives a place to is a `deployment`: "
+                f'Ask(model=…, deployment="{endpoint}") with Session(endpoints={{"{endpoint}": "http://host:8000/v1"}})'
+            )
+        try:
+            return None if endpoint is None else checked_url(endpoint)
+        except RecipeError as error:
+            raise ValueError(f"{error.message}. {error.hint}") from None
 
     @model_validator(mode="after")
     def _reachable(self) -> "Ask":

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from stillhouse.core.errors import ModelError
+from stillhouse.core.errors import ModelError, RecipeError
 
 
 class Credentials:
@@ -37,6 +37,12 @@ class Credentials:
                 f"Set it with `export {name}=…` or put a line `{name}=…` into `.env`.",
                 kind="credentials",
             )
+        if not secret.isprintable():
+            raise ModelError(
+                f"the key in `{name}` holds a line break or another character that no header can",
+                f"Set `{name}` to the key alone.",
+                kind="credentials",
+            )
         return secret
 
     def __repr__(self) -> str:
@@ -51,6 +57,10 @@ def _read_env_file(path: Path) -> dict[str, str]:
         text = path.read_text(encoding="utf-8-sig")
     except (FileNotFoundError, IsADirectoryError, PermissionError):
         return {}
+    except UnicodeDecodeError as error:
+        raise RecipeError(
+            f"`{path}` is not UTF-8 (byte {error.start:,})", "Save it as UTF-8, or take it away."
+        ) from None
     found: dict[str, str] = {}
     for line in text.splitlines():
         name, equals, value = line.strip().removeprefix("export ").partition("=")

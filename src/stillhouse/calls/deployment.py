@@ -116,6 +116,13 @@ class Deployments:
         self._endpoints = {
             name: Endpoint(found) if isinstance(found, str) else found for name, found in endpoints.items()
         }
+        for name, found in self._endpoints.items():
+            if "://" in name and (found.url != name or found.model is not None):
+                raise RecipeError(
+                    f"the endpoint `{name}` is declared with another {'URL' if found.url != name else 'model'}: kept "
+                    "replies would be taken for others",
+                    "Write the place and the model in the recipe, or a `deployment`, and declare that.",
+                )
         self._credentials = credentials
         self._concurrency = concurrency
         self._prices = prices
@@ -175,18 +182,8 @@ class Deployments:
         if by.endpoint is None:
             endpoint, model = hosted(by.model)
             return self._over_http(by, identity, endpoint, model)
-        return self._over_http(by, identity, self._endpoint(by.endpoint), served_name(by.model))
-
-    def _endpoint(self, named: str) -> Endpoint:
-        known = self._endpoints.get(named)
-        if known is not None:
-            return known
-        if "://" not in named:
-            raise RecipeError(
-                f"no endpoint is called `{named}`",
-                f'Declare it: Session(endpoints={{"{named}": "http://host:8000/v1"}}), or write its URL.',
-            )
-        return Endpoint(named)
+        endpoint = self._endpoints.get(by.endpoint) or Endpoint(by.endpoint)
+        return self._over_http(by, identity, endpoint, served_name(by.model))
 
     def _over_http(self, by: Ask, identity: Any, endpoint: Endpoint, model: str) -> Deployment:
         width = self._width(by, endpoint.concurrency)
@@ -229,8 +226,7 @@ class Deployments:
         return Deployment(by.name, identity, by.name, self._price(by) or FREE, 2 * options.inference_batch, make)
 
     def _price(self, by: Ask) -> Price | None:
-        names = [name for name in (by.deployment, by.model) if isinstance(name, str)]
-        return price_of(tuple(names), self._prices)
+        return price_of(by, self._prices, self._endpoints)
 
     def _width(self, by: Ask, declared: int | None) -> int:
         widths = self._concurrency

@@ -12,12 +12,12 @@ from stillhouse.core.errors import RecipeError
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """An OpenAI-compatible server. A session declares it under a deployment's id, a name, or its URL."""
+    """An OpenAI-compatible server. A session declares it under a deployment's id, or under its URL."""
 
     url: str
     """Up to and without `/chat/completions`: `http://localhost:8000/v1`."""
     model: str | None = None
-    """What the server calls the model, where that differs from the name in the recipe."""
+    """What the server calls the model, where that differs from the name in the recipe; for a deployment's endpoint."""
     api_key: str | None = None
     """Name of the variable that holds the key; None sends no key."""
     structured: Literal["native", "object", "prompt"] = "native"
@@ -32,13 +32,31 @@ class Endpoint:
     max_tokens_field: str = "max_tokens"
 
     def __post_init__(self) -> None:
-        parts = urlsplit(self.url)
-        if parts.scheme not in ("http", "https") or not parts.netloc:
-            raise RecipeError(f"`{self.url}` is no endpoint", "Write it as `http://host:8000/v1`.")
+        checked_url(self.url)
 
     @property
     def chat_url(self) -> str:
         return self.url.rstrip("/") + "/chat/completions"
+
+
+def checked_url(url: str) -> str:
+    """The URL itself, if a server can be reached by it; raises `RecipeError`, which repeats no secret of it."""
+    remedy = "Write it as `http://host:8000/v1`."
+    try:
+        parts = urlsplit(url)
+        if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
+            raise RecipeError(
+                "an endpoint's URL holds a user, a password, a query or a fragment, and it is written into records",
+                "Leave them out and name the variable of the key: "
+                'Session(endpoints={url: Endpoint(url, api_key="NAME")}).',
+            )
+        _ = parts.port  # reading it checks it
+        (parts.hostname or "").encode("idna")
+    except ValueError as error:  # UnicodeError among them
+        raise RecipeError(f"`{url}` is no endpoint: {error}", remedy) from None
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise RecipeError(f"`{url}` is no endpoint", remedy)
+    return url
 
 
 class Host(NamedTuple):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import NamedTuple, TypeAlias
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from .reply import Usage
+
+if TYPE_CHECKING:
+    from .ask import Ask
 
 AS_OF = "2025-10-01"
 """The day on which the table was right, to the best of our knowledge."""
@@ -45,10 +48,14 @@ LIST_PRICES: Prices = {
 }
 
 
-def price_of(names: tuple[str, ...], own: Prices) -> Price | None:
-    """The price under the first of `names` that the user or else the table prices."""
-    for table in (own, LIST_PRICES):
-        for name in names:
-            if name in table:
-                return table[name]
-    return None
+def price_of(by: Ask, own: Prices, endpoints: Collection[str]) -> Price | None:
+    """The user's price under the deployment or the model, else the list price of a model that its provider serves.
+
+    `endpoints` are the deployments that stand at a place of their own, where list prices do not hold.
+    """
+    for name in (by.deployment, by.model):
+        if isinstance(name, str) and name in own:
+            return own[name]
+    if by.endpoint is not None or by.deployment in endpoints or not isinstance(by.model, str):
+        return None
+    return LIST_PRICES.get(by.model)

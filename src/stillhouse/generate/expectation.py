@@ -23,8 +23,7 @@ def expected(
     if calls is None:
         return Expectation(rows=rows)
     tokens_in, tokens_out = calls * prompt // CHARACTERS_PER_TOKEN, calls * reply // CHARACTERS_PER_TOKEN
-    names = tuple(name for name in (by.deployment, by.model) if isinstance(name, str))
-    price = price_of(names, {name: Price(*given) for name, given in session.prices.items()})
+    price = price_of(by, {name: Price(*given) for name, given in session.prices.items()}, session.endpoints)
     local = not isinstance(by.model, str) or scheme_of(by.model) is not None
     cost = price.cost(Usage(tokens_in, tokens_out)) if price is not None else 0.0 if local else None
     return Expectation(rows=rows, calls=calls, tokens_in=tokens_in, tokens_out=tokens_out, cost_usd=cost)
