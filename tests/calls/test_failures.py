@@ -259,6 +259,41 @@ def test_a_request_that_is_not_taken_costs_the_row_at_once(tmp_path: Path, statu
     assert result.times_asked() == 1
 
 
+@pytest.mark.parametrize(
+    ("message", "code"),
+    [
+        ("Unsupported value: 'temperature' does not support 0.0 with this model.", "unsupported_value"),
+        ("Unsupported parameter: 'max_tokens' is not supported with this model.", None),
+        ("Unrecognized request argument supplied: seed", None),
+        ("Unknown parameter: 'top_k'.", "unknown_parameter"),
+    ],
+)
+def test_a_setting_that_is_not_taken_stops_the_run_at_once(tmp_path: Path, message: str, code: str | None) -> None:
+    found, server = error(tmp_path, lambda call: Act.error_of(400, message, code), concurrency=1)
+
+    assert (found.kind, server.num_calls) == ("rejected", 1)
+    assert message in str(found)
+    assert "Change that field of the `Ask`" in str(found)
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        Act.error_of(403, "flagged", "content_policy_violation"),
+        Act(status=403, error={"message": "Your input was flagged", "code": 403}),
+    ],
+)
+def test_a_judged_request_costs_its_row_and_is_no_wrong_key(tmp_path: Path, act: Act) -> None:
+    assert run(tmp_path, always(act)).fault().kind == "refused"
+
+
+def test_half_a_character_in_a_reply_is_read_as_a_question_mark(tmp_path: Path) -> None:
+    act = Act(raw=b'{"choices": [{"message": {"content": "hi \\ud83d"}, "finish_reason": "stop"}]}')
+    result = run(tmp_path, always(act))
+
+    assert (result.answer().text, result.times_asked()) == ("hi ?", 1)
+
+
 def test_an_error_behind_status_200_is_what_it_says(tmp_path: Path) -> None:
     result = run(tmp_path, once(Act(raw=b'{"error": {"message": "overloaded", "code": 503}}')))
 

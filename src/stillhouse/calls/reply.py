@@ -5,6 +5,7 @@ The cache keeps the wire form, so a changed reader here reads again and never as
 
 from __future__ import annotations
 
+import json
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import orjson
@@ -68,7 +69,10 @@ def _parsed(wire: bytes) -> dict[str, Any]:  # JSON of any shape
     try:
         value = orjson.loads(wire)
     except orjson.JSONDecodeError as error:
-        raise Garbled(f"not JSON: {error}") from None
+        try:
+            value = json.loads(wire)  # also takes escapes of half a character, as some servers cut emoji
+        except (ValueError, RecursionError):
+            raise Garbled(f"not JSON: {error}") from None
     if not isinstance(value, dict):
         raise Garbled(f"expected a JSON object, found {type(value).__name__}")
     return value
@@ -97,7 +101,7 @@ def _openai_chat(wire: bytes) -> Reply:
         refusal = message.get("refusal")
     except (KeyError, IndexError, TypeError, AttributeError) as error:
         raise Garbled(f"no `choices[0].message` in the response ({type(error).__name__}: {error})") from None
-    text = content if isinstance(content, str) else _joined(content)
+    text = (content if isinstance(content, str) else _joined(content)).encode("utf-8", "replace").decode()
     ending = _FINISH.get(finish, "other") if finish is None or isinstance(finish, str) else "other"
     return Reply(text, ending, _openai_usage(value.get("usage")), refusal or None, "openai.chat", wire)
 

@@ -123,6 +123,8 @@ class OpenAICompatible:
         if status == 402 or found.is_quota:
             hint = "Add credit or raise the limit at the provider; every reply is kept and the same command goes on."
             return ModelError(f"the quota of {where} is used up ({words})", hint, kind="quota")
+        if found.is_filtered:
+            return RowFault("refused", words)
         if status in (401, 403):
             return ModelError(f"{where} refuses the key ({words})", self._key_hint(), kind="credentials")
         if status == 429:
@@ -130,10 +132,13 @@ class OpenAICompatible:
         if status == 404 or found.is_unknown_model:
             hint = "Check the name of the model and the URL, which ends before `/chat/completions`."
             return ModelError(f"{where} knows no such model ({words})", hint, kind="unknown_model")
-        if found.is_filtered:
-            return RowFault("refused", words)
         if found.is_too_long or status == 413:
             return RowFault("too_long", words)
+        if found.is_unsupported:
+            hint = (
+                "Change that field of the `Ask` (`temperature=None` leaves it to the provider), or ask another model."
+            )
+            return ModelError(f"{where} does not take what it is asked with ({words})", hint, kind="rejected")
         if status in (408, 409, 425) or status >= 500:
             return TryAgain("server", words, wait=asked_wait(headers, time.time()))
         return RowFault("rejected", words)
@@ -144,7 +149,8 @@ class OpenAICompatible:
             return f"Check the value of `{name}` in the environment or in `.env`."
         return (
             f'No key was sent. Declare where it is: Session(endpoints={{"{self._endpoint.url}": '
-            f'Endpoint("{self._endpoint.url}", api_key="NAME_OF_VARIABLE")}}).'
+            f'Endpoint("{self._endpoint.url}", api_key="NAME_OF_VARIABLE")}}), `session: endpoints:` in a recipe file, '
+            "or `stillhouse distill … --api-key-variable NAME_OF_VARIABLE`."
         )
 
     def _clean(self, text: str) -> str:
@@ -173,7 +179,18 @@ class _ErrorBody:
 
     @property
     def is_filtered(self) -> bool:
-        return "content_filter" in self.code or "content_policy" in self.code
+        """Whether it was this request's content that was judged."""
+        if any(word in self.code for word in ("content_filter", "content_policy", "moderation")):
+            return True
+        return "flagged" in self.message.lower()
+
+    @property
+    def is_unsupported(self) -> bool:
+        """Whether a parameter is not taken, which no other row changes."""
+        if any(word in self.code for word in ("unsupported_value", "unsupported_parameter", "unknown_parameter")):
+            return True
+        words = ("unsupported value", "unsupported parameter", "unrecognized request argument")
+        return self.message.lower().startswith(words)
 
     @property
     def is_too_long(self) -> bool:
