@@ -118,6 +118,14 @@ def test_a_question_too_long_for_the_student_is_named(made: DistillResult) -> No
         made.generate(["1 and " * 2000])
 
 
+def test_one_text_is_no_list_of_inputs_and_a_device_is_the_one_asked_for(made: DistillResult) -> None:
+    with pytest.raises(RecipeError, match="expected a list"):
+        made.generate("two lattes")
+    made.generate(["1 and 1"], max_tokens=1, device="cpu")
+    with pytest.raises(RecipeError, match="quantum"):
+        made.generate(["1 and 1"], max_tokens=1, device="quantum")
+
+
 def test_the_recipe_file_makes_the_same_result(made: DistillResult) -> None:
     loaded = load_recipe(made.folder / "recipe.yaml")
     steps = distillation(**arguments(verify=odd_ones_out, title="sums"))

@@ -109,10 +109,15 @@ class Generator:
         return _Row(prompt, min(max_new_tokens, room), draws)
 
     def _reply(self, row: _Row) -> GenerationReply:
-        text: str = self.tokenizer.decode(row.reply, skip_special_tokens=True)
+        text = self._text(row)
         if row.cut is not None:
             text = text[: row.cut]
         return GenerationReply(text, row.finish, len(row.prompt), len(row.reply))
+
+    def _text(self, row: _Row) -> str:
+        """What was written; a control token that is no end stays visible, for it is no answer."""
+        text: str = self.tokenizer.decode(row.reply, skip_special_tokens=False)
+        return text
 
     @torch.inference_mode()
     def _run(self, rows: list[_Row], temperature: float, stop: tuple[str, ...]) -> None:
@@ -171,7 +176,7 @@ class Generator:
             return True
         row.reply.append(token)
         if stop:
-            text: str = self.tokenizer.decode(row.reply, skip_special_tokens=True)
+            text = self._text(row)
             places = [place for word in stop if (place := text.find(word)) >= 0]
             if places:
                 row.cut, row.finish = min(places), "stop"

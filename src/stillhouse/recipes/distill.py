@@ -47,19 +47,25 @@ class DistillResult:
     """The system message with which the student was trained."""
     summary: str
     """The comparison as text."""
-    _generators: list[Generator] = field(default_factory=list, repr=False, compare=False)
+    _generators: dict[str, Generator] = field(default_factory=dict, repr=False, compare=False)
+    """By device."""
 
     def generate(self, inputs: Sequence[str], *, max_tokens: int = 512, device: str = "auto") -> list[str]:
-        """The student's replies, without its thinking. Raises `ModelError` naming an input that gets none."""
+        """The student's replies, without its thinking. Raises `ModelError` naming an input that gets none.
+
+        The model stays loaded on each device that it was asked on.
+        """
         from ..core.errors import RowFault
         from ..models.generate import Generator
 
-        if not self._generators:
-            self._generators.append(Generator(self.model_path, device))
+        if isinstance(inputs, str):
+            raise RecipeError("`inputs` is one text, expected a list of them", "Put it into a list: [text].")
+        if device not in self._generators:
+            self._generators[device] = Generator(self.model_path, device)
         opening = [] if self.system is None else [{"role": "system", "content": self.system}]
         questions = [[*opening, {"role": "user", "content": text}] for text in inputs]
         replies = []
-        for text, reply in zip(inputs, self._generators[0].replies(questions, max_tokens), strict=True):
+        for text, reply in zip(inputs, self._generators[device].replies(questions, max_tokens), strict=True):
             if isinstance(reply, RowFault):
                 raise ModelError(f"no reply to {text!r:.200}: {reply}")
             replies.append(reply.text.rpartition(END_OF_THINKING)[2].strip())

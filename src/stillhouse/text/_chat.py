@@ -56,7 +56,9 @@ class Renderer:
         self._end_ids = {tokenizer.convert_tokens_to_ids(end) for end in self._ends}
 
     def prompt(self, messages: Sequence[Message]) -> list[int]:
-        text, _ = self._jinja(messages_of(list(messages)), add_generation_prompt=True)
+        found = messages_of(list(messages))
+        self._check_contents(found, but="assistant")
+        text, _ = self._jinja(found, add_generation_prompt=True)
         ids: list[int] = self._backend.encode(text, add_special_tokens=False).ids
         self._check_start(ids)
         return ids
@@ -77,6 +79,8 @@ class Renderer:
     def _text(self, conversation: Sequence[Message]) -> _Text | RowFault:
         try:
             messages = messages_of(list(conversation))
+            if not any(message["role"] == "assistant" for message in messages):
+                raise RowFault("invalid", "no message of the assistant: nothing to learn")
             self._check_contents(messages)
             text, spans = self._jinja(messages)
         except RowFault as fault:
@@ -85,10 +89,11 @@ class Renderer:
             spans = self._spans_by_prefix(messages, text)
         return _Text(messages, text, [span for span in spans if span.stop > span.start])
 
-    def _check_contents(self, messages: Sequence[dict[str, Any]]) -> None:
-        if not any(message["role"] == "assistant" for message in messages):
-            raise RowFault("invalid", "no message of the assistant: nothing to learn")
+    def _check_contents(self, messages: Sequence[dict[str, Any]], but: str | None = None) -> None:
+        """Raise `RowFault` where a message holds a control token; those of the role `but` are taken as they are."""
         for number, message in enumerate(messages):
+            if message["role"] == but:
+                continue
             for key in ("content", "thinking"):
                 content = message.get(key)
                 found = [token for token in self._control if token in content] if isinstance(content, str) else []

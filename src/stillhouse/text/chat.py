@@ -97,7 +97,10 @@ class ChatRenderer:
         return self._renderer.render_many(conversations)
 
     def prompt(self, messages: Sequence[Message]) -> list[int]:
-        """The ids that ask for the next reply: what `render` gives up to the assistant's first learnt token."""
+        """The ids that ask for the next reply: what `render` gives up to the assistant's first learnt token.
+
+        Raises `RowFault` where a message that is not the assistant's holds a control token.
+        """
         return self._renderer.prompt(messages)
 
 
