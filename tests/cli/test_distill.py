@@ -68,6 +68,14 @@ def test_distil_makes_a_folder_to_talk_to_and_does_nothing_twice(orders: Shell) 
     assert json.loads(replied.out)["input"] == "a latte"
 
 
+def test_a_key_goes_with_an_endpoint(orders: Shell) -> None:
+    done = orders("distill", "--name", "orders", "--seed", "seeds.jsonl", *WORDS, "--api-key-variable", "LAB_KEY")
+    assert (done.code, "goes with `--endpoint`" in done.err) == (2, True)
+    lab = ("--teacher", "lab/teacher", "--endpoint", "http://localhost:9/v1", "--api-key-variable", "LAB_KEY", "--yes")
+    done = orders("distill", "--name", "orders", "--seed", "seeds.jsonl", *WORDS, *lab)
+    assert (done.code, "`LAB_KEY` is not set" in done.err) == (1, True)
+
+
 @pytest.mark.timeout(600)
 def test_a_few_rows_go_the_whole_road(orders: Shell) -> None:
     orders.write("distill.py", RECIPE)

@@ -66,6 +66,13 @@ def test_a_row_without_a_majority_is_dropped_with_the_answers_as_evidence(sessio
     assert json.loads(dropped["detail"]) == ['{"sum": 5}', '{"sum": 6}', '{"sum": 7}']
 
 
+def test_one_of_two_answers_is_no_majority(session: Session) -> None:
+    made = session.run(answers("wavering", inputs("1 and 2"), samples=2))
+    assert len(made) == 0
+    assert [row["reason"] for row in made.dropped()] == ["at most 1 of 2 answers agree"]
+    assert len(session.run(answers("reply", inputs("1 and 2"), samples=2))) == 1
+
+
 def test_how_much_agreement_is_enough_is_a_choice(session: Session) -> None:
     strict = session.run(answers("wavering", samples=3, agreement=Agreement(normaliser="json", least=0.9)))
     assert len(strict) == 0

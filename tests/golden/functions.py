@@ -13,3 +13,7 @@ def shout(row: dict[str, Any]) -> dict[str, Any]:
 
 def is_short(row: dict[str, Any]) -> bool:
     return len(row["input"]) <= LONGEST
+
+
+def is_brief(row: dict[str, Any], reply: str) -> bool:
+    return len(reply) <= len(row["input"])

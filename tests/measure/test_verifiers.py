@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import numpy as np
 import pytest
 from pydantic import BaseModel, field_validator
 
@@ -47,6 +48,27 @@ def test_a_function_accepts_rejects_and_gives_its_reason() -> None:
     assert verify({"input": "a"}, '"long"') == (True, None)
     assert verify({"input": "a much longer text"}, '"x"') == (False, "the verifier said no")
     assert verify({"input": "a"}, '"secret"') == (False, "it tells a secret")
+
+
+def says_as_numpy_does(row: dict[str, Any], reply: str) -> Any:
+    return np.array([len(reply)]) > len(row["input"])
+
+
+def compares_as_numpy_does(row: dict[str, Any], reply: str) -> Any:
+    return np.int64(len(reply)) > len(row["input"])
+
+
+def test_a_truth_of_numpy_is_a_truth() -> None:
+    assert FunctionVerifier(function=compares_as_numpy_does)({"input": "a"}, "long") == (True, None)
+    assert not FunctionVerifier(function=compares_as_numpy_does)({"input": "long"}, "a").accepted
+    with pytest.raises(RecipeError, match="ndarray"):
+        FunctionVerifier(function=says_as_numpy_does)({"input": "a"}, "long")
+
+
+@pytest.mark.parametrize("function", [lambda row: True, lambda: True, lambda row, reply, more: True])
+def test_a_function_that_takes_other_arguments_is_refused_when_it_is_given(function: Any) -> None:
+    with pytest.raises(RecipeError, match=r"does not take a row and its reply: write it as `def verify\(row, reply\)`"):
+        FunctionVerifier(function=function)
 
 
 def test_an_exception_in_the_function_rejects_with_it_as_the_reason() -> None:

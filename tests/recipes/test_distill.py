@@ -276,6 +276,29 @@ def test_a_file_in_the_way_of_the_folder_is_told(tmp_path: Path) -> None:
         run(tmp_path)
 
 
+def test_an_endpoint_changes_where_the_teacher_is_asked_and_nothing_else() -> None:
+    def asks(**more: Any) -> list[Ask]:
+        steps = distillation(**arguments(teacher="lab/teacher", **more))
+        return [steps.traces.by, steps.policy.by, steps.amplified.by, steps.answered.by]  # type: ignore[attr-defined]
+
+    url = "http://localhost:8000/v1"
+    assert [ask.endpoint for ask in asks(endpoint=url)] == [url] * 4
+    assert [ask.replace(endpoint=None) for ask in asks(endpoint=url)] == asks()
+    with pytest.raises(RecipeError, match="Put it into the `Ask`"):
+        distillation(**arguments(teacher=Ask(model="lab/teacher"), endpoint=url))
+
+
+def test_verify_is_a_function_of_a_row_or_of_a_row_and_its_output() -> None:
+    def tag(verify: Any) -> str:
+        return next(step.tag for step in distillation(**arguments(verify=verify)).curated.inputs()[:1])
+
+    assert tag(odd_ones_out) == "rows.filter/1"
+    assert tag(lambda row, output: True) == "curate.keep/1"
+    assert tag(f"{__name__}:odd_ones_out") == "rows.filter/1"
+    with pytest.raises(RecipeError, match=r"Write it as `def verify\(row\)` or `def verify\(row, reply\)`"):
+        distillation(**arguments(verify=lambda: True))
+
+
 def test_a_recipe_with_a_lambda_runs_and_its_file_says_why_it_is_not_written(tmp_path: Path) -> None:
     steps = distillation(**arguments(verify=lambda row: True))
     from stillhouse.recipes.distill import _write_recipe

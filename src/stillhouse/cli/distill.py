@@ -12,7 +12,7 @@ from .output import fields, print_json
 from .parser import Parser, UsageError, positive
 
 if TYPE_CHECKING:
-    from ..calls.ask import Ask
+    from ..calls.endpoint import Endpoint
     from ..recipes.distill import DistillResult
     from ..recipes.distillation import Distillation, Student
     from .result import Outcome
@@ -28,6 +28,7 @@ def arguments(parser: Parser) -> None:
         "--teacher", required=True, metavar="MODEL", help="openai/gpt-4o-mini, python:module, local:FOLDER …"
     )
     parser.add_argument("--endpoint", metavar="URL", help="an OpenAI-compatible server that serves the teacher")
+    parser.add_argument("--api-key-variable", metavar="NAME", help="the variable that holds the endpoint's key")
     parser.add_argument(
         "--student",
         required=True,
@@ -60,7 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     steps = _steps(arguments)
     tally = Tally()
-    settings = SessionSettings()
+    settings = SessionSettings(endpoints=_endpoints(arguments))
     with (
         interruptible(),
         open_session(arguments.output, settings, arguments, progress=not arguments.quiet, on_event=tally) as session,
@@ -82,25 +83,30 @@ def _steps(arguments: argparse.Namespace) -> Distillation:
     return distillation(
         arguments.seed,
         arguments.instruction,
-        _teacher(arguments),
+        arguments.teacher,
         _student(arguments.student),
         arguments.factor,
         response_model=None if arguments.response_model is None else resolve(arguments.response_model),
         held_out=arguments.held_out,
         verify=None if arguments.verify is None else resolve(arguments.verify),
         samples=arguments.samples,
+        endpoint=arguments.endpoint,
         max_tokens=arguments.max_tokens,
         title=arguments.name,
         **_changes(arguments.changes),
     )
 
 
-def _teacher(arguments: argparse.Namespace) -> str | Ask:
-    from ..calls.ask import Ask
+def _endpoints(arguments: argparse.Namespace) -> dict[str, Endpoint]:
+    """The endpoint with the variable of its key, where one was named."""
+    from ..calls.endpoint import Endpoint
 
-    if arguments.endpoint is None:
-        return str(arguments.teacher)
-    return Ask(model=arguments.teacher, endpoint=arguments.endpoint, temperature=0.7)
+    url, variable = arguments.endpoint, arguments.api_key_variable
+    if variable is None:
+        return {}
+    if url is None:
+        raise UsageError("`--api-key-variable` goes with `--endpoint`", "Providers have variables of their own.")
+    return {url: Endpoint(url, api_key=variable)}
 
 
 def _student(text: str) -> Student:

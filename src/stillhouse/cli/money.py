@@ -133,7 +133,7 @@ def _is_paid(by: Ask, session: Session) -> bool:
     served: Any = None if by.deployment is None else session.endpoints.get(by.deployment)
     if served is None and (not isinstance(by.model, str) or scheme_of(by.model) is not None):
         return False
-    price = price_of(tuple(name for name in (by.deployment, by.model) if isinstance(name, str)), session.prices)
+    price = price_of(by, session.prices, session.endpoints)
     if price is not None:
         return any(price)
     if served is None and by.endpoint is not None:

@@ -74,7 +74,7 @@ def _outcome(step: Answer, row: Row, replies: Sequence[Reply | RowFault]) -> Out
         return failed(most_passing(faults))
     found = majority([vote.output for vote in votes], step.agreement.normaliser)
     share = found.votes / step.samples
-    if share < step.agreement.least:
+    if not step.agreement.enough(found.votes, step.samples):
         if any(fault.kind == EXHAUSTED for fault in faults):  # no verdict before all were heard
             return failed(most_passing(faults))
         evidence = orjson.dumps([*(vote.output for vote in votes), *(str(fault) for fault in faults)]).decode()

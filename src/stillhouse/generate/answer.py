@@ -23,10 +23,10 @@ class Answer(MapStep, tag="generate.answer/1"):
     """Adds `thinking`, `output` and `agreement` to rows with an `input`.
 
     With `samples` above 1 each input is answered that often and the answers are put to the vote: the largest group
-    of equal ones wins when its share of all samples reaches `agreement.least`, otherwise the row is dropped with the
-    answers as evidence; replies that cannot be used count as votes for nobody. `agreement` is that share, `thinking`
-    that of the first reply in the winning group. A row fails only when no sample gave a usable reply. With a `response`
-    schema every output follows it.
+    of equal ones wins when it is more than half of all samples, or reaches `agreement.least` where that is given.
+    Otherwise the row is dropped with the answers as evidence; replies that cannot be used count as votes for nobody.
+    `agreement` is the group's share, `thinking` that of its first reply. A row fails when no sample gave a usable
+    reply, or when the vote is open because some got no answer. With a `response` schema every output follows it.
     """
 
     by: Ask
@@ -37,7 +37,7 @@ class Answer(MapStep, tag="generate.answer/1"):
     shown: int = Field(4, ge=0)
     response: Schema | None = None
     samples: int = Field(1, ge=1)
-    agreement: Agreement = Agreement(normaliser="json", least=0.5)
+    agreement: Agreement = Agreement(normaliser="json")
 
     @model_validator(mode="after")
     def _samples_differ(self) -> "Answer":

@@ -18,10 +18,13 @@ class Majority(NamedTuple):
 
 
 class Agreement(Part, tag="measure.agreement/1"):
-    """Replies agree when they are equal after `normaliser`; the majority counts from a share of `least` on."""
+    """Replies agree when they are equal after `normaliser`; the largest group counts from a share of `least` on.
+
+    Without `least` it counts when it is more than half of them: one of two replies says nothing.
+    """
 
     normaliser: str = Field("strip", description="exact, strip, casefold, whitespace or json")
-    least: float = Field(0.5, gt=0, le=1, description="smallest share of replies that must agree")
+    least: float | None = Field(None, gt=0, le=1, description="share of replies that must agree; none: more than half")
 
     @field_validator("normaliser")
     @classmethod
@@ -30,9 +33,13 @@ class Agreement(Part, tag="measure.agreement/1"):
         return name
 
     def __call__(self, replies: Sequence[str]) -> Majority | None:
-        """The majority, or None when the largest group is smaller than `least`."""
+        """The majority, or None when the largest group is too small."""
         found = majority(replies, self.normaliser)
-        return found if found.share >= self.least else None
+        return found if self.enough(found.votes, len(replies)) else None
+
+    def enough(self, votes: int, num_replies: int) -> bool:
+        """Whether so many equal ones of so many replies count."""
+        return 2 * votes > num_replies if self.least is None else votes / num_replies >= self.least
 
 
 def majority(replies: Sequence[str], normaliser: str = "strip") -> Majority:

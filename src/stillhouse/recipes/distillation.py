@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 from ..calls.ask import Ask
 from ..core.artifact import Files, Model, Report, Rows
+from ..core.errors import RecipeError
+from ..core.functions import resolve
 from ..core.part import Part
 from ..core.step import Step
 from ..curate.decontaminate import Decontaminate
@@ -25,6 +27,7 @@ from ..generate.answer import Answer
 from ..generate.cot import SynthesizeCoT
 from ..generate.policy import ExtractPolicy
 from ..measure.exact_match import ExactMatch
+from ..measure.function_verifier import VERIFIER, name_of, takes
 from ..measure.json_fields import JsonFields
 from ..measure.token_f1 import TokenF1
 from ..models.adapter import Lora
@@ -43,8 +46,9 @@ from .scratch import Scratch
 
 Examples = str | os.PathLike[str] | Sequence[Mapping[str, Any]] | Step[Rows]
 """Rows with `input` and `output`: a file, a list, or a step."""
-Verify = Part | Callable[[Mapping[str, Any]], bool | str]
-"""A verifier part, or a function of a row that returns True, False or the reason against it."""
+Verify = Part | Callable[[Mapping[str, Any]], bool | str] | Callable[[Mapping[str, Any], str], bool | str]
+"""A verifier part, or a function of a row, or of a row and its output, that returns True, False or the reason against
+it."""
 Student = str | os.PathLike[str] | Scratch | Step[Model]
 """A hub name or folder, a shape to train from scratch, or a step."""
 
@@ -109,6 +113,7 @@ def distillation(
     held_out: Examples | None = None,
     verify: Verify | None = None,
     samples: int = 1,
+    endpoint: str | None = None,
     thinking: Thinking | None = None,
     max_tokens: int = 512,
     title: str = "Distillation",
@@ -117,14 +122,15 @@ def distillation(
     """The steps from `seed` to a student that is held against itself before, against one that saw the seeds alone, and
     against the answer of the nearest seed.
 
-    `samples` above 1 put each answer to the vote. `thinking` says whether the student learns to reason in `<think>`
-    tags before it answers; None: pretrained students do. `max_tokens` bounds the replies that are compared. Without
-    `held_out` a tenth of the new rows, unlike all others and the seeds, is held out. `changes` are fields of single
-    steps by the names in `NAMES`: `amplify={"per_call": 20}`.
+    `samples` above 1 put each answer to the vote. `endpoint` is the URL of the server that serves the teacher.
+    `thinking` says whether the student learns to reason in `<think>` tags before it answers; None: pretrained students
+    do. `max_tokens` bounds the replies that are compared. Without `held_out` a tenth of the new rows, unlike all others
+    and the seeds, is held out. `changes` are fields of single steps by the names in `NAMES`:
+    `amplify={"per_call": 20}`.
     """
     changed = Changes("distillation", NAMES, changes)
     response = _schema(response_model)
-    exact, varied, free = _asks(teacher, samples)
+    exact, varied, free = _asks(teacher, samples, endpoint)
     seeds = _rows(changed, "seeds", seed)
     told = {"instruction": instruction, "response": response}
     traces = changed.make("traces", SynthesizeCoT, rows=seeds, by=varied, **told)
@@ -147,7 +153,14 @@ def distillation(
     }
     metrics = (ExactMatch(normaliser="json"), TokenF1() if response is None else JsonFields())
     comparison = changed.make("compare", Compare, models=models, on=on, metrics=metrics, slices=("familiar",))
-    funnel = {"seeds": traces, "new inputs": amplified, "answers": answered, **chosen.stages, "training": parts.train}
+    funnel = {
+        "seeds": traces,
+        "new inputs": amplified,
+        "answers": answered,
+        **chosen.stages,
+        "training": parts.train,
+        "watched in training": parts.test,
+    }
     report = changed.make(
         "report",
         ReportPage,
@@ -177,18 +190,20 @@ def distillation(
     )
 
 
-def _asks(teacher: str | Ask, samples: int) -> tuple[Ask, Ask, Ask]:
+def _asks(teacher: str | Ask, samples: int, endpoint: str | None) -> tuple[Ask, Ask, Ask]:
     """The teacher as it is asked for answers, for reasoning that may be asked for again, and for new inputs.
 
     An `Ask` is taken as it is for all three.
     """
     if isinstance(teacher, Ask):
+        if endpoint is not None:
+            raise RecipeError("distillation: `endpoint` goes with the name of a teacher", "Put it into the `Ask`.")
         return teacher, teacher, teacher
     exact = 0.0 if samples == 1 else 0.7
     return (
-        Ask(model=teacher, temperature=exact),
-        Ask(model=teacher, temperature=0.7),
-        Ask(model=teacher, temperature=1.0),
+        Ask(model=teacher, endpoint=endpoint, temperature=exact),
+        Ask(model=teacher, endpoint=endpoint, temperature=0.7),
+        Ask(model=teacher, endpoint=endpoint, temperature=1.0),
     )
 
 
@@ -222,8 +237,7 @@ def _chosen(
     curated: Step[Rows] = changed.make("dedup", Dedup, rows=answered)
     stages["not alike"] = curated
     if verify is not None:
-        kind: type[Keep] | type[Filter] = Keep if isinstance(verify, Part) else Filter
-        curated = stages["verified"] = changed.make("verify", kind, rows=curated, where=verify)
+        curated = stages["verified"] = changed.make("verify", _judge(verify), rows=curated, where=verify)
     if held_out is None:
         apart = SplitApart(rows=curated, test_size=0.1, known=seeds)
         return Chosen(curated, Concat(rows=(apart.train, seeds)), apart.test, {**stages, "held out": apart.test})
@@ -233,6 +247,21 @@ def _chosen(
     known = changed.make("decontaminate", Decontaminate, rows=seeds, against=against)
     stages["unlike the test set"] = curated
     return Chosen(curated, Concat(rows=(curated, known)), test, stages)
+
+
+def _judge(verify: Verify) -> type[Keep] | type[Filter]:
+    """The step for a verifier part, a function of a row and its reply, or one of a row."""
+    if isinstance(verify, Part):
+        return Keep
+    function = resolve(verify)
+    if takes(function, 1):
+        return Filter
+    if takes(function, 2):
+        return Keep
+    raise RecipeError(
+        f"distillation: `{name_of(function)}` is no `verify`: it takes neither a row nor a row and its output",
+        f"Write it as `def verify(row)` or `{VERIFIER}`.",
+    )
 
 
 def _description(instruction: str, held_out: Examples | None) -> str:
