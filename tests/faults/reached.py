@@ -8,7 +8,7 @@ from pathlib import Path
 from stillhouse.core.names import Names
 from stillhouse.core.store import Store, read_record
 
-TELLING = ("publish.report/1", "recipes.deliver/1")
+TELLING = ("publish.report/2", "recipes.deliver/1")
 """Steps whose result tells of the run too, its seconds and its bill: in a page, which differs, and beside it."""
 PAGES = ("report.html", "report.json")
 

@@ -11,34 +11,48 @@ import os
 import re
 import shutil
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from stillhouse.core.artifact import Model
+from stillhouse.core.context import Context
 from stillhouse.core.session import Session
+from stillhouse.core.step import Step
 from stillhouse.evaluate.compare import Compare
+from stillhouse.measure.exact_match import ExactMatch
+from stillhouse.measure.json_fields import JsonFields
+from stillhouse.measure.token_f1 import TokenF1
 from stillhouse.publish.report import ReportPage
 from stillhouse.rows.import_ import Import
+from stillhouse.rows.transform import Filter
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 # The page forbids scripts, so a page around it measures: it opens the report in a frame of the wanted width.
 HARNESS = """<!doctype html><body style="margin:0"><script>
 const found = [];
-const widths = [380, 900];
+const widths = [390, 900];
 function measure() {
   if (!widths.length) { document.body.textContent = "RESULT" + JSON.stringify(found) + "END"; return; }
   const width = widths.shift(), frame = document.createElement("iframe");
   frame.style.cssText = `border:0;width:${width}px;height:800px`;
   frame.src = "report.html";
   frame.onload = () => {
-    const page = frame.contentDocument, outside = [];
+    const page = frame.contentDocument, outside = [], clipped = [], narrow = [];
+    for (const details of page.querySelectorAll("details")) details.open = true;
     for (const element of page.querySelectorAll("main *")) {
       const box = element.getBoundingClientRect();
       if (box.right > width + 0.5 && !element.closest(".scroll")) outside.push(element.outerHTML.slice(0, 80));
+      if (element.matches("svg text") && box.left < element.closest("svg").getBoundingClientRect().left - 0.5)
+        clipped.push(element.textContent);
+      if (element.matches("td, th") && box.width && element.textContent.length > 4 && box.width < 48)
+        narrow.push(element.textContent);
     }
-    found.push({width, scroll: page.documentElement.scrollWidth, outside, bars: page.querySelectorAll(".track").length,
+    found.push({width, scroll: page.documentElement.scrollWidth, outside, clipped, narrow,
+      cells: page.querySelectorAll("td").length, bars: page.querySelectorAll(".track").length,
       height: page.documentElement.scrollHeight, ran: "hacked" in frame.contentWindow,
       font: parseFloat(frame.contentWindow.getComputedStyle(page.body).fontSize),
       loaded: frame.contentWindow.performance.getEntriesByType("resource").length});
@@ -63,11 +77,26 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     before = Import(data=tuple({"input": row["input"], "reply": evil} for row in rows), require=())
     after = Import(data=tuple({"input": row["input"], "reply": row["output"]} for row in rows), require=())
     test = Import(data=rows)
-    compared = Compare(models={"before": before, "a student with quite a long name": after}, on=test)
+    metrics = (ExactMatch(normaliser="json"), JsonFields(), TokenF1())
+    compared = Compare(models={"before": before, "a student with quite a long name": after}, on=test, metrics=metrics)
     with Session(folder / "store", progress=False, track=False) as session:
-        page = session.run(ReportPage(comparison=compared, title="A title " * 10, funnel={"held out": test}))
+        funnel = {"held out": test, "none": Filter(rows=test, where=refused)}
+        page = session.run(ReportPage(comparison=compared, title="A title " * 10, model=Trained(), funnel=funnel))
         shutil.copyfile(page.html, folder / "report.html")
     return look(folder)
+
+
+def refused(row: Mapping[str, Any]) -> str:
+    """A reason without a space in it."""
+    return "because" * 30
+
+
+class Trained(Step[Model], tag="test_browser.trained/1"):
+    """A model folder with the series of a small learning rate."""
+
+    def run(self, context: Context) -> None:
+        lines = [{"step": step, "loss": 1.0, "learning_rate": 1.5e-4} for step in range(1, 9)]
+        (context.folder / "history.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
 def look(folder: Path) -> list[dict[str, Any]]:
@@ -93,10 +122,17 @@ def look(folder: Path) -> list[dict[str, Any]]:
 
 
 def test_nothing_reaches_over_the_edge_of_a_phone_or_a_desktop(measured: list[dict[str, Any]]) -> None:
-    assert [entry["width"] for entry in measured] == [380, 900]
+    assert [entry["width"] for entry in measured] == [390, 900]
     for entry in measured:
         assert entry["scroll"] <= entry["width"], entry
         assert entry["outside"] == []
+
+
+def test_columns_have_room_for_words_and_charts_for_their_labels(measured: list[dict[str, Any]]) -> None:
+    for entry in measured:
+        assert entry["cells"] > 20
+        assert entry["narrow"] == []
+        assert entry["clipped"] == []
 
 
 def test_the_page_is_drawn_and_can_be_read(measured: list[dict[str, Any]]) -> None:

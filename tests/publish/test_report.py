@@ -10,16 +10,18 @@ from typing import Any
 
 import pytest
 
+from stillhouse.calls.ask import Ask
 from stillhouse.core.artifact import Model, Rows
 from stillhouse.core.context import Context
 from stillhouse.core.outcome import KEEP, Drop, Fail, Outcome, Row
 from stillhouse.core.session import Session
 from stillhouse.core.step import Mapper, MapStep, Step
 from stillhouse.evaluate.compare import Compare
+from stillhouse.evaluate.predict import Predict
 from stillhouse.measure.exact_match import ExactMatch
 from stillhouse.measure.json_fields import JsonFields
 from stillhouse.publish._page import chart, difference, dollars, seconds, ticks_over
-from stillhouse.publish._report import thin
+from stillhouse.publish._report import reasons
 from stillhouse.publish.report import ReportPage
 from stillhouse.rows.import_ import Import
 
@@ -39,7 +41,7 @@ class Trained(Step[Model], tag="test_report.trained/1"):
                 lines.append({"step": step, "eval_loss": 4.2 / step**0.5})
         lines.append({"step": 501, "loss": float("nan")})
         (context.folder / "history.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-        context.note(steps=500, eval_loss=0.19, device="cpu")
+        context.note(steps=500, eval_loss=0.19, device="cpu", stopped_early=False)
 
 
 class Sieve(MapStep, tag="test_report.sieve/1"):
@@ -70,6 +72,11 @@ class Stopping(Step[Rows], tag="test_report.stopping/1"):
 def echo(messages: list[dict[str, str]], schema: dict[str, Any] | None, sample: int) -> str:
     """Says the question back."""
     return messages[-1]["content"]
+
+
+def shout(messages: list[dict[str, str]], schema: dict[str, Any] | None, sample: int) -> str:
+    """Says the question back, louder."""
+    return messages[-1]["content"].upper()
 
 
 ORDERS = tuple(
@@ -174,7 +181,7 @@ def test_the_page_shows_scores_differences_slices_and_flips(report: tuple[str, d
     assert f"{100 * scores['score']:.1f} %" in text
     assert "student against seeds only" in text
     assert "student is better" in text
-    assert "By familiar" in text
+    assert "By wording: seen in training, or not" in text
     assert "unseen · 20 rows, 33 %" in text
     (pair,) = [p for p in value["comparison"]["pairs"] if p["before"] == "seeds only" and "flips" in p]
     assert f"{pair['fixed']} fixed" in text
@@ -196,13 +203,11 @@ def test_the_page_shows_training_data_and_cost(report: tuple[str, dict[str, Any]
     ]
     assert "dropped: says the same as another row 6" in text
     assert "failed: invalid 6" in text
-    assert "$0.00 for 0 calls" in text
+    assert "$0.00 · no calls" in text
+    assert "stopped early no" in text
 
 
 def test_the_cost_is_that_of_every_step_behind_the_page(session: Session) -> None:
-    from stillhouse.calls.ask import Ask
-    from stillhouse.evaluate.predict import Predict
-
     seeds = Import(data=ORDERS[:6])
     echoed = Predict(rows=seeds, by=Ask(model=f"python:{__name__}:echo"))
     compared = Compare(models={"echo": echoed}, on=seeds)
@@ -213,14 +218,46 @@ def test_the_cost_is_that_of_every_step_behind_the_page(session: Session) -> Non
     assert made.value["funnel"][0]["asked"] == 6
     text = made.html.read_text()
     assert "asked 6 times" in text
-    assert "for 6 calls" in text
+    assert f"<strong>python:{__name__}:echo</strong> $0.00 for 6 calls" in text
+
+
+def test_what_models_of_ones_own_were_asked_stands_apart(session: Session) -> None:
+    seeds = Import(data=ORDERS[:6])
+    models = {name: Predict(rows=seeds, by=Ask(model=f"python:{__name__}:{name}")) for name in ("echo", "shout")}
+    cost = session.run(ReportPage(comparison=Compare(models=models, on=seeds))).value["cost"]
+    assert [(model["name"], model["calls"]) for model in sorted(cost["models"], key=lambda model: model["name"])] == [
+        (f"python:{__name__}:echo", 6),
+        (f"python:{__name__}:shout", 6),
+    ]
+    assert cost["calls"] == 12
+
+
+def test_reasons_that_tell_of_one_row_each_are_one() -> None:
+    found = [f"its words are those of new input {number}" for number in range(3)]
+    found += [
+        "it is nearly seed 00d1f2a3b4c5d6e7 (similarity 0.83)",
+        "it is nearly seed 11d1f2a3b4c5d6e7 (similarity 0.9)",
+    ]
+    found += ["it has 900 characters, outside of 9 to 400", "the sum is odd"]
+    assert [(entry["reason"], entry["count"]) for entry in reasons(found)] == [
+        ("its words are those of new input …", 3),
+        ("it is nearly seed … (similarity …)", 2),
+        ("it has 900 characters, outside of 9 to 400", 1),
+        ("the sum is odd", 1),
+    ]
+
+
+def test_of_growth_no_rows_come_in(session: Session) -> None:
+    compared = Compare(models={"m": predicted(2)}, on=Import(data=ORDERS))
+    made = session.run(ReportPage(comparison=compared, funnel={"grown": Stopping(rows=Import(data=ORDERS[:6]))}))
+    assert made.value["funnel"][0]["in"] is None
 
 
 def test_the_reason_why_a_step_stopped_is_shown(session: Session) -> None:
     seeds = Import(data=ORDERS[:6])
     compared = Compare(models={"m": predicted(2)}, on=Import(data=ORDERS))
     made = session.run(ReportPage(comparison=compared, funnel={"grown": Stopping(rows=seeds)}))
-    assert "stopped: new ones no longer come" in made.html.read_text()
+    assert "why it ended: new ones no longer come" in made.html.read_text()
 
 
 def test_a_page_needs_neither_model_nor_funnel_nor_a_second_model(session: Session) -> None:
@@ -259,7 +296,7 @@ def test_a_chart_keeps_its_points_inside_its_frame() -> None:
     drawn = chart("loss", {"loss": [(0, 3.0), (10, 1.0)], "eval_loss": [(5, 2.0)]})
     points = [tuple(map(float, p.split(","))) for line in drawn["lines"] for p in line["points"].split()]
     assert all(drawn["left"] <= x <= drawn["right"] and 0 <= y <= drawn["bottom"] for x, y in points)
-    assert chart("x", {"x": [(1, 0.0)]})["lines"][0]["points"] == "48.0,176.0"
+    assert chart("x", {"x": [(1, 0.0)]})["lines"][0]["points"] == "66.0,176.0"
 
 
 @pytest.mark.parametrize(
@@ -274,13 +311,6 @@ def test_a_chart_keeps_its_points_inside_its_frame() -> None:
 )
 def test_ticks_are_round_numbers(low: float, high: float, ticks: list[float]) -> None:
     assert ticks_over(low, high) == pytest.approx(ticks)
-
-
-def test_thinned_curves_keep_their_ends_and_spikes() -> None:
-    points = [(n, 100.0 if n == 4321 else 1.0) for n in range(10_000)]
-    thinned = thin(points)
-    assert len(thinned) <= 402
-    assert {(0, 1.0), (4321, 100.0), (9999, 1.0)} <= set(thinned)
 
 
 def test_money_and_time_read_well() -> None:

@@ -15,8 +15,8 @@ class JsonFields(Part, tag="measure.json_fields/2"):
 
     A field is a path to a plain value (`items[0].count`), or to an object or a list that is empty, as long as the other
     side has no fields inside it; so a missing field and an extra one count as much as a wrong one. `1` equals `1.0`,
-    but neither `true` nor `"1"`. A reply that is not JSON scores 0. Undefined when there is no expected answer or it is not
-    JSON.
+    but neither `true` nor `"1"`. A reply that is not JSON scores 0. Undefined when there is no expected answer or it is
+    not JSON.
     """
 
     lists: Literal["ordered", "unordered"] = Field(

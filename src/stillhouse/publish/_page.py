@@ -15,7 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 SHOWN_CHARACTERS = 2000
 WIDTH, HEIGHT = 440, 200
-LEFT, RIGHT, TOP, BOTTOM = 48, 8, 10, 24
+LEFT, RIGHT, TOP, BOTTOM = 66, 8, 10, 24
 
 
 def render(value: Mapping[str, Any], examples: int) -> str:
@@ -61,8 +61,15 @@ def bars(comparison: Mapping[str, Any], metric: str) -> list[dict[str, Any]]:
     ]
 
 
+SLICE_TITLES = {
+    "familiar": "By wording: seen in training, or not",
+    "novelty": "By wording: what of it training did not show",
+}
+"""For the columns that steps of ours add; of others the name is all that is known."""
+
+
 def slice_groups(comparison: Mapping[str, Any], metric: str) -> list[dict[str, Any]]:
-    """Slices by column, each value with the bars of all models and the difference's sentence."""
+    """Slices by column, each with a title and for each value the bars of all models and the difference's sentence."""
     groups: dict[str, list[dict[str, Any]]] = {}
     for entry in comparison["slices"]:
         groups.setdefault(entry["column"], []).append(
@@ -77,7 +84,7 @@ def slice_groups(comparison: Mapping[str, Any], metric: str) -> list[dict[str, A
                 ],
             }
         )
-    return [{"column": column, "values": values} for column, values in groups.items()]
+    return [{"title": SLICE_TITLES.get(column, f"By {column}"), "values": values} for column, values in groups.items()]
 
 
 CHARTS = (("loss", ("loss", "eval_loss")), ("learning rate", ("learning_rate",)), ("gradient norm", ("grad_norm",)))

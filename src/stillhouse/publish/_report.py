@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.artifact import Artifact, Rows
 from ..core.store import read_record
+from ..track.plot import Curve, thinned
 from ._page import render
 
 if TYPE_CHECKING:
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     from .report import ReportPage
 
 MAX_REASONS = 12
+PARTICULAR = re.compile(r"\b(?=\w*\d)[0-9a-f]{12,}\b|\b\d+(?:\.\d+)?\b")
+"""What tells of one row: an id, a number."""
 COUNTED = ("calls", "cached", "prompt_tokens", "reply_tokens", "unpriced", "cost_usd")
 MAX_POINTS = 400
 """Points of a curve; more than a phone has pixels would only make the page heavy."""
@@ -53,7 +57,7 @@ def write_report(step: ReportPage, context: Context) -> None:
 
 def training(folder: Path, record: Mapping[str, Any]) -> dict[str, Any]:
     """The curves that training left in the model's folder, and the facts of its record."""
-    curves: dict[str, list[tuple[int, float]]] = {}
+    curves: dict[str, Curve] = {}
     history = folder / "history.jsonl"
     if history.exists():
         for line in history.read_text().splitlines():
@@ -61,46 +65,44 @@ def training(folder: Path, record: Mapping[str, Any]) -> dict[str, Any]:
             number = entry.pop("step")
             for name, found in entry.items():
                 if isinstance(found, int | float) and found == found and abs(found) != float("inf"):
-                    curves.setdefault(name, []).append((number, float(found)))
+                    curve = curves.setdefault(name, Curve(name, [], []))
+                    curve.steps.append(number)
+                    curve.values.append(float(found))
     facts = {name: found for name, found in record.get("facts", {}).items() if isinstance(found, str | int | float)}
     finite = {name: None if isinstance(found, float) and found != found else found for name, found in facts.items()}
-    return {"curves": {name: thin(points) for name, points in curves.items()}, "facts": finite}
-
-
-def thin(points: list[tuple[int, float]]) -> list[tuple[int, float]]:
-    """At most `MAX_POINTS`: of each stretch the lowest and the highest, so that no spike is lost."""
-    if len(points) <= MAX_POINTS:
-        return points
-    kept = {points[0], points[-1]}
-    stretches = MAX_POINTS // 2
-    for index in range(stretches):
-        part = points[index * len(points) // stretches : (index + 1) * len(points) // stretches]
-        if part:
-            kept |= {min(part, key=lambda point: point[1]), max(part, key=lambda point: point[1])}
-    return sorted(kept)
+    thin = {name: thinned(curve, MAX_POINTS) for name, curve in curves.items()}
+    return {"curves": {name: list(zip(c.steps, c.values, strict=True)) for name, c in thin.items()}, "facts": finite}
 
 
 def stage(label: str, rows: Rows) -> dict[str, Any]:
     """One line of the funnel: what came in and out, what was dropped or failed, and why."""
-    counts = rows.record.get("counts", {})
+    counts, facts = rows.record.get("counts", {}), rows.record.get("facts", {})
     total = (rows.record.get("calls") or {}).get("total", {})
     return {
         "label": label,
         "tag": rows.record.get("tag", ""),
-        "in": counts.get("in"),
+        "in": None if "stopped" in facts else counts.get("in"),  # of growth that is the number of calls
         "out": len(rows),
         "dropped": counts.get("dropped", 0),
         "failed": counts.get("failed", 0),
         "dropped_why": reasons(row["reason"] for row in rows.dropped()),
         "failed_why": reasons(row["kind"] for row in rows.failed()),
         "asked": total.get("calls", 0) + total.get("cached", 0),
-        "stopped": rows.record.get("facts", {}).get("stopped"),
+        "stopped": facts.get("stopped"),
     }
 
 
 def reasons(found: Iterable[Any]) -> list[dict[str, Any]]:
-    """The most frequent reasons with their counts; the rest is one line."""
-    counts = Counter(str(reason) for reason in found)
+    """The most frequent reasons with their counts; the rest is one line.
+
+    Reasons that differ only in numbers and row ids are one, with `…` in place of what differs.
+    """
+    groups: dict[str, Counter[str]] = {}
+    for reason in found:
+        groups.setdefault(PARTICULAR.sub("…", str(reason)), Counter())[str(reason)] += 1
+    counts = Counter(
+        {next(iter(texts)) if len(texts) == 1 else common: texts.total() for common, texts in groups.items()}
+    )
     ranked = sorted(counts.items(), key=lambda entry: (-entry[1], entry[0]))
     listed = [{"reason": reason, "count": count} for reason, count in ranked[:MAX_REASONS]]
     rest = sum(count for _, count in ranked[MAX_REASONS:])
@@ -108,11 +110,16 @@ def reasons(found: Iterable[Any]) -> list[dict[str, Any]]:
 
 
 def cost(artifacts: Mapping[str, Artifact]) -> dict[str, Any]:
-    """Calls, tokens, money and time of every step behind the page, in the order of their making, and the sums."""
+    """Calls, tokens, money and time of every step behind the page, in the order of their making; sums, by model too."""
     labels = {artifact.key: label for label, artifact in reversed(list(artifacts.items()))}
     lines = []
+    models: dict[str, dict[str, Any]] = {}
     for key, record in sorted(lineage(artifacts.values()).items(), key=lambda entry: entry[1].get("finished", 0)):
-        total = (record.get("calls") or {}).get("total", {})
+        calls = record.get("calls") or {}
+        total = calls.get("total", {})
+        for name, of in calls.get("models", {}).items():
+            sums = models.setdefault(name, {"name": name, **dict.fromkeys(COUNTED, 0)})
+            sums.update({field: sums[field] + of.get(field, 0) for field in COUNTED})
         lines.append(
             {
                 "label": labels.get(key) or str(record.get("tag", "")).partition("/")[0],
@@ -120,7 +127,8 @@ def cost(artifacts: Mapping[str, Artifact]) -> dict[str, Any]:
                 **{name: total.get(name, 0) for name in COUNTED},
             }
         )
-    return {"steps": lines, **{name: sum(line[name] for line in lines) for name in ("seconds", *COUNTED)}}
+    asked = {"models": list(models.values()), "steps": lines}
+    return {**asked, **{name: sum(line[name] for line in lines) for name in ("seconds", *COUNTED)}}
 
 
 def lineage(artifacts: Iterable[Artifact]) -> dict[str, Mapping[str, Any]]:

@@ -9,12 +9,12 @@ from ..core.context import Context
 from ..core.step import Step
 
 
-class ReportPage(Step[Report], tag="publish.report/1"):
+class ReportPage(Step[Report], tag="publish.report/2"):
     """One self-contained HTML page, `report.html`, and the same as data in `report.json`.
 
     It shows the `comparison` (scores, differences, slices, flips with their rows), the training curve of `model`, the
-    data `funnel` (for each step: rows in, failed, dropped and why, kept) and what the calls cost. The page loads
-    nothing, runs no script, escapes all that models wrote, and reads on a phone, in light and dark.
+    data `funnel` (for each step: rows in, failed, dropped and why, kept) and what calls to each model cost. The page
+    loads nothing, runs no script, escapes all that models wrote, and reads on a phone, in light and dark.
     """
 
     comparison: Step[Report]
