@@ -7,6 +7,7 @@ from typing import Any, Literal, NamedTuple, NoReturn
 from pydantic import Field
 
 from ..core.part import Part
+from ..text.normalise import canonical_json
 from .score import Score, expected_value
 
 
@@ -53,11 +54,6 @@ def parse_json(text: str) -> Any:  # any JSON value
         return json.loads(text, parse_constant=_refuse_constant)
     except RecursionError:
         raise ValueError("nested too deeply") from None
-
-
-def canonical_json(value: Any) -> str:  # any JSON value
-    """One text for equal JSON values: sorted keys, no spaces, whole floats written as integers."""
-    return json.dumps(_settled(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
 class Leaves(NamedTuple):
@@ -134,16 +130,6 @@ def _score(expected: dict[str, str], given: dict[str, str]) -> Score:
         if paths
     ]
     return Score(right / len(expected.keys() | given.keys()), "; ".join(parts) or None)
-
-
-def _settled(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _settled(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_settled(inner) for inner in value]
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    return value
 
 
 def _plain(key: Any) -> bool:

@@ -27,10 +27,10 @@ class TokenF1(Part, tag="measure.token_f1/1"):
 
     def __call__(self, item: Mapping[str, Any], reply: str) -> Score:
         expected = expected_text(item, self.column)
-        wanted = Counter(words(expected, self.articles)) if expected is not None else Counter()
+        wanted = Counter(answer_words(expected, self.articles)) if expected is not None else Counter()
         if not wanted:
             return Score(None, "the expected answer holds no word")
-        given = Counter(words(reply, self.articles))
+        given = Counter(answer_words(reply, self.articles))
         shared = (wanted & given).total()
         if shared == 0:
             return Score(0.0)
@@ -38,7 +38,7 @@ class TokenF1(Part, tag="measure.token_f1/1"):
         return Score(2 * precision * recall / (precision + recall), f"precision {precision:.3f}, recall {recall:.3f}")
 
 
-def words(text: str, articles: tuple[str, ...] = ()) -> list[str]:
+def answer_words(text: str, articles: tuple[str, ...] = ()) -> list[str]:
     """The words of a text as `TokenF1` counts them."""
     marks = []
     for character in unicodedata.normalize("NFC", text.casefold()):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from pydantic import field_validator
 
@@ -57,15 +58,24 @@ def _whitespace(text: str) -> str:
 
 def _json(text: str) -> str:
     try:
-        value = json.loads(text, parse_float=_number, parse_constant=_no_constant)
+        return canonical_json(json.loads(text, parse_constant=_no_constant))
     except (ValueError, RecursionError):
         return text.strip()
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
-def _number(text: str) -> int | float:
-    number = float(text)
-    return int(number) if number.is_integer() else number
+def canonical_json(value: Any) -> str:  # any JSON value
+    """One text for equal JSON values: sorted keys, no spaces, whole floats written as integers."""
+    return json.dumps(_settled(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def _settled(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _settled(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_settled(inner) for inner in value]
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value
 
 
 def _no_constant(name: str) -> float:
