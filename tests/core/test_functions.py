@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -123,3 +125,79 @@ def test_names_of_functions_go_there_and_back() -> None:
 def test_a_name_that_leads_nowhere_is_explained(name: str, message: str) -> None:
     with pytest.raises(RecipeError, match=message):
         resolve(name)
+
+
+HELPER = "def g(row):\n    return {'a': 1}\n"
+HOLES = {
+    "a module imported inside": ("def f(row):\n    from .helpers import g\n    return g(row)\n", HELPER),
+    "a module under another": ("import pack.helpers\ndef f(row):\n    return pack.helpers.g(row)\n", HELPER),
+    "a module taken by name": ("from . import helpers\ndef f(row):\n    return getattr(helpers, 'g')(row)\n", HELPER),
+    "a module by another name": ("from . import helpers\ndef f(row):\n    x = helpers\n    return x.g(row)\n", HELPER),
+    "a module loaded by name": (
+        "import importlib\ndef f(row):\n    return importlib.import_module('pack.helpers').g(row)\n",
+        HELPER,
+    ),
+    "a module behind the one imported inside": (
+        "def f(row):\n    from . import between\n    return between.g(row)\n",
+        HELPER,
+    ),
+    "a decorator": (
+        "from .helpers import deco\n@deco\ndef f(row):\n    return row\n",
+        "import functools\ndef deco(fn):\n    @functools.wraps(fn)\n    def inner(row):\n        return {'a': 1}\n"
+        "    return inner\n",
+    ),
+    "the argument of a decorator": (
+        "from .helpers import deco, N\n@deco(N)\ndef f(row):\n    return row\n",
+        "import functools\nN = 1\ndef deco(n):\n    def d(fn):\n        @functools.wraps(fn)\n        def inner(row):\n"
+        "            return {'a': n}\n        return inner\n    return d\n",
+    ),
+    "a helper of a step": (
+        "from stillhouse.core.step import MapStep\nfrom .helpers import g\nclass S(MapStep, tag='test.reaching/1'):\n"
+        "    def mapper(self, context):\n        return lambda rows: [g(row) for row in rows]\n",
+        HELPER,
+    ),
+    "the base of a step": (
+        "from .helpers import Base\nclass S(Base, tag='test.based/1'):\n    pass\n",
+        "from stillhouse.core.step import MapStep\nclass Base(MapStep):\n    def mapper(self, context):\n"
+        "        return lambda rows: [1]\n",
+    ),
+}
+PROGRAM = """
+from pack import mod
+from tests.core.steps import Apply, Numbers
+rows = Numbers(count=1)
+print((mod.S(rows=rows) if hasattr(mod, "S") else Apply(rows=rows, function=mod.f)).recipe_key)
+"""
+
+
+@pytest.mark.parametrize("hole", HOLES)
+def test_a_change_counts_however_it_is_reached(tmp_path: Path, hole: str) -> None:
+    module, helper = HOLES[hole]
+    (tmp_path / "pack").mkdir()
+    (tmp_path / "pack" / "__init__.py").touch()
+    (tmp_path / "pack" / "between.py").write_text("from .helpers import g\n")
+    (tmp_path / "pack" / "mod.py").write_text(module)
+    keys = []
+    for text in (helper, helper, helper.replace("1", "2")):
+        (tmp_path / "pack" / "helpers.py").write_text(text)
+        path = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[2])])
+        command = [sys.executable, "-B", "-c", PROGRAM]
+        done = subprocess.run(
+            command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": path}, check=True, capture_output=True, text=True
+        )
+        keys.append(done.stdout)
+    assert keys[0] == keys[1] != keys[2]
+
+
+def test_a_library_imported_inside_is_not_loaded_for_the_key(tmp_path: Path) -> None:
+    program = (
+        "import sys\nfrom stillhouse.core.functions import function_form\nfrom written import reads\n"
+        "print(function_form(reads)['function']['reaches'], 'duckdb' in sys.modules)"
+    )
+    (tmp_path / "written.py").write_text("def reads(row):\n    import duckdb\n    return duckdb.connect()\n")
+    done = subprocess.run(
+        [sys.executable, "-B", "-c", program], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(tmp_path)}, text=True,
+        check=True, capture_output=True,
+    )  # fmt: skip
+    assert "'import duckdb', {'code': ['duckdb'" in done.stdout
+    assert done.stdout.endswith("False\n")

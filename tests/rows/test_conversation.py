@@ -104,9 +104,10 @@ def test_every_field_of_a_message_stays(session: Session) -> None:
 def test_what_is_no_conversation_fails_with_the_reason(
     session: Session, row: dict[str, Any], kind: str, message: str
 ) -> None:
-    made = converted(session, row)
+    good = {"messages": [USER, ASSISTANT]} if "prompt" in row else {"prompt": "a", "completion": "b"}
+    made = converted(session, row, good)
     (failed,) = made.failed()
-    assert len(made) == 0
+    assert len(made) == 1
     assert failed["kind"] == kind
     assert message in failed["message"]
 

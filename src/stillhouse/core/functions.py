@@ -1,7 +1,8 @@
 """The identity of a user's function: its normalised source, what it captures and the helpers it calls.
 
 Layout, comments, docstrings and annotations do not count. Code of the same project counts by source, recursively;
-installed packages by version; the standard library by name.
+installed packages by version; the standard library by name. Where what is reached cannot be told without running it (a
+module imported inside a function, or handed on as a value), all modules of the project that it leads to count whole.
 """
 
 from __future__ import annotations
@@ -11,20 +12,22 @@ import builtins
 import copy
 import functools
 import importlib
+import importlib.util
 import inspect
 import linecache
 import os
 import sys
 import sysconfig
+import threading
 import types
 import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator
 
 from .errors import RecipeError
-from .keys import UNKNOWN, Special, canonical
+from .keys import UNKNOWN, Special, canonical, digest_of
 
 
 def resolve(reference: Any) -> Callable[..., Any]:
@@ -73,12 +76,34 @@ def function_form(function: Any, special: Special | None = None) -> Any:
     return _Reader(special).form(function)
 
 
-def class_source(kind: type) -> str | None:
-    """The normalised source of a tagged class; None where it cannot be read (its tag then speaks for it alone)."""
+def class_form(kind: type, special: Special) -> dict[str, Any]:
+    """What counts of a tagged class beside its tag: its source, and what its methods and bases reach in its project.
+
+    Empty where the source cannot be read: the tag then speaks for it alone.
+    """
     try:
-        return repr(_dump(_stripped(ast.parse(_dedented(inspect.getsource(kind))))))
+        source = repr(_dump(_stripped(ast.parse(_dedented(inspect.getsource(kind))))))
     except (OSError, TypeError, SyntaxError):
-        return None
+        return {}
+    reading = _being_read()
+    if kind in reading:  # it holds a node of its own kind
+        return {}
+    reading.add(kind)
+    try:
+        reached = _Reader(special).reached_by(kind)
+    finally:
+        reading.discard(kind)
+    return {"source": digest_of(source), **({"reaches": digest_of(reached)} if reached else {})}
+
+
+_threads = threading.local()
+
+
+def _being_read() -> set[type]:
+    if not hasattr(_threads, "reading"):
+        _threads.reading = set()
+    found: set[type] = _threads.reading
+    return found
 
 
 class _Reader:
@@ -96,13 +121,18 @@ class _Reader:
         if isinstance(value, types.BuiltinFunctionType):
             return {"code": [value.__module__ or "", value.__qualname__]}
         if isinstance(value, types.ModuleType):
-            return {"code": list(_origin(value.__name__) or (value.__name__, ""))}
+            origin = _origin(value.__name__)
+            return _module_form(value.__name__) if origin is None else {"code": list(origin)}
         if typing.get_origin(value) is not None:  # an alias such as `Literal["a", "b"]` or `dict[str, int]`
             return {"type": [self.form(typing.get_origin(value)), self._value(typing.get_args(value))]}
+        if value is ...:
+            return {"type": ["..."]}
         if type(value).__module__ == "typing":  # a special form, a type variable
             return {"type": [str(value)]}
         if not isinstance(value, types.FunctionType | type) and not hasattr(value, "__wrapped__"):
             return UNKNOWN
+        if isinstance(value, types.FunctionType) and hasattr(value, "__wrapped__"):
+            return self._wrapper(value)
         value = inspect.unwrap(value)
         origin = _origin(value.__module__)
         if origin is not None:
@@ -128,40 +158,82 @@ class _Reader:
         if function.__kwdefaults__:
             form["keywords"] = self._value(function.__kwdefaults__, f"default of `{name}`")
         captured = _captured(function)
-        reached = {key: self._value(value, f"`{key}`, used by `{name}`,") for key, value in captured.items()}
-        reached.update(self._attributes(node, function.__globals__))
+        modules = {key: value for key, value in captured.items() if isinstance(value, types.ModuleType)}
+        reached = {
+            key: self._value(value, f"`{key}`, used by `{name}`,")
+            for key, value in captured.items()
+            if key not in modules
+        }
+        reached.update(self._attributes(node, {**function.__globals__, **modules}))
+        reached.update(self._imports(node, function.__globals__))
         if reached:
             form["reaches"] = [[key, reached[key]] for key in sorted(reached)]
         return {"function": form}
+
+    def _wrapper(self, wrapper: types.FunctionType) -> Any:
+        """A decorated function: what was put around it counts too, with all that it holds."""
+        if id(wrapper) in self._seen:
+            return {"again": wrapper.__qualname__}
+        self._seen.add(id(wrapper))
+        origin = _origin(wrapper.__globals__.get("__name__"))  # `__module__` is that of the function inside
+        inner = wrapper.__wrapped__  # type: ignore[attr-defined]
+        around = self._function(wrapper) if origin is None else {"code": [wrapper.__code__.co_qualname, *origin]}
+        return {"decorated": [around, self._any(inner)]}
 
     def _class(self, kind: type) -> Any:
         try:
             tree: ast.AST = ast.parse(_dedented(inspect.getsource(kind)))
         except (OSError, TypeError) as error:
             raise _no_source(kind.__qualname__) from error
+        reached = self.reached_by(kind)
+        return {"class": {"source": _dump(_stripped(tree)), "reaches": reached}}
+
+    def reached_by(self, kind: type) -> list[Any]:
+        """What the source of a class names of its project, by name."""
+        self._seen.add(id(kind))
+        tree = _without_types(_stripped(ast.parse(_dedented(inspect.getsource(kind)))))
         globals_ = vars(sys.modules[kind.__module__])
         reached = self._attributes(tree, globals_)
+        reached.update(self._imports(tree, globals_))
         for name in sorted({node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}):
             if name in globals_ and name != kind.__name__ and not isinstance(globals_[name], types.ModuleType):
                 reached[name] = self._value(globals_[name], f"`{name}`, used by `{kind.__name__}`,")
-        return {"class": {"source": _dump(_stripped(tree)), "reaches": [[k, reached[k]] for k in sorted(reached)]}}
+        return [[key, reached[key]] for key in sorted(reached)]
 
-    def _attributes(self, node: ast.AST, globals_: dict[str, Any]) -> dict[str, Any]:
+    def _attributes(self, node: ast.AST, names: Mapping[str, Any]) -> dict[str, Any]:
         """What is reached as `module.name`: modules of the same project by the thing named, others by version."""
         reached: dict[str, Any] = {}
-        for name, attribute in _module_uses(node, globals_):
-            module = globals_[name]
-            local = _origin(module.__name__) is None
-            if local and attribute is not None and hasattr(module, attribute):
-                key = f"{name}.{attribute}"
-                reached[key] = self._value(getattr(module, attribute), f"`{key}`")
-            elif not local:
-                reached[name] = self.form(module)
+        for name, *attributes in _chains(node):
+            value = names.get(name)
+            if not isinstance(value, types.ModuleType):
+                continue
+            if _origin(value.__name__) is not None:
+                reached[name] = self.form(value)
+                continue
+            key = name
+            for attribute in attributes:
+                local = isinstance(value, types.ModuleType) and _origin(value.__name__) is None
+                if not local or not hasattr(value, attribute):
+                    break
+                key, value = f"{key}.{attribute}", getattr(value, attribute)
+            reached[key] = self._value(value, f"`{key}`")
+        return reached
+
+    def _imports(self, node: ast.AST, globals_: Mapping[str, Any]) -> dict[str, Any]:
+        """What is imported inside: modules of the same project whole, installed ones by version."""
+        package = str(globals_.get("__package__") or str(globals_.get("__name__") or "").rpartition(".")[0])
+        reached: dict[str, Any] = {}
+        for name in _imported(node, package):
+            origin = _origin(name)
+            if origin is None:
+                reached[f"import {name}"] = _module_form(name)
+            elif origin[1] not in ("stdlib", "stillhouse"):
+                reached[f"import {name}"] = {"code": list(origin)}
         return reached
 
 
 def _captured(function: types.FunctionType) -> dict[str, Any]:
-    """Closure cells and globals that the function's code names, modules apart (they are read as attributes)."""
+    """Closure cells and globals that the function's code names, global modules apart (they are read as attributes)."""
     found: dict[str, Any] = {}
     for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
         try:
@@ -174,7 +246,7 @@ def _captured(function: types.FunctionType) -> dict[str, Any]:
             continue
         if getattr(builtins, name, UNKNOWN) is not value:
             found[name] = value
-    return {name: value for name, value in found.items() if not isinstance(value, types.ModuleType)}
+    return found
 
 
 def _global_names(code: types.CodeType) -> Iterator[str]:
@@ -188,16 +260,91 @@ def _global_names(code: types.CodeType) -> Iterator[str]:
             yield from _global_names(constant)
 
 
-def _module_uses(node: ast.AST, globals_: dict[str, Any]) -> Iterator[tuple[str, str | None]]:
+def _chains(node: ast.AST) -> Iterator[tuple[str, ...]]:
+    """Names with the attributes that are taken of them: `a.b.c` as ("a", "b", "c")."""
+    attributes: list[str] = []
+    root = node
+    while isinstance(root, ast.Attribute):
+        attributes.append(root.attr)
+        root = root.value
+    if isinstance(root, ast.Name):
+        yield (root.id, *reversed(attributes))
+        return
+    for child in ast.iter_child_nodes(node):
+        yield from _chains(child)
+
+
+def _imported(node: ast.AST, package: str) -> Iterator[str]:
+    """The modules that code imports, by `import_module("name")` too; those that are not there are passed over."""
     for child in ast.walk(node):
-        if isinstance(child, ast.Attribute) and isinstance(child.value, ast.Name):
-            name, attribute = child.value.id, child.attr
-        elif isinstance(child, ast.Name):
-            name, attribute = child.id, None
-        else:
+        names: list[str] = []
+        if isinstance(child, ast.Import):
+            names = [alias.name for alias in child.names]
+        elif isinstance(child, ast.ImportFrom):
+            above = package.rsplit(".", child.level - 1)[0] if child.level else ""
+            base = ".".join(part for part in (above, child.module) if part)
+            # What is taken from a package may be a module in it.
+            names = [base, *(f"{base}.{alias.name}" for alias in child.names)]
+        elif isinstance(child, ast.Call) and next(_chains(child.func), ("",))[-1] in ("import_module", "__import__"):
+            names = [
+                arg.value for arg in child.args[:1] if isinstance(arg, ast.Constant) and isinstance(arg.value, str)
+            ]
+        yield from (name for name in names if name and _is_module(name))
+
+
+def _is_module(name: str) -> bool:
+    top = name.partition(".")[0]
+    if name in sys.modules or top in sys.stdlib_module_names:
+        return name in sys.modules or name == top
+    try:
+        if importlib.util.find_spec(top) is None:
+            return False
+        if _origin(top) is not None:  # not to be loaded: to look for a module loads the packages above it
+            return name == top
+        return importlib.util.find_spec(name) is not None
+    except (ImportError, ValueError, AttributeError):
+        return False
+
+
+def _module_form(name: str) -> Any:
+    """A module of the project with all those that it imports, by their sources; nothing is run that would not be."""
+    found: dict[str, str] = {}
+    waiting = [name]
+    while waiting:
+        each = waiting.pop()
+        if each in found or _origin(each) is not None:
             continue
-        if isinstance(globals_.get(name), types.ModuleType):
-            yield name, attribute
+        file = _file_of(each)
+        if file is None:  # a folder of modules without one of its own
+            continue
+        if not file.endswith(".py"):
+            raise _no_source(each)
+        with open(file, encoding="utf-8") as opened:
+            source = opened.read()
+        found[each], imported = _module_source(
+            source, each if file.endswith("__init__.py") else each.rpartition(".")[0]
+        )
+        waiting += imported
+    return {"modules": sorted(found.items())}
+
+
+@functools.lru_cache(maxsize=256)
+def _module_source(source: str, package: str) -> tuple[str, tuple[str, ...]]:
+    """The digest of a module's normalised source, and the modules that it imports."""
+    tree = ast.parse(source)
+    imported = tuple(_imported(tree, package))
+    return digest_of(_dump(_stripped(tree))), imported
+
+
+def _file_of(name: str) -> str | None:
+    """The file of a module, loaded or not; None for one without, and for one that is not there."""
+    if name in sys.modules:
+        return getattr(sys.modules[name], "__file__", None)
+    try:
+        spec = importlib.util.find_spec(name)
+    except (ImportError, ValueError, AttributeError):
+        return None
+    return None if spec is None or not spec.has_location else spec.origin
 
 
 def _origin(module_name: str | None) -> tuple[str, str] | None:
@@ -208,6 +355,8 @@ def _origin(module_name: str | None) -> tuple[str, str] | None:
     if top in sys.stdlib_module_names and top != "__main__":
         return (module_name or "", "stdlib")
     file = getattr(sys.modules.get(module_name or ""), "__file__", None)
+    if file is None and top:
+        file = _file_of(top)
     if file is None or not _installed(file):
         return None
     from importlib import metadata
@@ -301,6 +450,14 @@ def _stripped(node: ast.AST) -> ast.AST:
         if isinstance(child, ast.arg):
             child.annotation = None
     return node
+
+
+def _without_types(tree: ast.AST) -> ast.AST:
+    """The tree without the annotations of its fields: what they name says what may stand there, not what is done."""
+    for child in ast.walk(tree):
+        if isinstance(child, ast.AnnAssign):
+            child.annotation = ast.Constant(None)
+    return tree
 
 
 def _dump(node: Any) -> Any:

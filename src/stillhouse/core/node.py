@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from .errors import RecipeError
 from .files import InputFile
-from .functions import class_source, function_form
+from .functions import class_form, function_form
 from .keys import canonical, digest_of
 
 _TAG = re.compile(r"[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*/[1-9][0-9]*")
@@ -151,7 +151,7 @@ def node_form(node: Node, special: Any) -> Any:
     fields = node.values() if counted is None else counted
     name = type(node).__name__
     form = {key: canonical(value, special, f"{name}.{key}") for key, value in fields.items()}
-    return {"tag": node.tag, "fields": form, **_own_source(type(node))}
+    return {"tag": node.tag, "fields": form, **_own_source(type(node), special)}
 
 
 def _untagged(kind: type) -> RecipeError:
@@ -161,12 +161,9 @@ def _untagged(kind: type) -> RecipeError:
     )
 
 
-def _own_source(kind: type) -> dict[str, Any]:
+def _own_source(kind: type, special: Any) -> dict[str, Any]:
     """Classes of the user's own project count by source too: nobody keeps a golden file for a notebook."""
-    if kind.__module__.partition(".")[0] == "stillhouse":
-        return {}
-    source = class_source(kind)
-    return {} if source is None else {"source": digest_of(source)}
+    return {} if kind.__module__.partition(".")[0] == "stillhouse" else class_form(kind, special)
 
 
 def content_special(node_special: Any, functions: dict[int, tuple[Any, Any]] | None = None) -> Any:
