@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from stillhouse import Import, RecipeError, Rows, Session, ToMessages
+from stillhouse import Import, ModelError, RecipeError, Rows, Session, ToMessages
 
 USER = {"role": "user", "content": "two lattes"}
 ASSISTANT = {"role": "assistant", "content": "2 latte"}
@@ -104,12 +104,10 @@ def test_every_field_of_a_message_stays(session: Session) -> None:
 def test_what_is_no_conversation_fails_with_the_reason(
     session: Session, row: dict[str, Any], kind: str, message: str
 ) -> None:
-    good = {"messages": [USER, ASSISTANT]} if "prompt" in row else {"prompt": "a", "completion": "b"}
-    made = converted(session, row, good)
-    (failed,) = made.failed()
-    assert len(made) == 1
-    assert failed["kind"] == kind
-    assert message in failed["message"]
+    with pytest.raises(ModelError) as caught:  # the only row of the table
+        converted(session, row)
+    assert f"{kind}: " in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_columns_of_no_form_are_refused_with_the_forms(session: Session) -> None:
