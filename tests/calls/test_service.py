@@ -419,6 +419,17 @@ def test_list_prices_hold_where_the_provider_itself_is_asked() -> None:
     assert price_of(Ask(model="openai/gpt-4o", endpoint="http://localhost:8000/v1"), {}, ()) is None
 
 
+def test_what_steps_spent_is_known_at_once(tmp_path: Path) -> None:
+    script("teacher")
+
+    async def work(service: CallService) -> int:
+        await service.scope("step").ask_many(TEACHER, prompts(["a", "b"]))
+        found: int = service.spent()["total"]["calls"]
+        return found
+
+    assert with_service(tmp_path, work) == 2
+
+
 def test_free_models_are_asked_when_the_money_is_gone(tmp_path: Path) -> None:
     script("teacher")
 

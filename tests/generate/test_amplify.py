@@ -118,6 +118,16 @@ def test_a_teacher_that_only_repeats_the_seeds_is_an_error(session: Session) -> 
         session.run(amplify(ask))
 
 
+def test_calls_on_their_way_are_heard_before_it_gives_up(session: Session) -> None:
+    def answer(messages: Any, schema: Any, sample: int) -> str:
+        if sample < 36:
+            return json.dumps({"inputs": ["Ann has 3 and gets 4"]})
+        return teachers.new_inputs(messages, sample)
+
+    made = session.run(amplify(scripted("amplify-late", answer), 5, least=0.01))
+    assert len(made) == 15
+
+
 def test_a_teacher_of_rubbish_is_stopped_with_examples(session: Session) -> None:
     with pytest.raises(ModelError, match=r"rows of `Amplify` failed; the first:\n.*As a friendly assistant"):
         session.run(amplify("rubbish"))

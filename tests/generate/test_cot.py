@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
+
 from stillhouse.calls.ask import Ask
-from stillhouse.calls.providers.scripted import Scripted, script
+from stillhouse.calls.providers.scripted import Scripted, script, scripted_reply
+from stillhouse.core.errors import ModelError
 from stillhouse.core.session import Session
 from stillhouse.generate.cot import SynthesizeCoT
 from stillhouse.rows.import_ import Import
@@ -80,6 +83,39 @@ def test_outputs_are_compared_and_written_by_value(session: Session) -> None:
     assert (made[0]["output"], made[0]["verified"]) == ('{"sum": 3}', True)
     plain = content(session.run(traces("reply", rows.replace(data=rows.data[1:]), response=None)))  # type: ignore[index]
     assert (plain[0]["output"], plain[0]["verified"]) == (" 4 ", True)
+
+
+def test_a_teacher_of_rubbish_is_stopped_after_the_first_question_to_each_seed(session: Session) -> None:
+    asked = scripted("cot-rubbish", lambda messages, schema, sample: "no")
+    rows = Import(data=tuple({"input": f"{n} and 1", "output": {"sum": n + 1}} for n in range(16)))
+    with pytest.raises(ModelError, match="16 of the first 16 rows of `SynthesizeCoT` failed"):
+        session.run(traces("cot-rubbish", rows))
+    assert asked.num_calls == 32  # each was shown its error once
+
+
+def test_a_seed_without_any_usable_reply_fails_with_the_reason(session: Session) -> None:
+    def answer(messages: list[dict[str, Any]], schema: Any, sample: int) -> Any:
+        text = teachers.task_input(messages)
+        return scripted_reply(refusal="never") if text.startswith("Bob") else teachers.answer(text, schema)
+
+    scripted("cot-refusing", answer)
+    made = session.run(traces("cot-refusing"))
+    assert [row["verified"] for row in made] == [True, True]
+    assert [(row["kind"], row["message"]) for row in made.failed()] == [("refused", "never")]
+
+
+@pytest.mark.parametrize(
+    ("reply", "hint"),
+    [
+        (scripted_reply(refusal="never"), "word the instruction otherwise"),
+        (scripted_reply("so", "length"), "Raise `max_tokens`"),
+        ("no", "Mend the cause"),
+    ],
+)
+def test_what_to_change_is_said_by_what_went_wrong(session: Session, reply: Any, hint: str) -> None:
+    scripted("cot-troubled", lambda messages, schema, sample: reply)
+    with pytest.raises(ModelError, match=hint):
+        session.run(traces("cot-troubled"))
 
 
 def test_a_seed_that_breaks_the_schema_fails_and_says_why(session: Session) -> None:

@@ -78,6 +78,12 @@ def test_a_template_stays_in_its_sandbox(source: str) -> None:
         Template(source)({"_id": "r", "text": "a", "items": [1]})
 
 
+@pytest.mark.parametrize("source", ["{{ [1, 2]|random }}", "{{ lipsum() }}"])
+def test_nothing_in_a_template_is_left_to_chance(source: str) -> None:
+    with pytest.raises(RecipeError):
+        Template(source)({"_id": "r"})
+
+
 def test_ids_and_lineage_cannot_be_shown() -> None:
     with pytest.raises(RecipeError, match="has no column `_id`"):
         Template("{{ _id }}")({"_id": "r", "x": 1})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -87,11 +88,11 @@ class Ledger:
         for model, totals in fresh.items():
             self._bus.publish("call.done", model=model, **self._facts, **totals.as_dict())
 
-    def by_model(self) -> dict[str, Totals]:
-        """Totals so far, by the name of the model or deployment."""
+    def by_model(self, children: Iterable[Ledger] = ()) -> dict[str, Totals]:
+        """Totals so far, by the name of the model or deployment; with what `children` have not published yet."""
         summed: dict[str, Totals] = {}
-        for source in (self._by_model, self._new):
-            for model, totals in source.items():
+        for source in (self._by_model, self._new, *(child._new for child in children)):
+            for model, totals in list(source.items()):
                 summed.setdefault(model, Totals()).add(totals)
         return summed
 

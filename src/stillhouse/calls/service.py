@@ -21,7 +21,7 @@ from .deployment import Concurrency, Deployments
 from .endpoint import Endpoint
 from .engine import Engine, Errand
 from .instant import Instant
-from .ledger import Ledger
+from .ledger import Ledger, Totals
 from .prices import Price, Prices
 from .repair import Case
 from .request import Message, Prompt, RequestForm
@@ -93,11 +93,16 @@ class Calls:
 
     def spent(self) -> dict[str, Any]:
         """Totals in all and by model, as JSON values; empty when nothing was asked."""
-        models = self.ledger.by_model()
+        models = self._by_model()
         if not models:
             return {}
-        total = self.ledger.total().as_dict()
-        return {"total": total, "models": {name: totals.as_dict() for name, totals in models.items()}}
+        total = Totals()
+        for totals in models.values():
+            total.add(totals)
+        return {"total": total.as_dict(), "models": {name: totals.as_dict() for name, totals in models.items()}}
+
+    def _by_model(self) -> dict[str, Totals]:
+        return self.ledger.by_model()
 
 
 class CallService(Calls):
@@ -145,6 +150,9 @@ class CallService(Calls):
             ledger = Ledger(self._bus, self.ledger, key=key)
             self._scopes[key] = Calls(self._engine, self._deployments, ledger)
         return self._scopes[key]
+
+    def _by_model(self) -> dict[str, Totals]:
+        return self.ledger.by_model([scope.ledger for scope in list(self._scopes.values())])
 
     def bill(self, key: str) -> dict[str, Any]:
         """What the step with this key spent, once it is over; its events are out when this returns."""

@@ -8,7 +8,7 @@ from typing import Any, overload
 
 from ._map import too_many_failures, with_unanswered
 from .context import Context
-from .errors import EXHAUSTED, RowFault
+from .errors import EXHAUSTED, ModelError, RowFault
 from .journal import Journal
 from .outcome import Drop, Emit, Fail, Row
 from .step import Grower, GrowStep
@@ -106,9 +106,16 @@ class _Growth:
                 continue
             last = call - self.step.window
             seen = Prefix(self.accepted, self.after[last] if last >= 0 else 0)
-            if call > self.num_accepted and self.grower.finished(call, seen) is not None:
+            if call > self.num_accepted and self._is_last(call, seen):
                 break
             self.in_flight[call] = asyncio.ensure_future(self.grower.ask(call, seen))
+
+    def _is_last(self, call: int, seen: Sequence[Row]) -> bool:
+        """Whether the grower needs no such call by what it sees; what it raises counts when it is its turn."""
+        try:
+            return self.grower.finished(call, seen) is not None
+        except ModelError:
+            return True
 
     async def _answer(self, call: int) -> Sequence[Emit | Drop | Fail]:
         task = self.in_flight.pop(call)

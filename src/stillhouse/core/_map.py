@@ -33,7 +33,7 @@ from ._tables import (
     table_bytes,
 )
 from .context import Context
-from .errors import EXHAUSTED, ModelError, RecipeError, RowFault
+from .errors import EXHAUSTED, ModelError, RecipeError, RowFault, remedy
 from .garbage import rare_collections
 from .journal import Pieces
 from .outcome import KEEP, Drop, Emit, Fail, Outcome, Row
@@ -340,9 +340,10 @@ def too_many_failures(name: str, failed: int, rows_in: int, examples: Sequence[F
     for fail in examples:
         raw = "" if fail.raw is None else f": {fail.raw[:200]!r}"
         shown.append(f"    {fail.kind}: {fail.message}{raw}")
+    what = remedy([fail.kind for fail in examples]) or "Mend the cause and run again."
     return ModelError(
         f"{failed} of the first {rows_in} rows of `{name}` failed; the first:\n" + "\n".join(shown),
-        "Mend the cause and run again; what worked is kept. `Options(max_failed=...)` allows a larger share.",
+        f"{what} What worked is kept. `Options(max_failed=...)` allows a larger share.",
         kind="rubbish",
     )
 

@@ -6,6 +6,8 @@ code that works on one row raises `RowFault`, which the runner turns into a line
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class StillhouseError(Exception):
     """Root of all errors a user can meet; the command line prints it without a traceback."""
@@ -74,3 +76,17 @@ class RowFault(Exception):
         self.kind = kind
         self.message = message
         self.raw = raw
+
+
+_REMEDIES = {
+    "refused": "The model refuses: word the instruction otherwise, or ask another model.",
+    "cut": "Raise `max_tokens` of the `Ask`, or leave it out.",
+    "too_long": "Show less in each question, or ask a model with a longer context.",
+    "rejected": "The server does not take the requests; its own words are above.",
+    EXHAUSTED: "The provider is in trouble: run the same command again later.",
+}
+
+
+def remedy(kinds: Sequence[str]) -> str | None:
+    """What mends faults of these kinds, by the commonest of them; None where the kind does not say it."""
+    return _REMEDIES.get(max(kinds, key=kinds.count)) if kinds else None

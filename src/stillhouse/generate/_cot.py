@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..calls.answer import Answer
 from ..calls.request import Prompt
+from ..core._map import too_many_failures
 from ..core.context import Context
 from ..core.errors import RowFault
 from ..core.outcome import Emit, Outcome, Row
@@ -19,6 +20,10 @@ from .prompts import ANSWER, examples_text
 
 if TYPE_CHECKING:
     from .cot import SynthesizeCoT
+
+
+FIRST_SEEDS = 3
+"""Where all of so many first seeds or more got nothing usable, no more is asked."""
 
 
 class Trace(NamedTuple):
@@ -34,6 +39,7 @@ def tracer(step: SynthesizeCoT, context: Context) -> Callable[[Sequence[Row]], A
 
     async def trace(rows: Sequence[Row]) -> list[Outcome]:
         check_task_rows("SynthesizeCoT", rows)
+        is_first = rows[0]["_id"] == shown[0]["_id"]
         outputs = [_settled(row["output"], step.response) for row in rows]
         traces: dict[int, Trace] = {}
         faults: dict[int, list[RowFault]] = defaultdict(list)
@@ -53,6 +59,9 @@ def tracer(step: SynthesizeCoT, context: Context) -> Callable[[Sequence[Row]], A
                     continue
                 if found is not None:
                     traces[place] = found
+            if is_first and sample == 0 and len(faults) == len(open_places) >= FIRST_SEEDS:
+                fails = [failed(fault) for (fault,) in faults.values()]
+                raise too_many_failures("SynthesizeCoT", len(fails), len(fails), fails[:3])
             open_places = [place for place in open_places if place not in traces]
         for place, met in faults.items():
             if len(met) == step.attempts:

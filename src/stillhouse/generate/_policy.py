@@ -9,7 +9,7 @@ import orjson
 
 from ..calls.answer import Answer
 from ..core.context import Context
-from ..core.errors import ModelError, RecipeError, RowFault
+from ..core.errors import ModelError, RecipeError, RowFault, remedy
 from ..core.outcome import Row
 from ..text.schema import Schema
 from .policy import LengthRange, PolicyWords, TaskPolicy
@@ -45,10 +45,12 @@ async def _ask(step: ExtractPolicy, calls: Any, prompt: str) -> Answer:
             return answer
         except RowFault as fault:
             faults.append(fault)
-    shown = "\n".join(f"    {fault.kind}: {fault.message}: {(fault.raw or '')[:200]!r}" for fault in faults)
+    shown = "\n".join(
+        f"    {fault.kind}: {fault.message}" + (f": {fault.raw[:200]!r}" if fault.raw else "") for fault in faults
+    )
     raise ModelError(
         f"`{step.by.name}` gave no task policy in {step.attempts} attempts:\n{shown}",
-        "Ask a model that can reply in JSON, or raise `attempts`.",
+        remedy([fault.kind for fault in faults]) or "Ask a model that can reply in JSON, or raise `attempts`.",
         kind="rubbish",
     )
 
