@@ -29,6 +29,7 @@ def settings(quick: bool) -> dict[str, Any]:
     from stillhouse.recipes.scratch import Scratch
     from stillhouse.rows.import_ import Import
     from stillhouse.rows.slices import Take
+    from stillhouse.train.muon import Muon
 
     test = Import(path=HERE / "test.jsonl")
     if quick:
@@ -42,10 +43,10 @@ def settings(quick: bool) -> dict[str, Any]:
         }
     return {
         "held_out": test,
-        "student": Scratch(vocab_size=512, hidden=128, layers=4, heads=4),
-        "augment_factor": 220,
-        "max_tokens": 200,
-        "finetune": {"epochs": 8.0, "batch_size": 8, "learning_rate": 3e-3},
+        "student": Scratch(vocab_size=1536, json_syntax=True, hidden=96, layers=3, heads=6, rope_theta=500.0),
+        "augment_factor": 1250,
+        "max_tokens": 100,
+        "finetune": {"epochs": 3.0, "batch_size": 4, "learning_rate": 5e-3, "optimiser": Muon()},
         "seeds_only": {"epochs": 40.0},
     }
 
