@@ -136,9 +136,10 @@ def test_a_name_points_to_a_result_and_keeps_its_history(tmp_path: Path) -> None
         assert len(session.names.need("words").history) == 2
         with pytest.raises(RecipeError, match="Did you mean `words`"):
             session.names.need("word")
-        for bad in ("../out", "a/b", "", ".hidden", "artifacts-v1", "runs", "x" * 200):
+        for bad in ("../out", "a/b", "", ".hidden", "artifacts-v1", "work-v1", "runs", "x" * 200):
             with pytest.raises(RecipeError, match="cannot be a name"):
                 session.run(Numbers(count=1), name=bad)
+        assert len(session.run(Numbers(count=1), name="orders-v2")) == 1
 
 
 @pytest.mark.parametrize("window", [1, 3, 8])

@@ -126,3 +126,9 @@ def test_a_hugging_face_data_set_holds_the_same_rows(
 ) -> None:
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
     assert to_dataset(session.run(TABLE)).to_list() == DATA
+
+
+@pytest.mark.parametrize("name", ["../../outside", "a/b", "", ".hidden"])
+def test_an_export_stays_in_its_artifact(name: str) -> None:
+    with pytest.raises(RecipeError, match="cannot be a name"):
+        Export(rows=TABLE, name=name)

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from stillhouse import Import, Map, RecipeError, Rows, Session
+from stillhouse.core.events import Event
 from stillhouse.rows._import import source
 
 TASK = [{"input": "two lattes", "output": "2 latte"}, {"input": "a chai", "output": "1 chai"}]
@@ -379,3 +380,25 @@ def test_a_reader_holds_a_piece_of_the_file(tmp_path: Path, extension: str) -> N
         return size
 
     assert peak(12_000) < 1.1 * peak(4_000)  # 11 and 4 MB
+
+
+def test_commas_and_tabs_are_two_formats(session: Session, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("a\tb,c\n1\t2,3\n")
+    (tmp_path / "a.tsv").write_text("a\tb,c\n1\t2,3\n")
+    commas, tabs = (session.run(Import(path=tmp_path / f"a.{end}", require=())) for end in ("csv", "tsv"))
+    assert (commas.columns, tabs.columns) == (["a\tb", "c"], ["a", "b,c"])
+
+
+def test_a_file_that_changes_under_the_run_is_not_taken_for_what_it_was(session: Session, tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"a": 1}\n')
+    step = Import(path=path, require=())
+
+    def edit(event: Event) -> None:
+        if event.kind == "step.started":
+            path.write_text('{"a": 22}\n')
+
+    session.bus.subscribe(edit)
+    with pytest.raises(RecipeError, match="changed since the run began"):
+        session.run(step)
+    assert [row["a"] for row in session.run(step)] == [22]

@@ -1,9 +1,14 @@
 from __future__ import annotations
 
+import datetime as dt
+import math
+import uuid
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from stillhouse import (
@@ -26,6 +31,7 @@ from stillhouse import (
     Take,
     Zip,
 )
+from stillhouse.core._tables import content_bytes
 
 NUM = 40
 
@@ -73,6 +79,46 @@ def test_a_row_that_map_leaves_as_it_is_keeps_its_id(session: Session) -> None:
     assert ids(made)[0] == ids(session.run(table()))[0]  # 2 × 0 is 0
     assert ids(made)[1] != ids(session.run(table()))[1]
     assert ids(session.run(Map(rows=table(), function=dict))) == ids(session.run(table()))
+
+
+def value(name: str) -> Any:
+    day = dt.datetime(2024, 2, 29, 12, 30)
+    values = {
+        "datetime": day,
+        "date": day.date(),
+        "time": day.time(),
+        "uuid": uuid.UUID(int=7),
+        "nan": math.nan,
+        "inf": math.inf,
+        "-inf": -math.inf,
+        "none": None,
+    }
+    return str(values[name[:-5]]).replace(" ", "T") if name.endswith(" text") else values[name]
+
+
+CHANGES = [
+    *((name, f"{name} text") for name in ("datetime", "date", "time", "uuid")),
+    ("nan", "none"),
+    ("inf", "none"),
+    ("inf", "-inf"),
+]
+
+
+@pytest.mark.parametrize(("before", "after"), CHANGES)
+def test_a_change_of_type_is_a_change(session: Session, tmp_path: Path, before: str, after: str) -> None:
+    pq.write_table(pa.table({"a": [value(before)], "b": ["x"]}), tmp_path / "a.parquet")
+    source = Import(path=tmp_path / "a.parquet", require=())
+    changed = session.run(Map(rows=source, function=lambda row: {**row, "a": value(after)}))
+    (row,) = changed
+    assert row["a"] == value(after)
+    assert changed.digest != session.run(source).digest
+    assert ids(session.run(Map(rows=source, function=lambda row: dict(row)))) == ids(session.run(source))
+
+
+def test_infinity_and_nothing_are_two_contents() -> None:
+    contents: list[dict[str, Any]] = [{"a": value} for value in (None, math.nan, math.inf, -math.inf, 1.0)]
+    assert len({content_bytes(content) for content in contents}) == 5
+    assert content_bytes({"a": {"b": [None, 1.5]}, "c": "null"}) == b'{"a":{"b":[null,1.5]},"c":"null"}'
 
 
 def test_a_list_makes_any_number_of_rows(session: Session) -> None:

@@ -24,7 +24,6 @@ from ._tables import (
     arrow_batches,
     aside_table,
     content_bytes,
-    content_of,
     dict_rows,
     merge_aside,
     merge_parts,
@@ -36,7 +35,7 @@ from .context import Context
 from .errors import EXHAUSTED, ModelError, RecipeError, RowFault, remedy
 from .garbage import rare_collections
 from .journal import Pieces
-from .outcome import KEEP, Drop, Emit, Fail, Outcome, Row
+from .outcome import KEEP, Drop, Emit, Fail, Outcome, Row, content_of
 from .step import Mapper, MapStep
 
 OPEN_CHUNKS = 8

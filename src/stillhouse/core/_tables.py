@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import decimal
+import math
+import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -15,7 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from .errors import RecipeError, RowFault, StoreError
-from .outcome import Row
+from .outcome import Row, content_of
 
 ID_BYTES = 12
 SHARD_ROWS = 262_144
@@ -30,32 +33,47 @@ _FAILED = pa.schema(
 ASIDE_SCHEMAS = {"dropped": _DROPPED, "failed": _FAILED}
 
 
-def content_of(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The user's columns of a row."""
-    names = tuple(row)
-    ours = _lineage_names.get(names)
-    if ours is None:
-        ours = _lineage_names[names] = tuple(name for name in names if name[:1] == "_")
-        if len(_lineage_names) > 1000:  # rows of many shapes: a memory of all would not end
-            _lineage_names.clear()
-    content = dict(row)
-    for name in ours:
-        del content[name]
-    return content
-
-
-_lineage_names: dict[tuple[str, ...], tuple[str, ...]] = {}
-
-
 def content_bytes(content: Mapping[str, Any]) -> bytes:
     """Canonical bytes of a row's content: keys sorted, types kept. Raises `RowFault` for what no table can hold."""
     try:
-        return orjson.dumps(content, default=_plain, option=_OPTIONS)
+        data = orjson.dumps(content, default=_plain, option=_OPTIONS)
+        if b"null" in data:  # what it writes for numbers that are none, too; looked for only here: this is a hot path
+            data = orjson.dumps(_with_marks(content), default=_plain, option=_OPTIONS)
+        return data
     except (TypeError, orjson.JSONEncodeError) as error:
         raise RowFault("invalid", f"the row cannot be written: {error}", raw=repr(content)[:2000]) from error
 
 
-_OPTIONS = orjson.OPT_SORT_KEYS | orjson.OPT_SERIALIZE_NUMPY
+_READABLE = orjson.OPT_SORT_KEYS | orjson.OPT_SERIALIZE_NUMPY
+_OPTIONS = _READABLE | orjson.OPT_PASSTHROUGH_DATETIME
+
+
+def same_content(left: Mapping[str, Any], right: Mapping[str, Any]) -> bool:
+    """Whether two rows hold the same columns and values, types included."""
+    try:
+        if content_bytes(left) != content_bytes(right):
+            return False
+    except RowFault:
+        return False
+    # orjson writes a UUID as its text, and cannot be told not to.
+    return left == right or not (_holds_uuid(left) or _holds_uuid(right))
+
+
+def _holds_uuid(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return any(map(_holds_uuid, value.values()))
+    return any(map(_holds_uuid, value)) if isinstance(value, list | tuple) else isinstance(value, uuid.UUID)
+
+
+def _with_marks(value: Any) -> Any:
+    """The value with a mark in place of each NaN and infinity."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else {"float": repr(float(value))}
+    if isinstance(value, dict):
+        return {name: _with_marks(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_with_marks(inner) for inner in value]
+    return _with_marks(value.tolist()) if type(value).__module__ == "numpy" else value
 
 
 def _plain(value: Any) -> Any:
@@ -67,6 +85,14 @@ def _plain(value: Any) -> Any:
         return list(value)
     if isinstance(value, int):
         return {"int": str(value)}
+    if isinstance(value, dt.datetime):
+        return {"datetime": value.isoformat()}
+    if isinstance(value, dt.date):
+        return {"date": value.isoformat()}
+    if isinstance(value, dt.time):
+        return {"time": value.isoformat()}
+    if isinstance(value, dt.timedelta):
+        return {"timedelta": [value.days, value.seconds, value.microseconds]}
     raise TypeError(f"{type(value).__name__} is not a value a table can hold")
 
 
@@ -146,8 +172,8 @@ def aside_table(kind: str, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
 def row_text(row: Mapping[str, Any]) -> str:
     """A row's content as JSON text, for the files of dropped and failed rows."""
     try:
-        return content_bytes(content_of(row)).decode()
-    except RowFault:
+        return orjson.dumps(content_of(row), default=_plain, option=_READABLE).decode()
+    except (TypeError, orjson.JSONEncodeError):
         return repr(row)
 
 

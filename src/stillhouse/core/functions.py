@@ -21,6 +21,7 @@ import sysconfig
 import threading
 import types
 import typing
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any
 
@@ -82,7 +83,7 @@ def class_form(kind: type, special: Special) -> dict[str, Any]:
     Empty where the source cannot be read: the tag then speaks for it alone.
     """
     try:
-        source = repr(_dump(_stripped(ast.parse(_dedented(inspect.getsource(kind))))))
+        source = repr(_dump(_stripped(_class_tree(kind))))
     except (OSError, TypeError, SyntaxError):
         return {}
     reading = _being_read()
@@ -182,7 +183,7 @@ class _Reader:
 
     def _class(self, kind: type) -> Any:
         try:
-            tree: ast.AST = ast.parse(_dedented(inspect.getsource(kind)))
+            tree = _class_tree(kind)
         except (OSError, TypeError) as error:
             raise _no_source(kind.__qualname__) from error
         reached = self.reached_by(kind)
@@ -191,7 +192,7 @@ class _Reader:
     def reached_by(self, kind: type) -> list[Any]:
         """What the source of a class names of its project, by name."""
         self._seen.add(id(kind))
-        tree = _without_types(_stripped(ast.parse(_dedented(inspect.getsource(kind)))))
+        tree = _without_types(_stripped(_class_tree(kind)))
         globals_ = vars(sys.modules[kind.__module__])
         reached = self._attributes(tree, globals_)
         reached.update(self._imports(tree, globals_))
@@ -331,7 +332,8 @@ def _module_form(name: str) -> Any:
 @functools.lru_cache(maxsize=256)
 def _module_source(source: str, package: str) -> tuple[str, tuple[str, ...]]:
     """The digest of a module's normalised source, and the modules that it imports."""
-    tree = ast.parse(source)
+    with _parsing:
+        tree = ast.parse(source)
     imported = tuple(_imported(tree, package))
     return digest_of(_dump(_stripped(tree))), imported
 
@@ -396,7 +398,22 @@ def _syntax(function: types.FunctionType) -> ast.AST:
 def _functions_in(source: str) -> list[ast.AST]:
     """The functions of a file, parsed once; not to be changed."""
     kinds = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
-    return [node for node in ast.walk(ast.parse(source)) if isinstance(node, kinds)]
+    with _parsing:
+        tree = ast.parse(source)
+    return [node for node in ast.walk(tree) if isinstance(node, kinds)]
+
+
+def _class_tree(kind: type) -> ast.AST:
+    """The syntax tree of a class. Raises what `inspect.getsource` does."""
+    with _parsing:
+        known = _sources.get(kind)
+        if known is None:
+            known = _sources[kind] = _dedented(inspect.getsource(kind))
+        return ast.parse(known)
+
+
+_sources: weakref.WeakKeyDictionary[type, str] = weakref.WeakKeyDictionary()
+_parsing = threading.Lock()  # two threads that parse at once can trip over each other in Python 3.11
 
 
 def _is_code_of(node: ast.AST, code: types.CodeType) -> bool:

@@ -15,7 +15,7 @@ from .errors import RecipeError, StoreError
 from .store import Store, write_json
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-_OURS = re.compile(r".*-v\d+|names|runs")
+_OURS = ("artifacts-v1", "recipes-v1", "work-v1", "calls-v1", "set-aside-v1", "names", "runs")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +30,18 @@ class Name:
 
 
 def checked_name(name: str) -> str:
-    """The name itself, if it is one: it becomes a file name and must stay inside the store's folder."""
-    if not _NAME.fullmatch(name) or _OURS.fullmatch(name):
+    """The name itself, if it is one: it becomes a file name beside the store's own folders."""
+    if name in _OURS:
+        raise RecipeError(
+            f"`{name}` cannot be a name: a folder of the store is called so",
+            "Choose another, for instance with a word.",
+        )
+    return file_name(name)
+
+
+def file_name(name: str) -> str:
+    """The name itself, if it stays inside the folder that it is put into."""
+    if not _NAME.fullmatch(name):
         raise RecipeError(
             f"`{name}` cannot be a name",
             "Use letters, digits, `.`, `_` and `-`, beginning with a letter or digit, at most 100.",

@@ -50,3 +50,20 @@ class Emit:
 
 
 Outcome: TypeAlias = Keep | Drop | Fail | Emit
+
+
+def content_of(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The user's columns of a row."""
+    names = tuple(row)
+    ours = _lineage_names.get(names)
+    if ours is None:
+        ours = _lineage_names[names] = tuple(name for name in names if name[:1] == "_")
+        if len(_lineage_names) > 1000:  # rows of many shapes: a memory of all would not end
+            _lineage_names.clear()
+    content = dict(row)
+    for name in ours:
+        del content[name]
+    return content
+
+
+_lineage_names: dict[tuple[str, ...], tuple[str, ...]] = {}

@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from .errors import RowFault
+from .outcome import content_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -42,7 +43,7 @@ class RowsWriter:
 
     def emit(self, content: Mapping[str, Any], parents: Sequence[str] = (), calls: Sequence[str] = ()) -> str:
         """A new row made from `parents` (row ids); returns its id. Raises `RowFault` for what no table can hold."""
-        from ._tables import content_bytes, content_of, row_id
+        from ._tables import content_bytes, row_id
 
         own = content_of(content)
         data = content_bytes(own)

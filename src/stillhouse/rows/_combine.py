@@ -12,9 +12,10 @@ from ..core._tables import Occurrences, dict_rows
 from ..core.artifact import Rows
 from ..core.context import Context
 from ..core.errors import RecipeError
+from ..core.outcome import content_of
 from ..core.writer import RowsWriter
 from ._sql import connection, quoted, sql_tables
-from .transform import content_of, missing_column
+from .transform import missing_column
 
 if TYPE_CHECKING:
     from .combine import Concat, Join, Zip

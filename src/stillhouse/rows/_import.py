@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from ..core.context import Context
 from ..core.errors import RecipeError, RowFault
+from ..core.step import KeyBook
 from ..core.writer import RowsWriter
 from ._json_stream import Located, json_values, loads, not_json, not_utf8
 
@@ -47,6 +48,8 @@ def write_imported(step: Import, context: Context) -> None:
                 context.progress(number)
                 context.check_stop()
         checks.finish()
+        if KeyBook().recipe(step) != context.book.recipe(step):  # the file's content is part of it
+            raise RecipeError(f"{step.path}: the file was changed since the run began", "Run again.")
 
 
 def source(step: Import) -> Iterator[Located]:
@@ -54,7 +57,7 @@ def source(step: Import) -> Iterator[Located]:
     if step.path is None:
         return (Located(number, row) for number, row in enumerate(step.data or (), start=1))
     path = step.path.path
-    readers = {"json": json_values, "jsonl": _json_lines, "csv": _csv_rows, "parquet": _parquet_rows}
+    readers = {"json": json_values, "jsonl": _json_lines, "csv": _csv_rows, "tsv": _tsv_rows, "parquet": _parquet_rows}
     assert step.resolved_format is not None
     return readers[step.resolved_format](path)
 
@@ -76,7 +79,7 @@ def counted(step: Import) -> int | None:
         lines += last != b"\n"
     except (OSError, pa.ArrowInvalid):
         return None
-    return max(0, lines - 1) if form == "csv" else lines
+    return max(0, lines - 1) if form in ("csv", "tsv") else lines
 
 
 class Checks:
@@ -253,12 +256,14 @@ def _json_lines(path: Path) -> Iterator[Located]:
         yield Located(number, value)
 
 
-def _csv_rows(path: Path) -> Iterator[Located]:
+def _tsv_rows(path: Path) -> Iterator[Located]:
+    return _csv_rows(path, "\t")
+
+
+def _csv_rows(path: Path, delimiter: str = ",") -> Iterator[Located]:
     limit = csv.field_size_limit(sys.maxsize)
     try:
-        yield from _csv_lines(
-            path, csv.reader(_text_lines(path), delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
-        )
+        yield from _csv_lines(path, csv.reader(_text_lines(path), delimiter=delimiter))
     except csv.Error as error:
         raise RecipeError(f"{path}: this is not CSV ({error})") from None
     finally:

@@ -6,9 +6,9 @@ from pydantic import Field
 
 from ..core.context import Context
 from ..core.errors import RecipeError
-from ..core.outcome import KEEP, Emit, Outcome, Row
+from ..core.outcome import KEEP, Emit, Outcome, Row, content_of
 from ..core.step import Mapper, MapStep
-from .transform import content_of, missing_column
+from .transform import missing_column
 
 
 class Select(MapStep, tag="rows.select/1"):

@@ -4,9 +4,12 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from pydantic import field_validator
+
 from ..core.artifact import Files, Rows
 from ..core.context import Context
 from ..core.errors import RecipeError
+from ..core.names import file_name
 from ..core.step import Step
 
 if TYPE_CHECKING:
@@ -23,6 +26,11 @@ class Export(Step[Files], tag="rows.export/1"):
     name: str = "rows"
     lineage: bool = False
     """Also the columns `_id`, `_parents` and `_calls`."""
+
+    @field_validator("name")
+    @classmethod
+    def _is_name(cls, name: str) -> str:
+        return file_name(name)
 
     def run(self, context: Context) -> None:
         write_rows(context.get(self.rows), context.folder / f"{self.name}.{self.format}", lineage=self.lineage)

@@ -16,20 +16,20 @@ if TYPE_CHECKING:
     from ..core.plan import Expectation
     from ..core.session import Session
 
-Format = Literal["json", "jsonl", "csv", "parquet"]
+Format = Literal["json", "jsonl", "csv", "tsv", "parquet"]
 FORMATS: dict[str, Format] = {
     ".json": "json",
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
     ".csv": "csv",
-    ".tsv": "csv",
+    ".tsv": "tsv",
     ".parquet": "parquet",
     ".pq": "parquet",
 }
 
 
 class Import(Step[Rows], tag="rows.import/1"):
-    """The rows of a JSON, JSONL, CSV or Parquet file, or of a Python list, in their order.
+    """The rows of a JSON, JSONL, CSV, TSV or Parquet file, or of a Python list, in their order.
 
     `input`, `output` and `thinking` are text: other values there are kept as their JSON text. Text files are UTF-8. A
     file is read piece by piece, so its size does not matter. What cannot be read raises `RecipeError` with file, line

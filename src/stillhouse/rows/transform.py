@@ -1,12 +1,12 @@
 """A user's function for each row: new rows from it, or a choice among rows."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..core.context import Context
 from ..core.errors import RecipeError, RowFault
 from ..core.functions import Function
-from ..core.outcome import KEEP, Drop, Emit, Fail, Outcome, Row
+from ..core.outcome import KEEP, Drop, Emit, Fail, Outcome, Row, content_of
 from ..core.step import Mapper, MapStep
 
 
@@ -19,16 +19,18 @@ class Map(MapStep, tag="rows.map/1"):
     function: Function
 
     def mapper(self, context: Context) -> Mapper:
-        del context
-        return lambda rows: [self._outcome(row) for row in rows]
+        from ..core._tables import same_content
 
-    def _outcome(self, row: Row) -> Outcome:
+        del context
+        return lambda rows: [self._outcome(row, same_content) for row in rows]
+
+    def _outcome(self, row: Row, same: Callable[[Mapping[str, Any], Mapping[str, Any]], bool]) -> Outcome:
         content = content_of(row)
         made = attempt(self.function, content)
         if isinstance(made, Fail):
             return made
         if isinstance(made, Mapping):
-            return KEEP if same_content(made, content_of(row)) else Emit([made])
+            return KEEP if same(made, content_of(row)) else Emit([made])
         if isinstance(made, list | tuple) and all(isinstance(one, Mapping) for one in made):
             return Emit(made)
         raise RecipeError(
@@ -63,11 +65,6 @@ class Filter(MapStep, tag="rows.filter/1"):
         )
 
 
-def content_of(row: Row) -> dict[str, Any]:
-    """The user's columns; lists and dicts inside are the row's own."""
-    return {name: value for name, value in row.items() if name[:1] != "_"}
-
-
 def attempt(function: Any, content: dict[str, Any]) -> Any:
     """What the function returns, or the row's failure."""
     try:
@@ -77,16 +74,6 @@ def attempt(function: Any, content: dict[str, Any]) -> Any:
     except Exception as error:
         text = str(error)
         return Fail("error", f"{type(error).__name__}: {text}" if text else type(error).__name__)
-
-
-def same_content(left: Mapping[str, Any], right: Mapping[str, Any]) -> bool:
-    """Whether two rows hold the same columns and values, types included."""
-    from ..core._tables import content_bytes
-
-    try:
-        return content_bytes({**left}) == content_bytes({**right})
-    except RowFault:
-        return False
 
 
 def name_of(function: Any) -> str:
