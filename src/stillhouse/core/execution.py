@@ -20,6 +20,7 @@ from .bill import open_bill, whole_bill
 from .context import Context
 from .definition import define
 from .errors import Interrupted, StillhouseError, StoreError
+from .lease import Lease
 from .step import GrowStep, KeyBook, MapStep, Output, Step
 from .store import Known, Store, disk_error, disk_trouble
 from .travel import packed
@@ -38,13 +39,21 @@ class Execution:
     from it: it is made again, which asks for those rows alone. `as_they_are` takes such results as finished.
     """
 
-    def __init__(self, session: Session, stop: threading.Event | None = None, *, as_they_are: bool = False) -> None:
+    def __init__(
+        self,
+        session: Session,
+        stop: threading.Event | None = None,
+        *,
+        as_they_are: bool = False,
+        lease: Lease | None = None,
+    ) -> None:
         self.session = session
         self.store: Store = session.store
         self.book = KeyBook()
         self.stop = stop or threading.Event()
         self._began = time.time()
         self._as_they_are = as_they_are
+        self._lease = lease
         self._made: dict[str, Artifact] = {}
         self._consistent: dict[str, bool] = {}
 
@@ -60,12 +69,17 @@ class Execution:
             known = self.store.recall(key)
             if known is None or not self.consistent(key):
                 return None
+            self._use(known.build_key)
             artifact = self.store.open(known.build_key)
             if artifact is None:
                 return None
             self._made[key] = artifact
         made = self._made[key]
         return made if output is None else self.store.output(made, output)
+
+    def _use(self, build_key: str) -> None:
+        if self._lease is not None and self.store.has(build_key):
+            self._lease.add(build_key)
 
     def consistent(self, key: str) -> bool:
         """Whether a recipe's result is final and its inputs still are what their recipes lead to, all the way up."""
@@ -165,6 +179,7 @@ class Execution:
         build_key = self.book.build(step, lambda child: digests[self.book.recipe(child)])
         recipe_key = self.book.recipe(step)
         with self._locked(step, build_key) as lock:
+            self._use(build_key)
             found = self.store.open(build_key)
             again = found is not None and found.unanswered > 0 and found.record["finished"] < self._began
             if found is not None and not again:
@@ -226,10 +241,13 @@ class Execution:
             context = self._context(step, build_key, work, inputs)
             self.session.bill(build_key)  # that of an earlier attempt in this session: it is written down
             open_bill(work)
+            self.store.begin_work(build_key, [artifact.key for artifact in inputs.values()])
             made = self._perform(step, context, work, inputs, lock)
             record = self._record(step, build_key, inputs, context, made)
             record |= {"started": started, "finished": time.time(), "cpu_seconds": round(time.process_time() - cpu, 3)}
             record |= whole_bill(self.session.bill(build_key), work)
+            if self._lease is not None:
+                self._lease.add(build_key)
             artifact = self.store.finish(build_key, work / "result", record, replace=replace)
         except BaseException as error:
             _tidy(work)
@@ -350,6 +368,8 @@ def _tidy(work: Path) -> None:
     shutil.rmtree(work / "parts", ignore_errors=True)
     with contextlib.suppress(OSError):  # not empty: there is something to take up again
         (work / "scratch").rmdir()
+        if [path.name for path in work.iterdir()] == ["inputs.json"]:
+            (work / "inputs.json").unlink()
         work.rmdir()
 
 

@@ -18,6 +18,7 @@ from .bill import BillKeeper
 from .errors import Interrupted, RecipeError
 from .events import Bus, Listener
 from .execution import INTERRUPTED, Execution
+from .lease import Lease
 from .names import Names, checked_name
 from .options import Options
 from .step import Step
@@ -159,6 +160,12 @@ class Session:
         return Handle(self._background.submit(self._run, step, name, stop), stop)
 
     def _run(self, step: Step[Any] | Sequence[Step[Any]], name: str | None, stop: threading.Event) -> Any:
+        with Lease(self.store) as lease:
+            return self._leased(step, name, stop, lease)
+
+    def _leased(
+        self, step: Step[Any] | Sequence[Step[Any]], name: str | None, stop: threading.Event, lease: Lease
+    ) -> Any:
         several = not isinstance(step, Step)
         steps: Sequence[Step[Any]] = step if several else (step,)  # type: ignore[assignment]
         for each in steps:
@@ -166,7 +173,7 @@ class Session:
                 raise RecipeError(f"only steps can be run, not {each!r:.80}")
         if name is not None:
             checked_name(name)
-        execution = Execution(self, stop)
+        execution = Execution(self, stop, lease=lease)
         self._stops.add(stop)
         started = time.time()
         self.bus.publish("run.started", name=name, steps=[each.tag for each in steps])

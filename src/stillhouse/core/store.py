@@ -18,7 +18,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,6 +73,18 @@ class Store:
 
     def work_folder(self, build_key: str) -> Path:
         return self.work / build_key
+
+    def begin_work(self, build_key: str, inputs: Sequence[str]) -> None:
+        """Write down what unfinished work stands on, for `gc`."""
+        write_json(self.work_folder(build_key) / "inputs.json", list(inputs))
+
+    def inputs_of_work(self, build_key: str) -> list[str]:
+        """The build keys that unfinished work stands on."""
+        try:
+            found = json.loads((self.work_folder(build_key) / "inputs.json").read_bytes())
+        except (OSError, ValueError):
+            return []
+        return [key for key in found if isinstance(key, str)] if isinstance(found, list) else []
 
     def has(self, build_key: str) -> bool:
         return (self.artifact_folder(build_key) / "record.json").exists()
