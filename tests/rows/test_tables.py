@@ -281,9 +281,38 @@ def test_join_matches_by_value_in_the_order_of_the_left(session: Session) -> Non
     assert next(iter(lineage(outer).values())) == [ids(session.run(left))[0]]
 
 
-def test_a_join_without_partners_has_no_rows(session: Session) -> None:
+def test_a_join_without_partners_has_columns_and_no_rows(session: Session) -> None:
     right = Import(data=[{"kind": "z", "name": "zed"}], require=())
-    assert len(session.run(Join(left=table(), right=right, on=("kind",)))) == 0
+    made = session.run(Join(left=table(), right=right, on=("kind",)))
+    assert (len(made), made.columns) == (0, ["n", "kind", "half", "name"])
+
+
+def test_a_filter_that_keeps_nothing_keeps_the_columns(session: Session) -> None:
+    none = Filter(rows=table(), where=lambda row: False)
+    assert session.run(none).schema.equals(session.run(table()).schema)
+    assert session.run(Sort(rows=none, by=("n",))).columns == ["n", "kind", "half"]
+
+
+def test_names_that_differ_in_case_alone_are_two_columns(session: Session) -> None:
+    left = Import(data=[{"a": 2, "A": "x", "file_row_number": 9}, {"a": 1, "A": "y", "file_row_number": 8}], require=())
+    right = Import(data=[{"a": 1, "B": "one", "b": "I"}], require=())
+    (row,) = session.run(Join(left=left, right=right, on=("a",)))
+    assert {name: row[name] for name in row if name != "_id"} == {
+        "a": 1, "A": "y", "file_row_number": 8, "B": "one", "b": "I",
+    }  # fmt: skip
+    made = session.run(Sort(rows=left, by=("a",)))
+    assert [(row["a"], row["A"], row["file_row_number"]) for row in made] == [(1, "y", 8), (2, "x", 9)]
+
+
+def test_a_join_of_two_types_is_refused(session: Session) -> None:
+    left, right = (Import(data=[{"key": key}], require=()) for key in ("1", 1))
+    with pytest.raises(RecipeError, match="`key` is string on the left and int64 on the right"):
+        session.run(Join(left=left, right=right, on=("key",)))
+
+
+def test_what_is_descending_stands_in_by() -> None:
+    with pytest.raises(RecipeError, match="`b` is in `descending`, but not in `by`"):
+        Sort(rows=table(), by=("n",), descending=("b",))
 
 
 def test_split_gives_each_row_to_one_part(session: Session) -> None:

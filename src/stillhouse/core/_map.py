@@ -127,7 +127,7 @@ def run_map(step: MapStep, context: Context, loop: asyncio.AbstractEventLoop) ->
         pieces.close()
     if counts.failed and counts.failed == counts.rows_in:
         raise too_many_failures(type(step).__name__, counts.failed, counts.rows_in, examples)
-    return _merged(context, pieces.folder, counts)
+    return _merged(context, pieces.folder, counts, source.schema if step.chooses else None)
 
 
 def _next_size(size: int, chunk: Chunk, seconds: float) -> int:
@@ -347,8 +347,8 @@ def too_many_failures(name: str, failed: int, rows_in: int, examples: Sequence[F
     )
 
 
-def _merged(context: Context, folder: Path, counts: Counts) -> dict[str, Any]:
-    _, digest = merge_parts(sorted(folder.glob("*.rows")), context.folder)
+def _merged(context: Context, folder: Path, counts: Counts, schema: pa.Schema | None) -> dict[str, Any]:
+    _, digest = merge_parts(sorted(folder.glob("*.rows")), context.folder, schema)
     for kind in ("dropped", "failed"):
         merge_aside(kind, sorted(folder.glob(f"*.{kind}")), context.result / f"{kind}.parquet")
     found = {"in": counts.rows_in, "out": counts.out, "dropped": counts.dropped, "failed": counts.failed}

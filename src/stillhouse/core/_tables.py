@@ -201,13 +201,14 @@ def merge_aside(kind: str, parts: Sequence[Path], target: Path) -> int:
     return count
 
 
-def merge_parts(parts: Sequence[Path], folder: Path) -> tuple[int, str]:
+def merge_parts(parts: Sequence[Path], folder: Path, of_none: pa.Schema | None = None) -> tuple[int, str]:
     """Write the rows of all parts, in order, into Parquet shards under `folder`; returns (rows, content digest).
 
     The digest covers column names, types and row ids; a row id commits to its content and parents. Column types are
-    widened to what all parts share, and a column that has no common type raises `RecipeError`.
+    widened to what all parts share, and a column that has no common type raises `RecipeError`. `of_none` is the schema
+    where there are no parts.
     """
-    schema = _common_schema(parts)
+    schema = _common_schema(parts) if parts or of_none is None else of_none
     folder.mkdir(parents=True, exist_ok=True)
     state = blake2b("\n".join(f"{field.name}:{field.type}" for field in schema).encode(), digest_size=16)
     total = 0

@@ -123,6 +123,9 @@ class MapStep(Step[Rows]):
     The session owns chunking, concurrency, the journal and progress, so every map step resumes and can be distributed.
     """
 
+    chooses: ClassVar[bool] = False
+    """True: a row passes as it is or not at all, so that a table of none still has the columns of `rows`."""
+
     rows: Step[Rows]
 
     def mapper(self, context: Context) -> Mapper:

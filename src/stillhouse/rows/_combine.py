@@ -14,7 +14,7 @@ from ..core.context import Context
 from ..core.errors import RecipeError
 from ..core.outcome import content_of
 from ..core.writer import RowsWriter
-from ._sql import connection, quoted, sql_tables
+from ._sql import column, connection, sql_tables
 from .transform import missing_column
 
 if TYPE_CHECKING:
@@ -76,25 +76,43 @@ def write_join(step: Join, context: Context) -> None:
         for name in step.on:
             if name not in source.columns:
                 raise missing_column("Join", name, source.columns)
+    _refuse_other_types(step, left, right)
     added = [name for name in right.columns if name not in step.on]
     _refuse_clash("Join", [left.columns, added])
     with connection(context) as database, context.rows() as writer:
         sql_tables(database, lefts=left, rights=right)
-        for batch in database.sql(_join_query(step, left, added)).to_arrow_reader(8192):
-            for row in dict_rows(batch):
+        names = ["_left", "_right", *left.columns, *added]
+        for batch in database.sql(_join_query(step, left, right, added)).to_arrow_reader(8192):
+            for row in dict_rows(batch.rename_columns(names)):
                 parents = [row.pop("_left"), row.pop("_right")]
                 writer.emit(row, parents=[parent for parent in parents if parent is not None])
             context.progress(writer.counts["out"])
             context.check_stop()
+        if writer.counts["out"] == 0:
+            fields = [right.schema.field(name) for name in added]
+            writer.write_table(pa.schema([*left.schema, *fields]).empty_table())
 
 
-def _join_query(step: Join, left: Rows, added: Sequence[str]) -> str:
-    chosen = [f"lefts.{quoted(name)}" for name in left.columns] + [f"rights.{quoted(name)}" for name in added]
-    equal = " AND ".join(f"lefts.{quoted(name)} = rights.{quoted(name)}" for name in step.on)
+def _join_query(step: Join, left: Rows, right: Rows, added: Sequence[str]) -> str:
+    chosen = [f"lefts.{column(left, name)}" for name in ("_id", *left.columns)]
+    chosen[1:1] = [f"rights.{column(right, '_id')}"]
+    chosen += [f"rights.{column(right, name)}" for name in added]
+    equal = " AND ".join(f"lefts.{column(left, name)} = rights.{column(right, name)}" for name in step.on)
     return (
-        f"SELECT lefts._id AS _left, rights._id AS _right, {', '.join(chosen)} "
-        f"FROM lefts {step.how.upper()} JOIN rights ON {equal} ORDER BY lefts._place, rights._place"
+        f"SELECT {', '.join(chosen)} FROM lefts {step.how.upper()} JOIN rights ON {equal} "
+        "ORDER BY lefts.place, rights.place"
     )
+
+
+def _refuse_other_types(step: Join, left: Rows, right: Rows) -> None:
+    for name in step.on:
+        kinds = [source.schema.field(name).type for source in (left, right)]
+        numbers = all(pa.types.is_integer(kind) or pa.types.is_floating(kind) for kind in kinds)
+        if kinds[0] != kinds[1] and not numbers and not any(map(pa.types.is_null, kinds)):
+            raise RecipeError(
+                f"Join: the column `{name}` is {kinds[0]} on the left and {kinds[1]} on the right",
+                "Make them one type first, for instance text with `Map`.",
+            )
 
 
 def _refuse_clash(step: str, tables: Sequence[Sequence[str]]) -> None:

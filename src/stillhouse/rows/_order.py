@@ -12,13 +12,14 @@ import pyarrow as pa
 from ..core.artifact import Rows
 from ..core.context import Context
 from ._apportion import Keys, mixed
-from ._sql import connection, quoted, sql_tables
+from ._sql import column, connection, sql_tables
 from .transform import missing_column
 
 if TYPE_CHECKING:
     from .order import Shuffle, Sort
 
 BUCKET_ROWS = 32_768
+MOST_BUCKETS = 256  # files that are open at once; of more rows the buckets are larger
 
 
 def write_shuffled(step: Shuffle, context: Context) -> None:
@@ -37,7 +38,7 @@ class Buckets:
 
     def __init__(self, folder: Path, source: Rows, seed: int) -> None:
         self._source, self._folder = source, folder
-        self._num = max(1, -(-len(source) // BUCKET_ROWS))
+        self._num = min(MOST_BUCKETS, max(1, -(-len(source) // BUCKET_ROWS)))
         self._salt = mixed(np.array([seed % 2**64], dtype=np.uint64))
 
     def tables(self) -> Iterator[pa.Table]:
@@ -79,14 +80,15 @@ def write_sorted(step: Sort, context: Context) -> None:
     for name in (*step.by, *step.descending):
         if name not in source.columns:
             raise missing_column("Sort", name, source.columns)
-    order = ", ".join(f"{quoted(name)} {'DESC' if name in step.descending else 'ASC'} NULLS LAST" for name in step.by)
+    directions = {name: "DESC" if name in step.descending else "ASC" for name in step.by}
+    order = ", ".join(f"{column(source, name)} {direction} NULLS LAST" for name, direction in directions.items())
     schema = source.schema
-    names = ", ".join(quoted(name) for name in schema.names)
+    columns = ", ".join(column(source, name) for name in schema.names)
     with connection(context) as database, context.rows() as writer:
         sql_tables(database, rows=source)
-        found = database.sql(f"SELECT {names} FROM rows ORDER BY {order}, _place")
+        found = database.sql(f"SELECT {columns} FROM rows ORDER BY {order}, place")
         for batch in found.to_arrow_reader(8192):
-            writer.write_table(pa.Table.from_batches([batch]).cast(schema))
+            writer.write_table(pa.Table.from_batches([batch]).rename_columns(schema.names).cast(schema))
             context.progress(writer.counts["out"], len(source))
             context.check_stop()
         if writer.counts["out"] == 0:

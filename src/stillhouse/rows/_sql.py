@@ -31,24 +31,32 @@ def connection(context: Context) -> Iterator[duckdb.DuckDBPyConnection]:
 
 
 def sql_tables(database: duckdb.DuckDBPyConnection, **tables: Rows) -> None:
-    """A view for each table, with `_place`, the number of the row."""
+    """A view for each table: its columns as `column` names them, and `place`, the number of the row.
+
+    The columns have no names of their own there: DuckDB takes `a` and `A` for one.
+    """
     for name, rows in tables.items():
+        names = rows.schema.names
+        columns = ", ".join(f"c{index}" for index in range(len(names)))
         selects = []
         start = 0
         for path in rows.paths:
-            file = f"read_parquet({text(str(path))}, file_row_number = true)"
-            selects.append(f"SELECT * EXCLUDE (file_row_number), file_row_number + {start} AS _place FROM {file}")
+            if any(own.lower() == "file_row_number" for own in names):
+                file = f"(SELECT *, row_number() OVER () - 1 FROM read_parquet({text(str(path))}))"
+            else:
+                file = f"read_parquet({text(str(path))}, file_row_number = true)"
+            selects.append(f"SELECT {columns}, place + {start} AS place FROM {file} AS file({columns}, place)")
             start += _num_rows(path)
         database.execute(f"CREATE VIEW {name} AS {' UNION ALL '.join(selects)}")
 
 
+def column(rows: Rows, name: str) -> str:
+    """What a column is called in the view of its table."""
+    return f"c{rows.schema.names.index(name)}"
+
+
 def _num_rows(path: Path) -> int:
     return int(pq.read_metadata(path).num_rows)
-
-
-def quoted(name: str) -> str:
-    """A column's name in SQL."""
-    return '"' + name.replace('"', '""') + '"'
 
 
 def text(value: str) -> str:

@@ -12,7 +12,10 @@ from .transform import missing_column
 
 
 class Select(MapStep, tag="rows.select/1"):
-    """The named columns, in this order; or, with `without`, all but those."""
+    """The named columns, in this order; or, with `without`, all but those.
+
+    Where all columns are named, the table stays as it is.
+    """
 
     columns: tuple[str, ...] | None = Field(None, min_length=1)
     without: tuple[str, ...] = ()

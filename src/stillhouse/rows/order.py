@@ -1,9 +1,10 @@
 """The same rows in another order."""
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ..core.artifact import Rows
 from ..core.context import Context
+from ..core.errors import RecipeError
 from ..core.step import Step
 
 
@@ -29,6 +30,13 @@ class Sort(Step[Rows], tag="rows.sort/1"):
     rows: Step[Rows]
     by: tuple[str, ...] = Field(min_length=1)
     descending: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _sorts_by_them(self) -> "Sort":
+        for name in self.descending:
+            if name not in self.by:
+                raise RecipeError(f"Sort: `{name}` is in `descending`, but not in `by`", "Name it in both.")
+        return self
 
     def run(self, context: Context) -> None:
         from ._order import write_sorted

@@ -1,7 +1,7 @@
 """A user's function for each row: new rows from it, or a choice among rows."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from ..core.context import Context
 from ..core.errors import RecipeError, RowFault
@@ -44,6 +44,8 @@ class Filter(MapStep, tag="rows.filter/1"):
 
     An exception fails its row, not the step.
     """
+
+    chooses: ClassVar[bool] = True
 
     where: Function
 
