@@ -143,7 +143,9 @@ def test_a_teacher_of_rubbish_stops_the_run_early_with_what_it_said(tmp_path: Pa
         with pytest.raises(ModelError, match="I would rather talk about the weather"):
             make_rows(tmp_path, server.url)
         assert server.num_calls < 60
-        server.behave = lambda call: Act(text="{}") if "ReasonedAnswer" in json.dumps(call.body) else None
+        # Of the questions with the policy's rules, those with an input are the ones of `Answer`.
+        marks = ("Rules:", "<input>")
+        server.behave = lambda call: Act(text="{}") if all(mark in str(call.body) for mark in marks) else None
         with pytest.raises(ModelError, match=r"rows of `Answer` failed; the first:\n    invalid: ") as caught:
             make_rows(tmp_path / "later", server.url)
         assert caught.value.kind == "rubbish"
