@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from stillhouse.core.plan import Expectation, Plan, Planned
 from stillhouse.core.session import Session
 from tests.core import helpers
-from tests.core.steps import Apply, Copied, Join, Numbers, Suffix, Trained, Upper
+from tests.core.steps import Apply, Copied, Halves, Join, Numbers, Suffix, Trained, Upper
 
 
 @pytest.fixture
@@ -45,6 +46,27 @@ def test_a_plan_says_why_and_what_may_be_cut_off(store: Path) -> None:
         assert "rows.rows.count: 10 → 11" in reasons["test.copied/1"]
 
 
+def test_a_plan_sees_through_a_step_with_several_outputs(store: Path) -> None:
+    with open_session(store) as session:
+        session.run(Copied(rows=Halves(rows=Numbers(count=10)).odd))
+        reasons = session.plan(Copied(rows=Halves(rows=Numbers(count=12)).odd)).steps[-1].reasons
+        assert [str(reason) for reason in reasons] == ["rows.rows.count: 10 → 12"]
+        other = session.why(Copied(rows=Halves(rows=Numbers(count=10)).even))
+        assert [str(reason) for reason in other] == ["rows.output: 'odd' → 'even'"]
+
+
+def test_a_plan_shows_tokens_and_memory_and_the_sum_of_nothing(store: Path) -> None:
+    expected = Expectation(calls=1, tokens_in=1200, tokens_out=300, memory_bytes=2_500_000_000)
+    shown = str(Plan([Planned("test.a/1", "a", "run", 1, expected, False, [])]))
+    assert "1,500" in shown
+    assert "2.5 GB" in shown
+    with open_session(store) as session:
+        session.run(Numbers(count=1))
+        assert str(session.plan(Numbers(count=1))).endswith(
+            "0 of 1 steps to run; calls 0, tokens 0, cost $0.00, time 0s, memory 0 MB"
+        )
+
+
 def test_a_step_known_before_whose_input_is_gone_may_be_cut_off(store: Path) -> None:
     import shutil
 
@@ -80,4 +102,4 @@ def test_a_plan_is_data_too(store: Path) -> None:
     with open_session(store) as session:
         plan = session.plan(Upper(rows=Numbers(count=10))).to_dict()
     assert [step["state"] for step in plan["steps"]] == ["run", "run"]
-    assert set(plan["total"]) == {"calls", "tokens_in", "tokens_out", "cost_usd", "seconds"}
+    assert set(plan["total"]) == {"calls", "tokens_in", "tokens_out", "cost_usd", "seconds", "memory_bytes"}

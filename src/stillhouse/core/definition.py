@@ -9,9 +9,10 @@ from .errors import RecipeError
 from .files import InputFile
 from .keys import UNKNOWN, digest_of
 from .node import Node
-from .step import KeyBook, Step
+from .step import KeyBook, Output, Step
 
 STEP = "$step"
+OUTPUT = "output"
 
 
 class Difference(NamedTuple):
@@ -41,6 +42,8 @@ def _counted(node: Node) -> Mapping[str, Any]:
 
 
 def _plain(value: Any, book: KeyBook) -> Any:
+    if isinstance(value, Output):  # it is never built itself, so the index does not know it
+        return {STEP: book.recipe(value.of), OUTPUT: value.name}
     if isinstance(value, Step):
         return {STEP: book.recipe(value)}
     if isinstance(value, Node):
@@ -51,6 +54,8 @@ def _plain(value: Any, book: KeyBook) -> Any:
         return {str(key): _plain(item, book) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
         items = [_plain(item, book) for item in value]
+        if isinstance(value, set | frozenset):
+            items.sort(key=repr)
         long = len(items) > 20
         return {"items": len(items), "content": digest_of(repr(items)), "first": items[:3]} if long else items
     if value is None or isinstance(value, bool | int | float | str):
@@ -75,7 +80,7 @@ def _walk(path: str, before: Any, now: Any, recall: Any, seen: set[tuple[str, st
     if before == now:
         return []
     if isinstance(before, Mapping) and isinstance(now, Mapping):
-        if STEP in before and STEP in now:
+        if STEP in before and STEP in now and before.get(OUTPUT) == now.get(OUTPUT):
             pair = (before[STEP], now[STEP])
             if pair in seen:
                 return []

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from .artifact import Rows
@@ -68,31 +69,54 @@ class Plan:
         return [step for step in self.steps if step.state != "cached"]
 
     def total(self, name: str) -> float | None:
-        """Sum of one expectation over the steps to run; None when no step knows it."""
+        """Sum of one expectation over the steps to run (the most, of memory); None when no step knows it."""
         known = [getattr(step.expectation, name) for step in self.to_run]
         found = [value for value in known if value is not None]
-        return sum(found) if found else None
+        if known and not found:
+            return None
+        return max(found, default=0) if name == "memory_bytes" else sum(found)
 
     def to_dict(self) -> dict[str, Any]:
         """The plan as JSON values."""
-        names = ("calls", "tokens_in", "tokens_out", "cost_usd", "seconds")
-        return {"steps": [_step_dict(step) for step in self.steps], "total": {name: self.total(name) for name in names}}
+        total = {name: self.total(name) for name in TOTALS}
+        return {"steps": [_step_dict(step) for step in self.steps], "total": total}
 
     def __str__(self) -> str:
-        lines = [f"{'step':<28} {'state':<16} {'rows':>9} {'calls':>8} {'cost':>9} {'time':>8}"]
+        lines = [_line("step", "state", ("rows", "calls", "tokens", "cost", "time", "memory"))]
         for step in self.steps:
-            expect = step.expectation
-            cells = (_count(step.rows_in), _count(expect.calls), _money(expect.cost_usd), _time(expect.seconds))
             state = f"{step.state} (begun)" if step.unfinished else step.state
-            lines.append(f"{step.tag:<28} {state:<16} {cells[0]:>9} {cells[1]:>8} {cells[2]:>9} {cells[3]:>8}")
+            cells = _cells(partial(getattr, step.expectation))
+            lines.append(_line(step.tag, state, (_count(step.rows_in), *cells)))
             lines += [f"    {asked_again(step.unanswered)}"] if step.unanswered else []
             lines += [f"    {reason}" for reason in step.reasons[:5]]
             if len(step.reasons) > 5:
                 lines.append(f"    … and {len(step.reasons) - 5} more fields (`stillhouse why`)")
-        calls, cost, seconds = self.total("calls"), self.total("cost_usd"), self.total("seconds")
-        what = f"calls {_count(calls)}, cost {_money(cost)}, time {_time(seconds)}"
+        calls, tokens, cost, seconds, memory = _cells(self.total)
+        what = f"calls {calls}, tokens {tokens}, cost {cost}, time {seconds}, memory {memory}"
         lines.append(f"{len(self.to_run)} of {len(self.steps)} steps to run; {what}")
         return "\n".join(lines)
+
+
+TOTALS = ("calls", "tokens_in", "tokens_out", "cost_usd", "seconds", "memory_bytes")
+
+
+def _line(tag: str, state: str, cells: tuple[str, ...]) -> str:
+    widths = (9, 8, 10, 9, 8, 8)
+    return " ".join(
+        [f"{tag:<28} {state:<16}", *(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True))]
+    )
+
+
+def _cells(value_of: Callable[[str], float | None]) -> tuple[str, str, str, str, str]:
+    """Calls, tokens, money, time and memory in words."""
+    known = [tokens for name in ("tokens_in", "tokens_out") if (tokens := value_of(name)) is not None]
+    return (
+        _count(value_of("calls")),
+        _count(sum(known) if known else None),
+        _money(value_of("cost_usd")),
+        _time(value_of("seconds")),
+        _memory(value_of("memory_bytes")),
+    )
 
 
 def asked_again(unanswered: int) -> str:
@@ -118,6 +142,12 @@ def _money(value: float | None) -> str:
     return "?" if value is None else f"${value:,.2f}"
 
 
+def _memory(value: float | None) -> str:
+    if value is None:
+        return "?"
+    return f"{value / 1e9:.1f} GB" if value >= 1e8 else f"{value / 1e6:.0f} MB"
+
+
 def _time(value: float | None) -> str:
     if value is None:
         return "?"
@@ -131,6 +161,7 @@ def make_plan(session: Session, steps: tuple[Step[Any], ...]) -> Plan:
     missing = execution.missing(steps)
     rebuilt = {execution.book.recipe(step) for step in missing}
     planned: dict[str, Planned] = {}
+    earlier = Earlier(execution)
     for step in _in_order(steps, execution):
         key = execution.book.recipe(step)
         expected = _rows_in(step, execution, planned)
@@ -141,7 +172,7 @@ def make_plan(session: Session, steps: tuple[Step[Any], ...]) -> Plan:
         under = any(execution.book.recipe(execution.source(child)[0]) in rebuilt for child in step.inputs())
         unanswered = 0 if known is None else int(known.get("unanswered", 0))
         state = "may be cut off" if known is not None and under and not unanswered else "run"
-        found = nearest(execution, step)
+        found = nearest(execution, step, earlier)
         planned[key] = Planned(
             step.tag,
             key,
@@ -175,7 +206,9 @@ def _in_order(steps: tuple[Step[Any], ...], execution: Execution) -> Iterator[St
 def _cached(execution: Execution, step: Step[Any]) -> Expectation:
     artifact = execution.cached(step)
     counts = artifact.record.get("counts", {}) if artifact is not None else {}
-    return Expectation(rows=counts.get("out"), calls=0, cost_usd=0.0, seconds=0.0)
+    return Expectation(
+        rows=counts.get("out"), calls=0, tokens_in=0, tokens_out=0, cost_usd=0.0, seconds=0.0, memory_bytes=0
+    )
 
 
 def _rows_in(step: Step[Any], execution: Execution, planned: Mapping[str, Planned]) -> int | None:
@@ -222,27 +255,41 @@ def _begun(execution: Execution, step: Step[Any]) -> bool:
     return (execution.store.work_folder(build_key) / "scratch").exists()
 
 
-def nearest(execution: Execution, step: Step[Any]) -> Nearest:
+class Earlier:
+    """The index as it is now, read once, and the definitions of the steps that are held against it."""
+
+    def __init__(self, execution: Execution) -> None:
+        self._execution = execution
+        self._entries = dict(execution.store.entries())
+        self._present: dict[str, Mapping[str, Any]] = {}
+
+    def of_kind(self, tag: str) -> Iterator[Mapping[str, Any]]:
+        """The index entries of a tag, whatever its number."""
+        name = tag.partition("/")[0]
+        return (entry for entry in self._entries.values() if str(entry.get("tag", "")).partition("/")[0] == name)
+
+    def present(self, step: Step[Any]) -> Mapping[str, Any]:
+        """The definition of a step, that of all it is made from being known after this."""
+        for each in _in_order((step,), self._execution):
+            key = self._execution.book.recipe(each)
+            if key not in self._present:
+                self._present[key] = define(each, self._execution.book)
+        return self._present[self._execution.book.recipe(step)]
+
+    def recall(self, key: str) -> Mapping[str, Any] | None:
+        """The definition behind a recipe key."""
+        entry = self._entries.get(key)
+        return self._present.get(key) or (None if entry is None else entry["definition"])
+
+
+def nearest(execution: Execution, step: Step[Any], earlier: Earlier | None = None) -> Nearest:
     """The earlier record of the same kind that differs in the fewest fields (of equal ones, the newest)."""
     step, _ = execution.source(step)
-    store = execution.store
-    now = define(step, execution.book)
-    name = step.tag.partition("/")[0]
-    definitions = {execution.book.recipe(step): now}
-    for child in _in_order((step,), execution):
-        definitions[execution.book.recipe(child)] = define(child, execution.book)
-
-    def recall(key: str) -> Mapping[str, Any] | None:
-        if key in definitions:
-            return definitions[key]
-        entry = store.entry(key)
-        return None if entry is None else entry["definition"]
-
+    earlier = earlier or Earlier(execution)
+    now = earlier.present(step)
     best: tuple[int, float, str, list[Difference]] | None = None
-    for _, entry in store.entries():
-        if str(entry.get("tag", "")).partition("/")[0] != name:
-            continue
-        found = differences(entry["definition"], now, recall)
+    for entry in earlier.of_kind(step.tag):
+        found = differences(entry["definition"], now, earlier.recall)
         rank = (len(found), -float(entry.get("time", 0)), str(entry["build_key"]), found)
         if best is None or rank[:2] < best[:2]:
             best = rank

@@ -73,7 +73,9 @@ class Writer:
             return value
         if isinstance(value, Mapping):
             return {key: self.value(item) for key, item in value.items()}
-        if isinstance(value, list | tuple | set | frozenset):
+        if isinstance(value, set | frozenset):
+            return sorted((self.value(item) for item in value), key=repr)
+        if isinstance(value, list | tuple):
             return [self.value(item) for item in value]
         if isinstance(value, InputFile):
             return str(value)
