@@ -43,21 +43,25 @@ def test_history_and_a_system_message_change_what_is_seen(shell: Shell, student:
 
 def test_a_distilled_student_is_asked_as_it_was_trained(shell: Shell, student: Path) -> None:
     asked = chat(shell, student, "red cat\n", "--system", "blue bird")
-    recipe = (
-        "nodes:\n"
-        "  on: {uses: rows.import, data: [{input: a, output: b}]}\n"
-        "  base: {uses: models.pretrained, name: model}\n"
-        "  after:\n"
-        "    uses: evaluate.predict\n"
-        "    rows: $on\n"
-        "    by: {uses: calls.ask, model: $base, system: blue bird}\n"
-        "result: $after\n"
-    )
-    (student / "recipe.yaml").write_text(recipe)
+    (student / "asking.json").write_text(json.dumps({"system": "blue bird", "answer_after": None}))
     try:
         assert chat(shell, student, "red cat\n") == asked
+        assert chat(shell, student / "model", "red cat\n") == asked
+        done = shell(
+            "chat", student.name, "--folder", str(student.parent), "--json", "--max-tokens", "8", stdin="red cat\n"
+        )
+        assert [json.loads(line) for line in done.out.splitlines()] == asked
     finally:
-        (student / "recipe.yaml").unlink()
+        (student / "asking.json").unlink()
+
+
+def test_an_unreadable_way_of_asking_is_told(shell: Shell, student: Path) -> None:
+    (student / "asking.json").write_text("[]")
+    try:
+        done = shell("chat", str(student), stdin="red cat\n")
+    finally:
+        (student / "asking.json").unlink()
+    assert (done.code, "asking.json` cannot be read" in done.err) == (1, True)
 
 
 def test_a_reply_that_was_cut_is_said_and_is_exit_code_3(shell: Shell, student: Path) -> None:

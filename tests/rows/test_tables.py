@@ -134,6 +134,16 @@ def test_an_exception_fails_its_row_alone(session: Session) -> None:
     assert failed["message"] == "KeyError: 'price'"
 
 
+def test_a_function_that_wants_to_exit_fails_its_row(session: Session) -> None:
+    def leaves(row: dict[str, Any]) -> dict[str, Any]:
+        if row["n"] == 3:
+            raise SystemExit(7)
+        return row
+
+    made = session.run(Map(rows=table(), function=leaves))
+    assert [row["message"] for row in made.failed()] == ["SystemExit: 7"]
+
+
 def test_a_function_that_returns_no_row_is_refused(session: Session) -> None:
     with pytest.raises(RecipeError, match="`len` returned 3"):
         session.run(Map(rows=table(), function=len))

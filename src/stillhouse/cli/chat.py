@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from ..models.generate import Generator
 
 BATCH = 32
+ASKING = "asking.json"
+"""Beside a distilled model: its system message, and the mark that ends its reasoning."""
 HEARD = (None, "cut")
 """Replies that are part of the conversation; what failed is not."""
 
@@ -35,7 +37,7 @@ def arguments(parser: Parser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     folder = model_folder(arguments.model, arguments.folder)
-    habits = habits_of(Path(arguments.model))
+    habits = habits_of(folder, Path(arguments.model), Path(arguments.folder) / arguments.model)
     arguments.system = arguments.system or habits.system
     arguments.mark = None if arguments.thinking else habits.answer_after
     if not sys.stdin.isatty():
@@ -66,7 +68,8 @@ def model_folder(given: str, session_folder: str = FOLDER) -> Path:
     from .opening import open_store
     from .records import find
 
-    for folder in (Path(given), Path(given) / "model"):
+    in_store = Path(session_folder) / given / "model"  # of a distilled name
+    for folder in (Path(given), Path(given) / "model", *([] if "/" in given else [in_store])):
         if (folder / "config.json").is_file() or (folder / "adapter_config.json").is_file():
             return folder
     if Path(given).is_dir():
@@ -87,23 +90,22 @@ class Habits(NamedTuple):
     """The mark that ends its reasoning."""
 
 
-def habits_of(folder: Path) -> Habits:
-    """What the recipe beside a distilled model says of how it is asked; nothing where there is no recipe to be read."""
-    from ..core.errors import RecipeError
-    from ..core.step import Step
-    from ..evaluate.predict import Predict
-    from ..recipes.file import load_recipe
-    from .money import all_steps
+def habits_of(model: Path, *folders: Path) -> Habits:
+    """What the file beside a distilled model says of how it is asked; nothing where there is none."""
+    import json
 
-    if not (folder / "recipe.yaml").is_file():
-        return Habits()
-    try:
-        step = load_recipe(folder / "recipe.yaml").step
-    except RecipeError as error:
-        say(f"asked without a system message, for the recipe beside the model cannot be read:\n  {error.message}")
-        return Habits()
-    asked = [each for each in all_steps(step) if isinstance(each, Predict) and isinstance(each.by.model, Step)]
-    return Habits(asked[-1].by.system, asked[-1].answer_after) if asked else Habits()
+    from ..core.errors import StoreError
+
+    for folder in (model.parent, *folders):
+        path = folder / ASKING
+        if not path.is_file():
+            continue
+        try:
+            found = json.loads(path.read_bytes())
+            return Habits(found["system"], found["answer_after"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise StoreError(f"`{path}` cannot be read: {error}", "Run the distillation again.") from error
+    return Habits()
 
 
 def _generator(folder: Path, arguments: argparse.Namespace) -> Generator:

@@ -132,6 +132,7 @@ def _session(folder: Path) -> Iterator[Finding]:
     store = Store(folder)
     yield from _artifacts(store)
     yield from _names(store)
+    yield from _links(store)
     yield from _work(store)
     yield from _call_cache(store)
 
@@ -171,6 +172,20 @@ def _names(store: Store) -> Iterator[Finding]:
             yield Finding("name", "note", f"`{entry.name}` points to a result that is gone", "Run its recipe again.")
 
 
+def _links(store: Store) -> Iterator[Finding]:
+    places = [path for path in store.folder.iterdir() if path.is_symlink() or not path.is_dir()]
+    folders = (path for path in store.folder.iterdir() if path.is_dir() and not path.is_symlink())
+    places += [path for folder in folders if not folder.name.endswith("-v1") for path in folder.iterdir()]
+    dangling = [
+        str(path.relative_to(store.folder)) for path in sorted(places) if path.is_symlink() and not path.exists()
+    ]
+    if dangling:
+        told = ", ".join(dangling[:5]) + (" …" if len(dangling) > 5 else "")
+        yield Finding(
+            "links", "note", f"{len(dangling)} lead to results that are gone: {told}", "Run again, or delete."
+        )
+
+
 def _work(store: Store) -> Iterator[Finding]:
     from filelock import FileLock, Timeout
 
@@ -179,6 +194,8 @@ def _work(store: Store) -> Iterator[Finding]:
     begun = [path for path in store.work.iterdir() if path.is_dir()]
     held = []
     for path in sorted(store.work.glob("*.lock")):
+        if path.name.startswith(("lease-", "gc")):
+            continue
         lock = FileLock(path)
         try:
             lock.acquire(timeout=0)

@@ -9,10 +9,13 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .errors import RecipeError, StoreError
 from .store import Store, write_json
+
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _OURS = ("artifacts-v1", "recipes-v1", "work-v1", "calls-v1", "set-aside-v1", "names", "runs")
@@ -49,6 +52,19 @@ def file_name(name: str) -> str:
     return name
 
 
+def _is_entry(entry: Any) -> bool:
+    """Whether a file of names holds what is written there."""
+    if not isinstance(entry, dict) or not all(isinstance(entry.get(key), str) for key in ("build_key", "recipe_key")):
+        return False
+    history, pinned = entry.get("history"), entry.get("pinned")
+    return (
+        isinstance(history, list)
+        and isinstance(pinned, list)
+        and all(isinstance(each, dict) and {"build_key", "recipe_key", "time"} <= set(each) for each in history)
+        and all(isinstance(key, str) for key in pinned)
+    )
+
+
 class Names:
     """The `names/` folder of a store."""
 
@@ -58,12 +74,13 @@ class Names:
 
     def point(self, name: str, build_key: str, recipe_key: str) -> None:
         """Let `name` mean this build from now on, and make `<folder>/<name>` a link that a person can open."""
-        known = self.find(checked_name(name))
-        history = list(known.history) if known else []
-        if not history or history[-1]["build_key"] != build_key:
-            history.append({"build_key": build_key, "recipe_key": recipe_key, "time": time.time()})
-        self._write(Name(name, build_key, recipe_key, tuple(history), known.pinned if known else ()))
-        self._link(name, build_key)
+        with self._locked(checked_name(name)):
+            known = self.find(name)
+            history = list(known.history) if known else []
+            if not history or history[-1]["build_key"] != build_key:
+                history.append({"build_key": build_key, "recipe_key": recipe_key, "time": time.time()})
+            self._write(Name(name, build_key, recipe_key, tuple(history), known.pinned if known else ()))
+            self._link(name, build_key)
 
     def find(self, name: str) -> Name | None:
         try:
@@ -74,6 +91,8 @@ class Names:
             raise StoreError(
                 f"`names/{name}.json` cannot be read: {error}", "Remove the file and run again."
             ) from error
+        if not _is_entry(entry):
+            raise StoreError(f"`names/{name}.json` does not hold a name", "Remove the file and run again.")
         return Name(name, entry["build_key"], entry["recipe_key"], tuple(entry["history"]), tuple(entry["pinned"]))
 
     def all(self) -> Iterator[Name]:
@@ -84,9 +103,10 @@ class Names:
 
     def pin(self, name: str) -> None:
         """Keep the build that the name means now, whatever becomes of the name."""
-        known = self.need(name)
-        pinned = tuple(dict.fromkeys([*known.pinned, known.build_key]))
-        self._write(Name(known.name, known.build_key, known.recipe_key, known.history, pinned))
+        with self._locked(checked_name(name)):
+            known = self.need(name)
+            pinned = tuple(dict.fromkeys([*known.pinned, known.build_key]))
+            self._write(Name(known.name, known.build_key, known.recipe_key, known.history, pinned))
 
     def remove(self, name: str) -> None:
         """Forget the name; its results stay until `gc`. A pinned name is refused."""
@@ -109,6 +129,13 @@ class Names:
             hint = f"Did you mean `{close[0]}`?" if close else f"Names here: {', '.join(names) or 'none yet'}."
             raise RecipeError(f"there is no `{name}` in `{self._store.folder}`", hint)
         return known
+
+    def _locked(self, name: str) -> BaseFileLock:
+        """Two sessions that point one name at a time would forget each other's history."""
+        from filelock import FileLock
+
+        self._folder.mkdir(exist_ok=True)
+        return FileLock(self._folder / f".{name}.lock")
 
     def _write(self, entry: Name) -> None:
         fields = {

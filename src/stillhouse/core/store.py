@@ -133,8 +133,7 @@ class Store:
             entry = json.loads((self.recipes / recipe_key[:2] / f"{recipe_key}.json").read_bytes())
         except (OSError, ValueError):
             return None
-        wanted = ("build_key", "digest", "outputs", "inputs", "definition")
-        return entry if isinstance(entry, dict) and all(name in entry for name in wanted) else None
+        return entry if _is_entry(entry) else None
 
     def entries(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """All index entries with their recipe keys."""
@@ -187,7 +186,30 @@ def read_record(folder: Path) -> dict[str, Any] | None:
         record: dict[str, Any] = json.loads((folder / "record.json").read_bytes())
     except (OSError, ValueError):
         return None
-    return record if record.get("format") == FORMAT and record.get("kind") in KINDS else None
+    return record if _is_record(record) else None
+
+
+def _is_record(record: Any) -> bool:
+    """Whether a file holds a record of this format."""
+    if not isinstance(record, dict) or record.get("format") != FORMAT or record.get("kind") not in list(KINDS):
+        return False
+    texts = all(isinstance(record.get(name), str) for name in ("build_key", "recipe_key", "tag", "digest"))
+    times = all(isinstance(record.get(name), int | float) for name in ("started", "finished"))
+    lists = all(
+        isinstance(record.get(name), list) and all(isinstance(each, dict) for each in record[name])
+        for name in ("inputs", "files")
+    )
+    return texts and times and lists
+
+
+def _is_entry(entry: Any) -> bool:
+    """Whether a file holds an entry of the index."""
+    if not isinstance(entry, dict):
+        return False
+    kinds = {"build_key": str, "digest": str, "outputs": dict, "inputs": list, "definition": dict}
+    return all(isinstance(entry.get(name), kind) for name, kind in kinds.items()) and all(
+        isinstance(each, list) and len(each) == 3 for each in entry["inputs"]
+    )
 
 
 def file_list(folder: Path) -> list[dict[str, Any]]:

@@ -1,7 +1,7 @@
 """Rows that a verifier accepts."""
 
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator
 
@@ -25,6 +25,8 @@ class Keep(MapStep, tag="curate.keep/1"):
 
     `where` is a verifier part or a function of the row and its reply that returns True, False or the reason against it.
     """
+
+    chooses: ClassVar[bool] = True
 
     where: Annotated[Part, BeforeValidator(_verifier)]
     column: str = "output"

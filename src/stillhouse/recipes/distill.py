@@ -18,6 +18,8 @@ from ..core.events import Listener
 from ..core.names import checked_name
 from ..core.options import Options
 from ..core.session import Session
+from ..core.store import write_json
+from ..evaluate.predict import Predict
 from ..publish.folder import link_folder
 from .deliver import Deliver
 from .distillation import END_OF_THINKING, Distillation, Examples, Student, Thinking, Verify, distillation
@@ -146,6 +148,7 @@ def deliver(session: Session, name: str, steps: Distillation) -> DistillResult:
         [files, steps.after, steps.traces, steps.policy, steps.amplified, steps.answered], name=name
     )
     assert isinstance(model, Model)
+    _write_asking(folder, steps)
     link_folder(folder, {**{entry: made.data / entry for entry in LINKED}, "model": model.path})
     return DistillResult(
         name=name,
@@ -182,6 +185,13 @@ def _write_recipe(folder: Path, name: str, files: Deliver) -> None:
         (folder / "recipe.yaml").write_text(text, encoding="utf-8")
     except OSError as error:
         raise StoreError(f"`{folder}` cannot be written: {error.strerror or error}") from error
+
+
+def _write_asking(folder: Path, steps: Distillation) -> None:
+    """`asking.json`: how the student was trained to be asked, for who has the folder and not the code of the recipe."""
+    asked = [each for each in steps.comparison.inputs() if isinstance(each, Predict) and each.by.model == steps.after]
+    mark = asked[-1].answer_after if asked else None
+    write_json(folder / "asking.json", {"system": steps.system, "answer_after": mark})
 
 
 def _cost(artifacts: Sequence[Artifact]) -> float | None:

@@ -73,7 +73,7 @@ def attempt(function: Any, content: dict[str, Any]) -> Any:
         return function(content)
     except RowFault as fault:
         return Fail(fault.kind, fault.message, fault.raw)
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # what a library for command lines raises ends its row, not the run
         text = str(error)
         return Fail("error", f"{type(error).__name__}: {text}" if text else type(error).__name__)
 
