@@ -45,7 +45,7 @@ def task(url: str | None = None) -> dict[str, Any]:
         "verify": verify,
         "held_out": rows("test.jsonl", 12),
         "max_tokens": 8,
-        "finetune": {"epochs": 2.0, "batch_size": 4},
+        "finetune": {"epochs": 2.0, "batch_size": 4, "seq_len": 384},
         "seeds_only": {"epochs": 2.0},
     }
 
