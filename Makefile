@@ -35,6 +35,7 @@ demo: $(STAMP)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check --quiet src tests examples bench
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from .calls.credentials import Credentials as Credentials
     from .calls.endpoint import Endpoint as Endpoint
     from .calls.prices import Price as Price
-    from .text.schema import Schema as Schema
     from .core.artifact import Artifact as Artifact
     from .core.artifact import Files as Files
     from .core.artifact import Model as Model
@@ -95,6 +94,7 @@ if TYPE_CHECKING:
     from .rows.split import Split as Split
     from .rows.transform import Filter as Filter
     from .rows.transform import Map as Map
+    from .text.schema import Schema as Schema
     from .text.train_tokenizer import TrainTokenizer as TrainTokenizer
     from .tokens.loader import get_loader as get_loader
     from .tokens.mixing import Mixture as Mixture

@@ -65,9 +65,7 @@ def test_many_updates_are_those_of_torch(base: Path) -> None:
         assert float((moved - expected).detach().norm() / expected.detach().norm()) < 0.05
 
 
-def test_matrices_go_through_the_iterations_in_bounded_groups(
-    base: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_matrices_go_through_the_iterations_in_bounded_groups(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     moved = []
     for size in (1 << 24, 1):
         monkeypatch.setattr(_muon, "AT_ONCE", size)

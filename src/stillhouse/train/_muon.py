@@ -44,8 +44,9 @@ class Orthogonalised(Optimizer):
                 along = [self._along(one, group["momentum"]) for one in matrices]
                 moves = orthogonalised(torch.stack(along)).to(matrices[0].dtype)
                 scale = 0.2 * max(matrices[0].shape) ** 0.5
-                torch._foreach_mul_(matrices, 1 - group["lr"] * group["weight_decay"])
-                torch._foreach_add_(matrices, list(moves), alpha=-group["lr"] * scale)
+                moved: list[Tensor] = list(matrices)
+                torch._foreach_mul_(moved, 1 - group["lr"] * group["weight_decay"])
+                torch._foreach_add_(moved, list(moves), alpha=-group["lr"] * scale)
 
     def _along(self, matrix: nn.Parameter, momentum: float) -> Tensor:
         """The direction to move against, before it is orthogonalised."""
