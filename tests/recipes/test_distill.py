@@ -74,7 +74,11 @@ def test_the_folder_holds_what_is_promised_as_links_into_the_store(made: Distill
         "report.html": True,
         "model": True,
         "recipe.yaml": False,
+        "asking.json": False,
     }
+    asking = json.loads((made.folder / "asking.json").read_text())
+    assert asking["system"] == made.system
+    assert set(asking) == {"system", "answer_after"}
     for path in made.folder.iterdir():
         assert path.exists()
         assert not path.is_symlink() or not path.readlink().is_absolute()
