@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from stillhouse.calls.answer import Answer
 from stillhouse.calls.ask import Ask
@@ -66,6 +68,24 @@ def test_what_was_put_is_found_by_another_opening(tmp_path: Path, cache: CallCac
     assert found[keys[7]] == ("text", b"reply 7")
     assert again.requests(keys[:2]) == {keys[0]: b'{"n":0}', keys[1]: b'{"n":1}'}
     again.close()
+
+
+@given(
+    kept=st.permutations(range(560)),
+    asked=st.lists(st.integers(0, 600), min_size=500, max_size=560),
+    in_order=st.booleans(),
+)
+@settings(max_examples=25, deadline=None)
+def test_many_keys_are_found_as_one_is_wherever_their_records_lie(
+    tmp_path_factory: pytest.TempPathFactory, kept: list[int], asked: list[int], in_order: bool
+) -> None:
+    cache = opened_at(tmp_path_factory.mktemp("calls"))
+    put(cache, *(entry(number) for number in (sorted(kept) if in_order else kept)))
+    keys = [number.to_bytes(16) for number in (sorted(asked) if in_order else asked)]
+    one_by_one = {key: value for each in set(keys) for key, value in cache.look_up([each]).items()}
+    assert cache.look_up(keys) == one_by_one
+    assert len(one_by_one) == len({number for number in asked if number < 560})
+    cache.close()
 
 
 def test_long_replies_and_requests_are_packed(tmp_path: Path, cache: CallCache) -> None:

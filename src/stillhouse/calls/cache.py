@@ -17,7 +17,7 @@ import time
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from zlib import crc32
 
 from stillhouse.core.errors import StoreError
@@ -89,7 +89,7 @@ class CallCache:
         found: dict[bytes, Kept] = {}
         broken: list[bytes] = []
         for start in range(0, len(keys), _MANY):
-            for key, form, packing, body, checksum in self._rows(keys[start : start + _MANY]):
+            for key, form, packing, body, checksum in self._rows_of(keys[start : start + _MANY]):
                 if checksum != crc32(body, crc32(key, _form_sum(form))):
                     broken.append(key)
                 else:
@@ -131,16 +131,30 @@ class CallCache:
 
     # reading
 
-    def _rows(self, keys: Sequence[bytes]) -> list[tuple[bytes, str, int, bytes, int]]:
+    def _rows_of(self, keys: Sequence[bytes]) -> list[_Row]:
+        """The records of `keys`; what was kept together, as what is asked together mostly was, is read in one piece."""
+        if len(keys) < _MANY:
+            return self._rows_with(keys)
+        ends = self._rows(_PLACES, (keys[0], keys[-1]))
+        first, last = min(ends, default=(0,))[0], max(ends, default=(0,))[0]
+        if len(ends) < 2 or last - first >= 2 * len(keys):
+            return self._rows_with(keys)
+        wanted = set(keys)
+        found = [row for row in self._rows(_NEIGHBOURS, (first, last)) if row[0] in wanted]
+        missing = wanted.difference([row[0] for row in found])
+        return found + self._rows_with(list(missing)) if missing else found
+
+    def _rows_with(self, keys: Sequence[bytes]) -> list[_Row]:
         # Few distinct texts, so that SQLite prepares each statement once: the keys are padded with the last one.
         width = next(width for width in (1, 8, 64, _MANY) if len(keys) <= width)
         # Sorted, they also go faster into the tree that SQLite makes of them.
-        padded = [*sorted(keys), *[keys[-1]] * (width - len(keys))]
-        query = _QUERIES[width]
+        return self._rows(_QUERIES[width], [*sorted(keys), *[keys[-1]] * (width - len(keys))])
+
+    def _rows(self, query: str, values: Sequence[bytes | int]) -> list[Any]:
         with _as_store_error(self._path):
             try:
                 with self._reading:
-                    return self._reader.execute(query, padded).fetchall()
+                    return self._reader.execute(query, values).fetchall()
             except sqlite3.DatabaseError as error:
                 if not _is_damage(error):
                     raise
@@ -291,6 +305,9 @@ class CallCache:
 
 
 _Row = tuple[bytes, str, int, bytes, int, float, float, bytes]
+_Row: TypeAlias = tuple[bytes, str, int, bytes, int]
+_PLACES = "SELECT id FROM replies WHERE key IN (?, ?)"
+_NEIGHBOURS = f"SELECT {_COLUMNS} FROM replies WHERE id BETWEEN ? AND ?"
 _QUERIES = {
     width: f"SELECT {_COLUMNS} FROM replies WHERE key IN ({','.join('?' * width)})" for width in (1, 8, 64, _MANY)
 }

@@ -100,22 +100,24 @@ def _environment() -> ImmutableSandboxedEnvironment:
 
 def _plain_parts(source: str) -> Callable[[Mapping[str, Any]], str] | None:
     """A function for a template of texts and column names alone, ten times as fast as Jinja; None for any other."""
-    parts: list[tuple[bool, str]] = []
+    names: list[str] = []
+    texts = [""]  # around the columns
     for node in _environment().parse(source).body:
         if not isinstance(node, nodes.Output):
             return None
         for item in node.nodes:
             if isinstance(item, nodes.TemplateData):
-                parts.append((False, item.data))
+                texts[-1] += item.data
             elif isinstance(item, nodes.Name) and item.name[:1] != "_" and item.name not in _environment().globals:
-                parts.append((True, item.name))
+                names.append(item.name)
+                texts.append("")
             else:
                 return None
-    return functools.partial(_filled, parts)
+    return functools.partial(_filled, "%s".join(text.replace("%", "%%") for text in texts), names)
 
 
-def _filled(parts: Sequence[tuple[bool, str]], row: Mapping[str, Any]) -> str:
-    return "".join([_text(row[part]) if is_name else part for is_name, part in parts])
+def _filled(form: str, names: Sequence[str], row: Mapping[str, Any]) -> str:
+    return form % tuple([_text(row[name]) for name in names])
 
 
 def _text(value: Any) -> str:
