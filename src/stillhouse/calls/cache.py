@@ -131,7 +131,7 @@ class CallCache:
 
     # reading
 
-    def _rows_of(self, keys: Sequence[bytes]) -> list[_Row]:
+    def _rows_of(self, keys: Sequence[bytes]) -> list[_Found]:
         """The records of `keys`; what was kept together, as what is asked together mostly was, is read in one piece."""
         if len(keys) < _MANY:
             return self._rows_with(keys)
@@ -144,13 +144,13 @@ class CallCache:
         missing = wanted.difference([row[0] for row in found])
         return found + self._rows_with(list(missing)) if missing else found
 
-    def _rows_with(self, keys: Sequence[bytes]) -> list[_Row]:
+    def _rows_with(self, keys: Sequence[bytes]) -> list[_Found]:
         # Few distinct texts, so that SQLite prepares each statement once: the keys are padded with the last one.
         width = next(width for width in (1, 8, 64, _MANY) if len(keys) <= width)
         # Sorted, they also go faster into the tree that SQLite makes of them.
         return self._rows(_QUERIES[width], [*sorted(keys), *[keys[-1]] * (width - len(keys))])
 
-    def _rows(self, query: str, values: Sequence[bytes | int]) -> list[Any]:
+    def _rows(self, query: str, values: Sequence[bytes | int]) -> list[Any]:  # tuples of what the query names
         with _as_store_error(self._path):
             try:
                 with self._reading:
@@ -305,7 +305,7 @@ class CallCache:
 
 
 _Row = tuple[bytes, str, int, bytes, int, float, float, bytes]
-_Row: TypeAlias = tuple[bytes, str, int, bytes, int]
+_Found: TypeAlias = tuple[bytes, str, int, bytes, int]
 _PLACES = "SELECT id FROM replies WHERE key IN (?, ?)"
 _NEIGHBOURS = f"SELECT {_COLUMNS} FROM replies WHERE id BETWEEN ? AND ?"
 _QUERIES = {
