@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from stillhouse.measure.intervals import bootstrap_mean, bootstrap_means, normal_quantile, wilson
+from stillhouse.measure.intervals import bootstrap_mean, bootstrap_means, newcombe_paired, normal_quantile, wilson
 
 
 @pytest.mark.parametrize(
@@ -19,6 +19,20 @@ def test_wilson_gives_the_numbers_of_newcombes_table(successes: int, num_items: 
     interval = wilson(successes, num_items)
     assert interval.low == pytest.approx(low, abs=5e-5)
     assert interval.high == pytest.approx(high, abs=5e-5)
+
+
+def test_the_interval_of_paired_shares_gives_published_numbers() -> None:
+    """Bentur et al. 2009, as in Fagerland, Lydersen and Laake 2017, chapter 8: -0.507 to -0.026."""
+    low, high = newcombe_paired(1, 7, 1, 12)
+    assert (low, high) == pytest.approx((-0.507, -0.026), abs=5e-4)
+    assert newcombe_paired(1, 1, 7, 12) == pytest.approx((-high, -low))
+
+
+def test_the_interval_of_paired_shares_keeps_its_width_where_all_items_changed_and_where_none_did() -> None:
+    assert newcombe_paired(0, 0, 10, 0) == pytest.approx((0.6075, 1.0), abs=1e-4)
+    low, high = newcombe_paired(10, 0, 0, 0)
+    assert (low, high) == pytest.approx((-0.2775, 0.2775), abs=1e-4)
+    assert math.isnan(newcombe_paired(0, 0, 0, 0).low)
 
 
 def test_wilson_is_symmetric_and_stays_within_0_and_1() -> None:

@@ -40,6 +40,42 @@ def wilson(successes: int, num_items: int, confidence: float = 0.95) -> Interval
     return Interval(low, high)
 
 
+def newcombe_paired(both: int, only_first: int, only_second: int, neither: int, confidence: float = 0.95) -> Interval:
+    """Interval of the second share less the first one, of the same items (Newcombe 1998, method 10).
+
+    The counts are of items with the property in both, in one alone, in neither. Square and add: the distances of
+    `wilson`'s ends from each share, less what the correlation of the two takes away. Unlike a bootstrap it does not
+    shrink to a point where all items, or none, changed. (nan, nan) for no items.
+    """
+    num_items = both + only_first + only_second + neither
+    if num_items == 0:
+        return Interval(math.nan, math.nan)
+    first, second = (both + only_first) / num_items, (both + only_second) / num_items
+    first_ends = wilson(both + only_first, num_items, confidence)
+    second_ends = wilson(both + only_second, num_items, confidence)
+    phi = _phi(both, only_first, only_second, neither)
+
+    def distance(one: float, other: float) -> float:
+        return math.sqrt(max(one * one - 2 * phi * one * other + other * other, 0.0))
+
+    difference = second - first
+    return Interval(
+        difference - distance(second - second_ends.low, first_ends.high - first),
+        difference + distance(second_ends.high - second, first - first_ends.low),
+    )
+
+
+def _phi(both: int, only_first: int, only_second: int, neither: int) -> float:
+    """Correlation of two properties, drawn towards 0 by half an item where it is positive; 0 where one never varies."""
+    margins = (both + only_first) * (only_second + neither) * (both + only_second) * (only_first + neither)
+    if margins == 0:
+        return 0.0
+    product = float(both * neither - only_first * only_second)
+    if product > 0:
+        product = max(product - (both + only_first + only_second + neither) / 2, 0.0)
+    return product / math.sqrt(margins)
+
+
 def bootstrap_mean(
     values: ArrayLike,
     *,

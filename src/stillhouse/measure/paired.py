@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .intervals import Interval, bootstrap_mean
+from .intervals import Interval, bootstrap_mean, newcombe_paired
 
 POWER = 0.8
 EXACT_ITEMS = 2000
@@ -45,9 +45,9 @@ def compare_pairs(
 ) -> Paired:
     """Paired comparison of two scores an item, in 0..1 and in the same order.
 
-    0/1 scores are tested with the exact McNemar test, others by flipping signs of differences. The interval of the
-    difference is a percentile bootstrap over items, at 1 - alpha. `looks` is the number of comparisons for which p will
-    be corrected. Raises ValueError for unequal lengths.
+    0/1 scores are tested with the exact McNemar test and get Newcombe's interval of the difference, others are tested
+    by flipping signs of differences and get a percentile bootstrap over items, both at 1 - alpha. `looks` is the number
+    of comparisons for which p will be corrected. Raises ValueError for unequal lengths.
     """
     first, second = np.asarray(before, dtype=np.float64), np.asarray(after, dtype=np.float64)
     if first.shape != second.shape or first.ndim != 1:
@@ -59,12 +59,15 @@ def compare_pairs(
     change = second - first
     fixed, broken = int((change > 0).sum()), int((change < 0).sum())
     same = change == 0
+    both_right, both_wrong = int((same & (second == 1)).sum()), int((same & (second != 1)).sum())
     binary = bool(np.isin(first, (0.0, 1.0)).all() and np.isin(second, (0.0, 1.0)).all())
     if binary:
         p_value, test = mcnemar(fixed, broken), "exact McNemar"
+        interval = newcombe_paired(both_right, broken, fixed, both_wrong, 1 - alpha)
         smallest = smallest_detectable(num_items, (fixed + broken) / num_items, alpha=alpha / looks)
     else:
         p_value, test = sign_flip(change, seed=seed), "sign-flip permutation"
+        interval = bootstrap_mean(change, resamples=resamples, confidence=1 - alpha, seed=seed)
         quantile = NormalDist().inv_cdf(1 - alpha / looks / 2) + NormalDist().inv_cdf(POWER)
         smallest = quantile * float(change.std(ddof=1)) / math.sqrt(num_items) if num_items > 1 else math.nan
     return Paired(
@@ -72,13 +75,13 @@ def compare_pairs(
         before=float(first.mean()),
         after=float(second.mean()),
         difference=float(change.mean()),
-        interval=bootstrap_mean(change, resamples=resamples, confidence=1 - alpha, seed=seed),
+        interval=interval,
         p_value=p_value,
         test=test,
         fixed=fixed,
         broken=broken,
-        both_right=int((same & (second == 1)).sum()),
-        both_wrong=int((same & (second != 1)).sum()),
+        both_right=both_right,
+        both_wrong=both_wrong,
         smallest_detectable=smallest,
     )
 
