@@ -265,9 +265,7 @@ class CallCache:
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA synchronous=NORMAL")
             connection.execute("PRAGMA cache_size=-32000")  # the index of a million keys fits
-            connection.execute(
-                "PRAGMA wal_autocheckpoint=16000"
-            )  # random keys touch the same pages many times
+            connection.execute("PRAGMA wal_autocheckpoint=16000")  # random keys touch the same pages many times
             (version,) = connection.execute("PRAGMA user_version").fetchone()
             if version == 0:
                 connection.execute("BEGIN IMMEDIATE")

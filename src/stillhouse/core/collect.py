@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .lease import gate, is_locked, leased, taken
+from .lease import gate, leased
+from .locks import is_locked, taken
 from .names import Names
 from .store import Store
 

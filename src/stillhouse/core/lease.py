@@ -11,11 +11,10 @@ import errno
 import os
 import threading
 import time
-from collections.abc import Iterator
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from .locks import is_locked
 from .store import Store, disk_error
 
 if TYPE_CHECKING:
@@ -84,26 +83,3 @@ def leased(store: Store, newest: float) -> set[str]:
                 continue
             found.update(path.read_text().split())
     return found
-
-
-def is_locked(path: Path) -> bool:
-    """Whether a process holds the lock file."""
-    with taken(path) as free:
-        return not free
-
-
-@contextlib.contextmanager
-def taken(path: Path) -> Iterator[bool]:
-    """Hold the lock file if it is free; gives whether it was."""
-    from filelock import FileLock, Timeout
-
-    lock = FileLock(path)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        yield False
-        return
-    try:
-        yield True
-    finally:
-        lock.release()

@@ -9,14 +9,13 @@ A reader takes the manifest as it finds it. A run that is opened again is struck
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from ..core.errors import StoreError
+from ..core.locks import taken
 
 FORMAT = 1
 LOOSE_RUNS = 200
@@ -96,7 +95,7 @@ def compact(store: str | os.PathLike[str], *, at_least: int = 1) -> int:
         return 0
     from ._compaction import move
 
-    with _lock(folder, wait=False) as held:
+    with taken(_lock(folder)) as held:
         return move(folder, at_least) if held else 0
 
 
@@ -106,23 +105,11 @@ def reopen(store: Path, run_id: str) -> None:
         return
     from ._compaction import restore
 
-    with _lock(store, wait=True):
+    with taken(_lock(store), wait=True):
         restore(store, run_id)
 
 
-@contextlib.contextmanager
-def _lock(store: Path, *, wait: bool) -> Iterator[bool]:
-    from filelock import FileLock, Timeout
-
+def _lock(store: Path) -> Path:
     folder = store / "runs" / ".index"
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / "lock", timeout=-1 if wait else 0)
-    try:
-        lock.acquire()
-    except Timeout:
-        yield False
-        return
-    try:
-        yield True
-    finally:
-        lock.release()
+    return folder / "lock"
