@@ -2,12 +2,14 @@
 
 Each case runs in a process of its own, after a few rows to load what is loaded once: 200-byte rows, a prompt template,
 every call written to the cache (cold) or found there (cached). Memory is the peak resident size of the process that
-maps, at a tenth of the rows and at all of them.
+maps, at a tenth of the rows and at all of them. How fast the machine is just now is told by a bare loop that does by
+hand what a cold run cannot do without: fill, digest, keep in SQLite, name each row by its content, write Parquet.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import resource
 import shutil
@@ -34,6 +36,9 @@ def child(case: str, rows: int, folder: Path) -> None:
     from stillhouse.rows.slices import Take
 
     source = folder / "rows.jsonl"
+    if case == "bare":
+        print(json.dumps({"seconds": bare(folder)}))
+        return
     if not source.exists():
         with source.open("w") as file:
             for number in range(rows):
@@ -59,12 +64,50 @@ def child(case: str, rows: int, folder: Path) -> None:
     print(json.dumps({"seconds": seconds, "peak_mb": peak / (1024 if sys.platform == "darwin" else 1)}))
 
 
+def bare(folder: Path) -> float:
+    """CPU seconds of the same work in one loop: nothing is resumed, checked, traced or shared."""
+    import sqlite3
+    from hashlib import blake2b
+
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    started = time.process_time()
+    calls = sqlite3.connect(folder / "bare.sqlite", isolation_level=None)
+    calls.executescript(
+        "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA cache_size=-32000;"
+        "CREATE TABLE replies (id INTEGER PRIMARY KEY, key BLOB UNIQUE, reply TEXT, request BLOB)"
+    )
+    writer = None
+    with (folder / "rows.jsonl").open() as file:
+        while lines := list(itertools.islice(file, 4096)):
+            made, kept = [], []
+            for text in lines:
+                row = json.loads(text)
+                messages = [{"role": "user", "content": f"Say this back: {row['text']}"}]
+                request = json.dumps(messages).encode()
+                row["reply"] = echo(messages, None, 0)
+                kept.append((blake2b(request, digest_size=16).digest(), row["reply"], request))
+                row["_id"] = blake2b(json.dumps(row, sort_keys=True).encode(), digest_size=12).hexdigest()
+                made.append(row)
+            calls.execute("BEGIN")
+            calls.executemany("INSERT OR IGNORE INTO replies (key, reply, request) VALUES (?, ?, ?)", kept)
+            calls.execute("COMMIT")
+            table = pa.Table.from_pylist(made)
+            writer = writer or pq.ParquetWriter(folder / "bare.parquet", table.schema, compression="zstd")
+            writer.write_table(table)
+    assert writer is not None
+    writer.close()
+    calls.close()
+    return time.process_time() - started
+
+
 def measure(rows: int) -> dict[str, dict[str, float]]:
     """Cold and cached figures for one number of rows."""
     folder = Path(tempfile.mkdtemp(prefix="map-speed-"))
     found = {}
     try:
-        for case in ("import", "cold", "cached"):
+        for case in ("import", "cold", "cached", "bare"):
             command = [sys.executable, __file__, "--child", case, str(rows), str(folder)]
             out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
             if case != "import":
@@ -80,6 +123,9 @@ def lines(sizes: tuple[int, int]) -> list[dict[str, object]]:
     for case, wanted in (("cold", COLD), ("cached", CACHED)):
         speed = sizes[1] / large[case]["seconds"]
         report.append(line(f"map step, every call {case}", speed, "rows/CPU-s", "limit", wanted, "higher"))
+        by_hand = sizes[1] / large["bare"]["seconds"]
+        name = f"map step, every call {case}, beside a bare loop"
+        report.append(line(name, speed, "rows/CPU-s", "a bare cold loop just now", by_hand, "higher"))
     for case in ("cold", "cached"):
         peak, before = large[case]["peak_mb"], small[case]["peak_mb"]
         name = f"peak memory, {case}, {sizes[1]:,} rows"
