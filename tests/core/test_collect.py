@@ -70,6 +70,17 @@ def test_what_a_failed_run_made_stays_for_the_next(tmp_path: Path) -> None:
     assert kinds == ["artifact", "artifact", "unfinished work"]
 
 
+def test_what_a_failed_run_made_stays_however_often_one_collects(tmp_path: Path) -> None:
+    step = Gated(rows=Slow(rows=Numbers(count=30)), gate=str(tmp_path / "gate"), log=str(tmp_path / "log"))
+    with open_session(tmp_path / "s") as session:
+        session.run(Numbers(count=3))
+        with pytest.raises(ModelError):
+            session.run([Numbers(count=5), step])
+    aged(tmp_path / "s", 2)
+    assert [item.kind for item in collect(Store(tmp_path / "s"))] == ["artifact"]
+    assert collect(Store(tmp_path / "s")) == []
+
+
 def test_a_run_that_was_killed_counts_as_one_that_failed(tmp_path: Path) -> None:
     program = (
         "import sys\nfrom stillhouse.core.session import Session\nfrom tests.core.steps import Numbers, Slow\n"

@@ -57,7 +57,7 @@ def collect(store: Store, *, keep_seconds: float = YOUNG_SECONDS) -> list[Garbag
         gone = store.work / f".gone-{item.path.name}-{os.getpid()}"
         lock = taken(_lock(item.path)) if item.kind == "unfinished work" else contextlib.nullcontext(True)
         with gate(store), lock as free:
-            if not free or item.path.name in leased(store, time.time()):
+            if not free or item.path.name in leased(store, time.time() - keep_seconds):
                 continue
             os.rename(item.path, gone)
         shutil.rmtree(gone, ignore_errors=True)
