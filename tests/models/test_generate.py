@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, MistralConfig
 
 from stillhouse.core.errors import RowFault
 from stillhouse.models.generate import GenerationReply, Generator
-from stillhouse.models.loading import save_model
+from stillhouse.models.loading import load_model, save_model
+from stillhouse.text.tokenizer import load_tokenizer
 from tests.models.tiny import conversation, randomised, tiny_model
 
 PROMPTS = [conversation(number)[:1] for number in range(12)]
@@ -94,14 +96,24 @@ def test_a_question_with_a_control_token_is_a_fault_of_that_row_alone(generator:
     assert isinstance(reply, GenerationReply)
 
 
-def test_a_control_token_in_a_reply_is_seen(model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    generator = Generator(model_folder, device="cpu")
-    wanted = generator.tokenizer.encode("cat", add_special_tokens=False)
-    wanted += [generator.tokenizer.convert_tokens_to_ids(token) for token in ("<|assistant|>", "<|end|>")]
-    logits = iter(torch.nn.functional.one_hot(torch.tensor(wanted), len(generator.tokenizer))[:, None].float())
-    monkeypatch.setattr(generator, "_step", lambda *_: next(logits))  # a model that writes these tokens
-    (reply,) = replies(generator, PROMPTS[:1], max_new_tokens=9)
-    assert (reply.text, reply.finish) == ("cat<|assistant|>", "stop")
+def test_a_control_token_in_a_reply_is_seen(tmp_path: Path, tokenizer_folder: Path) -> None:
+    tokenizer = load_tokenizer(tokenizer_folder)
+    ids = tokenizer.encode("cat", add_special_tokens=False)
+    control = [tokenizer.convert_tokens_to_ids(token) for token in ("<|assistant|>", "<|user|>", "<|end|>")]
+    written = [control[0], *ids, *control[1:]]
+    base = tiny_model(tmp_path / "base", tokenizer_folder, tie_word_embeddings=False)
+    model: Any = load_model(base)
+    with torch.no_grad():  # layers that add nothing, so that a token alone says which comes next
+        for layer in model.model.layers:
+            layer.self_attn.o_proj.weight.zero_()
+            layer.mlp.down_proj.weight.zero_()
+        model.model.norm.weight.fill_(1.0)
+        model.lm_head.weight.zero_()
+        for before, after in pairwise(written):
+            model.lm_head.weight[after] = model.model.embed_tokens.weight[before]
+    save_model(model, tmp_path / "model", dtype=torch.float32, tokenizer_from=tokenizer_folder)
+    (reply,) = replies(Generator(tmp_path / "model", device="cpu"), PROMPTS[:1], max_new_tokens=9)
+    assert (reply.text, reply.finish) == ("cat<|user|>", "stop")
 
 
 def test_a_stop_text_ends_the_reply_before_it(generator: Generator) -> None:
