@@ -11,7 +11,8 @@ from tests.core.steps import Growth, Numbers, Slow, Upper
 
 def main(folder: str, log: str) -> None:
     with Session(folder, options=Options(chunk=16), track=False, progress=False) as session:
-        slow = Slow(rows=Upper(rows=Numbers(count=400)), seconds=0.002, log=log)
+        # A chunk of 16 takes longer than `QUICK`, so chunks do not grow and a kill repeats no more than one of them.
+        slow = Slow(rows=Upper(rows=Numbers(count=120)), seconds=0.02, log=log)
         session.run(slow, name="slow")
         session.run(Growth(rows=slow, goal=60), name="grown")
 
