@@ -31,6 +31,7 @@ from ._tables import (
     row_text,
     table_bytes,
 )
+from .artifact import Rows
 from .context import Context
 from .errors import EXHAUSTED, ModelError, RecipeError, RowFault, remedy
 from .garbage import rare_collections
@@ -46,13 +47,17 @@ PATIENCE = 1.0  # seconds that a plain mapper may work on a chunk: it cannot be 
 
 @dataclass(slots=True)
 class Counts:
-    """Rows in, out, dropped and failed; of the failed, those that got no answer."""
+    """Rows in, out, dropped and failed; of the failed, those that got no answer.
+
+    `lost` are the rows in of which nothing but failures came: a row may have several outcomes.
+    """
 
     rows_in: int = 0
     out: int = 0
     dropped: int = 0
     failed: int = 0
     unanswered: int = 0
+    lost: int = 0
 
     def add(self, entry: dict[str, Any]) -> None:
         self.rows_in += entry["in"]
@@ -60,6 +65,7 @@ class Counts:
         self.dropped += entry["dropped"]
         self.failed += entry["failed"]
         self.unanswered += entry["unanswered"]
+        self.lost += entry.get("lost", entry["failed"])
 
 
 @dataclass(slots=True)
@@ -115,7 +121,7 @@ def run_map(step: MapStep, context: Context, loop: asyncio.AbstractEventLoop) ->
             counts.add(entry)
             if chunk.start >= chunks.tail:
                 fresh.add(entry)
-            worked = worked or entry["failed"] < entry["in"]
+            worked = worked or entry["lost"] < entry["in"]
             size = _next_size(size, chunk, time.monotonic() - chunk.begun)
             context.progress(counts.rows_in, len(source), failed=counts.failed, dropped=counts.dropped)
             _watch_failures(step, counts, fresh, examples, context)
@@ -125,9 +131,11 @@ def run_map(step: MapStep, context: Context, loop: asyncio.AbstractEventLoop) ->
             if isinstance(chunk.outcomes, concurrent.futures.Future):
                 chunk.outcomes.cancel()
         pieces.close()
-    if counts.failed and counts.failed == counts.rows_in:
-        raise too_many_failures(type(step).__name__, counts.failed, counts.rows_in, examples)
-    return _merged(context, pieces.folder, counts, source.schema if step.chooses else None)
+    if counts.lost and counts.lost == counts.rows_in:
+        raise too_many_failures(type(step).__name__, counts.lost, counts.rows_in, examples)
+    made = _merged(context, pieces.folder, counts, source.schema if step.chooses else None)
+    context.note(**step.summary(Rows(context.result, made)))
+    return made
 
 
 def _next_size(size: int, chunk: Chunk, seconds: float) -> int:
@@ -239,22 +247,24 @@ def _committed(
     failed: list[dict[str, Any]] = []
     buffer = RowBuffer.empty()
     kept: list[int] = []
+    lost = 0
     for place, (row, outcome) in enumerate(zip(chunk.rows, outcomes, strict=True)):
+        num_failed, num_well = len(failed), len(buffer.ids) + len(dropped)
         if isinstance(outcome, Emit):
             _emit(buffer, row, outcome, failed)
         elif outcome is KEEP:
             kept.append(place)
             buffer.add(row["_id"], (), (), row)
-        elif isinstance(outcome, Drop):
-            record = {"_id": row["_id"], "reason": outcome.reason, "detail": outcome.detail, "row": row_text(row)}
-            dropped.append(record)
-        elif isinstance(outcome, Fail):
-            failed.append(_failed(row, outcome))
+        elif isinstance(outcome, list | tuple):
+            seen: dict[tuple[tuple[str, ...], bytes], int] = {}
+            for one in outcome:
+                if isinstance(one, Emit):
+                    _emit(buffer, row, one, failed, seen)
+                else:
+                    _put_aside(step, row, one, dropped, failed)
         else:
-            raise RecipeError(
-                f"the mapper of `{type(step).__name__}` gave {outcome!r:.80} for a row",
-                "An outcome is KEEP, Drop(...), Fail(...) or Emit(...).",
-            )
+            _put_aside(step, row, outcome, dropped, failed)
+        lost += len(failed) > num_failed and len(buffer.ids) + len(dropped) == num_well
     examples.extend(
         Fail(entry["kind"], entry["message"], entry["raw"]) for entry in failed[: max(0, 3 - len(examples))]
     )
@@ -267,7 +277,21 @@ def _committed(
             files[f"{chunk.start:012d}.{kind}"] = table_bytes(aside_table(kind, rows))
     entry = {"in": len(chunk.rows), "out": len(buffer.ids), "dropped": len(dropped), "failed": len(failed)}
     unanswered = sum(record["kind"] == EXHAUSTED for record in failed)
-    return {**entry, "unanswered": unanswered}, files
+    return {**entry, "unanswered": unanswered, "lost": lost}, files
+
+
+def _put_aside(
+    step: MapStep, row: Row, outcome: object, dropped: list[dict[str, Any]], failed: list[dict[str, Any]]
+) -> None:
+    if isinstance(outcome, Drop):
+        dropped.append({"_id": row["_id"], "reason": outcome.reason, "detail": outcome.detail, "row": row_text(row)})
+    elif isinstance(outcome, Fail):
+        failed.append(_failed(row, outcome))
+    else:
+        raise RecipeError(
+            f"the mapper of `{type(step).__name__}` gave {outcome!r:.80} for a row",
+            "An outcome is KEEP, Drop(...), Fail(...) or Emit(...), or a list of the last three.",
+        )
 
 
 def _kept_table(chunk: Chunk, kept: list[int], buffer: RowBuffer) -> pa.Table:
@@ -283,19 +307,26 @@ def _kept_table(chunk: Chunk, kept: list[int], buffer: RowBuffer) -> pa.Table:
     return buffer.table()
 
 
-def _emit(buffer: RowBuffer, row: Row, outcome: Emit, failed: list[dict[str, Any]]) -> None:
+def _emit(
+    buffer: RowBuffer,
+    row: Row,
+    outcome: Emit,
+    failed: list[dict[str, Any]],
+    seen: dict[tuple[tuple[str, ...], bytes], int] | None = None,
+) -> None:
+    """Put the new rows down; `seen` counts equal ones among several outcomes of the row, so that their ids differ."""
     parents = (row["_id"],) if outcome.parents is None else tuple(outcome.parents)
-    if len(outcome.rows) == 1:
+    if len(outcome.rows) == 1 and seen is None:
         _emit_one(buffer, row, outcome.rows[0], parents, outcome.calls, 0, failed)
         return
-    seen: dict[bytes, int] = {}
+    seen = {} if seen is None else seen
     for content in outcome.rows:
         try:
             data = content_bytes(content_of(content))
         except RowFault:
             data = b""
-        occurrence = seen.get(data, 0)
-        seen[data] = occurrence + 1
+        occurrence = seen.get((parents, data), 0)
+        seen[parents, data] = occurrence + 1
         _emit_one(buffer, row, content, parents, outcome.calls, occurrence, failed)
 
 
@@ -327,10 +358,10 @@ def _watch_failures(step: MapStep, counts: Counts, fresh: Counts, examples: Sequ
     `fresh` are the rows that were met for the first time; those of earlier attempts that are tried again had failed.
     """
     options = context.options
-    if fresh.rows_in >= options.first_look and fresh.failed == fresh.rows_in:
-        raise too_many_failures(type(step).__name__, fresh.failed, fresh.rows_in, examples)
-    if counts.rows_in >= 5 * options.first_look and counts.failed > options.max_failed * counts.rows_in:
-        raise too_many_failures(type(step).__name__, counts.failed, counts.rows_in, examples)
+    if fresh.rows_in >= options.first_look and fresh.lost == fresh.rows_in:
+        raise too_many_failures(type(step).__name__, fresh.lost, fresh.rows_in, examples)
+    if counts.rows_in >= 5 * options.first_look and counts.lost > options.max_failed * counts.rows_in:
+        raise too_many_failures(type(step).__name__, counts.lost, counts.rows_in, examples)
 
 
 def too_many_failures(name: str, failed: int, rows_in: int, examples: Sequence[Fail]) -> ModelError:

@@ -49,7 +49,10 @@ class Emit:
     parents: Sequence[str] | None = None
 
 
-Outcome: TypeAlias = Keep | Drop | Fail | Emit
+Made: TypeAlias = Drop | Fail | Emit
+Outcome: TypeAlias = Keep | Made | Sequence[Made]
+"""What became of a row. Where several things did (of four replies one was unusable), a list of them: each `Emit` with
+its own calls, each `Drop` and `Fail` in its table."""
 
 
 def content_of(row: Mapping[str, Any]) -> dict[str, Any]:
