@@ -189,9 +189,9 @@ class Deployments:
         width = self._width(by, endpoint.concurrency)
 
         def make() -> Provider:
-            from .providers.openai import OpenAICompatible
+            from .providers.connect import provider_over_http
 
-            return OpenAICompatible(by.name, endpoint, self._credentials, width)
+            return provider_over_http(by.name, endpoint, self._credentials, width)
 
         return Deployment(by.name, identity, model, self._price(by), width, make)
 
