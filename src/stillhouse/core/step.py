@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import typing
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeAlias, TypeVar
 
 from pydantic import Field, GetCoreSchemaHandler
@@ -131,6 +131,14 @@ class MapStep(Step[Rows]):
     def mapper(self, context: Context) -> Mapper:
         """Called once in each process; returns the function that maps a chunk of rows to their outcomes."""
         raise RecipeError(f"`{type(self).__name__}` says nothing about how rows are mapped", "Define its `mapper`.")
+
+    def summary(self, made: Rows) -> Mapping[str, Any]:
+        """Facts about all rows that were made, as JSON values for the record.
+
+        A mapper cannot tell them: after a kill it does not see what was mapped before.
+        """
+        del made
+        return {}
 
 
 class Grower(Protocol[Answer]):
