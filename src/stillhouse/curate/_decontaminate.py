@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from ..core.artifact import Rows
 from ..core.context import Context
-from ._shingles import Hashes, Shingles, folded, shingles
+from ._shingles import Hashes, Shingles, folded, shingles, units_of
 from ._texts import text_batches
 
 if TYPE_CHECKING:
@@ -76,9 +76,9 @@ class TestItems:
         near, far = [], []
         for name, rows in tests.items():
             for batch in text_batches(rows, columns, f"Decontaminate ({name})"):
-                texts = folded(batch.texts)
-                near.append((len(self._items), shingles(texts, NEAR_WORDS, "words")))
-                far.append((len(self._items), shingles(texts, span, "words")))
+                units = units_of(batch.texts, "words")
+                near.append((len(self._items), shingles(units, NEAR_WORDS)))
+                far.append((len(self._items), shingles(units, span)))
                 self._items += [Item(name, row) for row in batch.ids]
         self._near, self._far = Postings.of(near), Postings.of(far)
         self._sizes = np.bincount(self._near.items, minlength=len(self._items))
@@ -89,9 +89,9 @@ class TestItems:
 
     def overlaps(self, texts: Sequence[str]) -> dict[int, Overlap]:
         """The rows of a batch that overlap, by place; a near-duplicate is told before a shared span."""
-        plain = folded(texts)
-        found = self._spans(plain, shingles(plain, self._span, "words"))
-        found.update(self._near_duplicates(shingles(plain, NEAR_WORDS, "words")))
+        units = units_of(texts, "words")
+        found = self._spans(texts, shingles(units, self._span))
+        found.update(self._near_duplicates(shingles(units, NEAR_WORDS)))
         return found
 
     def _near_duplicates(self, sets: Shingles) -> dict[int, Overlap]:
@@ -113,14 +113,14 @@ class TestItems:
                 found[place] = Overlap(item, f"{kind} the test set `{item.test_set}`", None, score)
         return found
 
-    def _spans(self, plain: pa.Array, sets: Shingles) -> dict[int, Overlap]:
+    def _spans(self, texts: Sequence[str], sets: Shingles) -> dict[int, Overlap]:
         hits = self._far.known(sets.hashes_S)
-        row_of_S = np.repeat(np.arange(len(plain)), np.diff(sets.offsets))
+        row_of_S = np.repeat(np.arange(len(texts)), np.diff(sets.offsets))
         found = {}
         for place in np.unique(row_of_S[hits]).tolist():
             start, end = int(sets.offsets[place]), int(sets.offsets[place + 1])
             first, length = _longest_run(hits[start:end])
-            words = plain[place].as_py().split(" ")[first : first + length + self._span - 1]
+            words = folded([texts[place]])[0].as_py().split(" ")[first : first + length + self._span - 1]
             item = self._items[int(self._far.items_with(sets.hashes_S[start + first : start + first + 1])[0])]
             reason = f"shares a run of words with the test set `{item.test_set}`"
             found[place] = Overlap(item, reason, " ".join(words), None)

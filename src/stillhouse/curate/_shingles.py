@@ -6,8 +6,9 @@ wide, computed modulo 2^64, and equal on every machine.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +31,10 @@ _ASCII = np.array(
     [ord(chr(i).lower()) if chr(i).isalnum() or chr(i) in f"_{_SYMBOLS}" or i > 127 else _SPACE for i in range(256)],
     dtype=np.uint8,
 )
+# The same for `bytes.translate`, three times as fast as indexing: what is no word is 0.
+_WORD_BYTES = bytes(0 if code == _SPACE else int(code) for code in _ASCII)
+_SPACE_IS_ZERO = bytes(0 if code == _SPACE else code for code in range(256))
+_SYMBOL_FLAGS = _IS_SYMBOL.tobytes()
 _NOT_A_WORD = rf"[^\p{{L}}\p{{M}}\p{{N}}\p{{S}}_{SIGNS}]+"
 
 
@@ -53,7 +58,11 @@ def folded(texts: Sequence[str]) -> pa.Array:
     other = pc.invert(pc.string_is_ascii(given))
     if not pc.any(other).as_py():
         return plain
-    found = pc.utf8_lower(pc.utf8_normalize(given.filter(other), form="NFKC"))
+    return pc.replace_with_mask(plain, other, _folded_unicode(given.filter(other)))
+
+
+def _folded_unicode(given: pa.Array) -> pa.Array:
+    found = pc.utf8_lower(pc.utf8_normalize(given, form="NFKC"))
     # The minus sign, a symbol, stands in for the hyphen that is one.
     for pattern, replacement in (
         (r"-( ?\p{Nd})", r"−\1"),
@@ -62,7 +71,7 @@ def folded(texts: Sequence[str]) -> pa.Array:
         ("−", "-"),
     ):
         found = pc.replace_substring_regex(found, pattern=pattern, replacement=replacement)
-    return pc.replace_with_mask(plain, other, pc.utf8_trim_whitespace(found))
+    return pc.utf8_trim_whitespace(found)
 
 
 def _folded_ascii(texts: pa.Array) -> pa.Array:
@@ -88,14 +97,8 @@ def _folded_ascii(texts: pa.Array) -> pa.Array:
 def _spread(given: Bytes, offsets: Offsets) -> tuple[Bytes, Offsets]:
     """The bytes with punctuation as space and a space on both sides of symbols, and the offsets of texts then."""
     data, is_symbol = _ASCII[given], _IS_SYMBOL[given]
-    minus = np.flatnonzero(given == _MINUS)
-    if len(minus):
-        # A minus is a symbol where a digit comes next in its text, perhaps after one space.
-        ends = offsets[np.searchsorted(offsets, minus, side="right")]
-        after = np.append(given, np.zeros(2, dtype=np.uint8))
-        behind = minus + 1 + (after[minus + 1] == _SPACE)
-        minus = minus[_IS_DIGIT[after[behind]] & (behind < ends)]
-        data[minus], is_symbol[minus] = _MINUS, True
+    minus = _minuses(given, offsets)
+    data[minus], is_symbol[minus] = _MINUS, True
     if not is_symbol.any():
         return data, offsets
     widths = np.where(is_symbol, 3, 1)
@@ -116,9 +119,29 @@ def _counts(flags: npt.NDArray[np.bool_], offsets: Offsets) -> Offsets:
     return found
 
 
-def shingles(texts: pa.Array, size: int, unit: Unit) -> Shingles:
-    """Hashes of the `size`-grams of folded texts; a text shorter than that is one shingle, its whole self."""
-    codes_U, unit_offsets = _words(texts) if unit == "words" else _characters(texts)
+class Units(NamedTuple):
+    """The words (or characters) of texts as hashes, one text after the other."""
+
+    codes_U: Hashes
+    offsets: Offsets
+
+
+def units_of(texts: Sequence[str], unit: Unit) -> Units:
+    """The words of the texts as they are compared (see `folded`), or their characters, hashed."""
+    if unit == "characters":
+        return _characters(folded(texts))
+    given = pa.array(texts, pa.large_string())
+    is_ascii = np.asarray(pc.string_is_ascii(given))
+    if is_ascii.all():
+        return _words(given, from_ascii=True)
+    plain = _words(given.filter(pa.array(is_ascii)), from_ascii=True)
+    other = _words(_folded_unicode(given.filter(pa.array(~is_ascii))), from_ascii=False)
+    return _woven(plain, other, is_ascii)
+
+
+def shingles(units: Units, size: int) -> Shingles:
+    """Hashes of the `size`-grams; a text shorter than that is one shingle, its whole self."""
+    codes_U, unit_offsets = units
     lengths = np.diff(unit_offsets)
     counts = np.maximum(lengths - size + 1, 1)
     offsets = np.append(0, np.cumsum(counts)).astype(np.int64)
@@ -129,12 +152,13 @@ def shingles(texts: pa.Array, size: int, unit: Unit) -> Shingles:
         sums_U = sums_U * _MULTIPLIER + padded[step : step + len(sums_U)]
     sums_S = sums_U[starts_S]
     short = np.flatnonzero(lengths < size)
-    whole = np.zeros(len(short), dtype=np.uint64)
-    for step in range(size):
-        here = unit_offsets[short] + step
-        inside = step < lengths[short]
-        whole = np.where(inside, whole * _MULTIPLIER + padded[np.where(inside, here, 0)], whole)
-    sums_S[offsets[short]] = whole
+    if len(short):
+        whole = np.zeros(len(short), dtype=np.uint64)
+        for step in range(size):
+            here = unit_offsets[short] + step
+            inside = step < lengths[short]
+            whole = np.where(inside, whole * _MULTIPLIER + padded[np.where(inside, here, 0)], whole)
+        sums_S[offsets[short]] = whole
     return Shingles(mixed(sums_S), offsets)
 
 
@@ -145,33 +169,79 @@ def mixed(values: Hashes) -> Hashes:
     return values ^ (values >> np.uint64(31))
 
 
-def _words(texts: pa.Array) -> tuple[Hashes, Offsets]:
-    words = pc.split_pattern(texts, pattern=" ")
-    offsets = np.asarray(words.offsets, dtype=np.int64)
+def _words(texts: pa.Array, *, from_ascii: bool) -> Units:
+    """The words of raw texts that are plain ASCII, or of folded texts, whose words have one space between.
+
+    A word is the polynomial of its bytes in `_MULTIPLIER`, mixed; it is summed over the bytes of all texts at once,
+    with the place in the whole as exponent, and divided by the power of its first place. Nothing is split or copied.
+    """
+    _, offsets_buffer, data_buffer = texts.buffers()
+    offsets = np.frombuffer(offsets_buffer, dtype=np.int64)[texts.offset : texts.offset + len(texts) + 1]
+    raw = bytes(memoryview(data_buffer or b"")[offsets[0] : offsets[-1]])
     offsets = offsets - offsets[0]
-    distinct = words.flatten().dictionary_encode()
-    hashes = _hashes_of(distinct.dictionary)
-    return hashes[np.asarray(distinct.indices)], offsets
+    if not raw:
+        return Units(np.zeros(0, dtype=np.uint64), np.zeros(len(texts) + 1, dtype=np.int64))
+    data = np.frombuffer(bytearray(raw.translate(_WORD_BYTES if from_ascii else _SPACE_IS_ZERO)), dtype=np.uint8)
+    alone = np.frombuffer(bytearray(raw.translate(_SYMBOL_FLAGS)), dtype=np.bool_) if from_ascii else None
+    if alone is not None:
+        minus = _minuses(np.frombuffer(raw, dtype=np.uint8), offsets)
+        data[minus], alone[minus] = _MINUS, True
+    is_word = data != 0
+    opens = np.empty_like(is_word)
+    opens[0] = True
+    np.logical_not(is_word[:-1], out=opens[1:])
+    if alone is not None:
+        opens |= alone
+        opens[1:] |= alone[:-1]
+    opens[offsets[:-1][offsets[:-1] < len(raw)]] = True
+    opens &= is_word
+    starts = np.flatnonzero(opens)
+    powers, inverses = _powers(len(raw))
+    terms = data * powers[: len(raw)]
+    sums = np.add.reduceat(terms, starts) * inverses[starts] if len(starts) else terms[:0]
+    return Units(mixed(sums), np.searchsorted(starts, offsets).astype(np.int64))
 
 
-def _characters(texts: pa.Array) -> tuple[Hashes, Offsets]:
+@functools.lru_cache(maxsize=1)
+def _power_tables(num: int) -> tuple[Hashes, Hashes]:
+    tables = []
+    for base in (int(_MULTIPLIER), pow(int(_MULTIPLIER), -1, 2**64)):
+        found = np.full(num, base, dtype=np.uint64)
+        found[0] = 1
+        tables.append(np.cumprod(found))
+    return tables[0], tables[1]
+
+
+def _powers(num: int) -> tuple[Hashes, Hashes]:
+    """The powers 0 … `num` − 1, or more, of the multiplier and of its inverse modulo 2^64."""
+    return _power_tables(1 << max(20, (num - 1).bit_length()))
+
+
+def _minuses(given: Bytes, offsets: Offsets) -> Offsets:
+    """Where a minus is a symbol: a digit comes next in its text, perhaps after one space."""
+    minus = np.flatnonzero(given == _MINUS)
+    if len(minus) == 0:
+        return minus
+    ends = offsets[np.searchsorted(offsets, minus, side="right")]
+    after = np.append(given, np.zeros(2, dtype=np.uint8))
+    behind = minus + 1 + (after[minus + 1] == _SPACE)
+    return minus[_IS_DIGIT[after[behind]] & (behind < ends)]
+
+
+def _woven(plain: Units, other: Units, is_plain: npt.NDArray[np.bool_]) -> Units:
+    """The units of two kinds of texts in the texts' own order."""
+    lengths = np.empty(len(is_plain), dtype=np.int64)
+    firsts = np.empty(len(is_plain), dtype=np.int64)
+    lengths[is_plain], lengths[~is_plain] = np.diff(plain.offsets), np.diff(other.offsets)
+    firsts[is_plain], firsts[~is_plain] = plain.offsets[:-1], other.offsets[:-1] + len(plain.codes_U)
+    offsets = np.append(0, np.cumsum(lengths))
+    places = np.arange(offsets[-1]) + np.repeat(firsts - offsets[:-1], lengths)
+    return Units(np.concatenate([plain.codes_U, other.codes_U])[places], offsets)
+
+
+def _characters(texts: pa.Array) -> Units:
     lengths = np.asarray(pc.utf8_length(texts), dtype=np.int64)
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     joined = "".join(texts.to_pylist())
     codes = np.frombuffer(joined.encode("utf-32-le"), dtype=np.uint32).astype(np.uint64)
-    return mixed(codes + np.uint64(1)), offsets
-
-
-def _hashes_of(words: Any) -> Hashes:
-    """One hash for each word of an Arrow array: a polynomial over its bytes, mixed."""
-    _, offsets_buffer, data_buffer = words.buffers()
-    offsets = np.frombuffer(offsets_buffer, dtype=np.int64)[words.offset : words.offset + len(words) + 1]
-    data = np.frombuffer(data_buffer or b"", dtype=np.uint8)[offsets[0] : offsets[-1]].astype(np.uint64)
-    offsets = offsets - offsets[0]
-    lengths = np.diff(offsets)
-    place = np.arange(len(data)) - np.repeat(offsets[:-1], lengths)
-    powers = np.ones(int(lengths.max(initial=0)) + 1, dtype=np.uint64)
-    powers[1:] = np.cumprod(np.full(len(powers) - 1, _MULTIPLIER))
-    terms = np.append((data + np.uint64(1)) * powers[place], np.uint64(0))
-    sums = np.where(lengths > 0, np.add.reduceat(terms, offsets[:-1]) if len(lengths) else terms[:0], np.uint64(0))
-    return mixed(sums + lengths.astype(np.uint64))
+    return Units(mixed(codes + np.uint64(1)), offsets)
