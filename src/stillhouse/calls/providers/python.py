@@ -57,7 +57,7 @@ class PythonFunction:
             except (RowFault, ModelError) as error:
                 answered.append((place, error))
             except Exception as error:
-                answered.append((place, _fault(error)))
+                answered.append((place, fault_of(error)))
             if clock() > until:
                 break
         return answered
@@ -76,7 +76,7 @@ class AsyncPythonFunction:
         except (RowFault, ModelError):
             raise
         except Exception as error:
-            raise _fault(error) from error
+            raise fault_of(error) from error
 
     async def close(self) -> None:
         return None
@@ -93,7 +93,7 @@ def _reply_of(text: object) -> Reply:
     return text_reply(text)
 
 
-def _fault(error: Exception) -> RowFault:
+def fault_of(error: Exception) -> RowFault:
     """The error with the line of the function it came from."""
     frames = traceback.extract_tb(error.__traceback__)
     last = frames[-1] if frames else None
