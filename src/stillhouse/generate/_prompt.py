@@ -1,66 +1,89 @@
-"""Asking about the rows of a chunk in one go."""
+"""Questions for each row, from templates or a conversation, and their replies as columns."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from ..calls.answer import Answer
 from ..calls.request import Prompt as Question
-from ..core.artifact import Rows
 from ..core.context import Context
-from ..core.errors import EXHAUSTED, RecipeError, RowFault
-from ..core.outcome import Emit, Fail, Outcome, Row
-from .output import output_text
+from ..core.errors import RecipeError, RowFault
+from ..core.outcome import Emit, Made, Row
+from ..rows.conversation import check_messages
+from ..rows.transform import missing_column
+from ._asking import Mapping as Mapper
+from ._asking import asked_at_once
+from ._asking import failed as failed  # others take them from here
+from ._asking import most_passing as most_passing
+from ._asking import refuse_taken as refuse_taken
+from .output import Reading
 from .template import Template
 
 if TYPE_CHECKING:
     from .prompt import Prompt
 
+SAMPLE = "sample"
+TEMPLATE = "template"
 
-def prompter(step: Prompt, context: Context) -> Callable[[Sequence[Row]], Awaitable[list[Outcome]]]:
-    calls, by, column, schema = context.calls, step.by, step.column, step.response
-    refuse_taken("Prompt", context.get(step.rows), column, "Give another name in `column`.")
-    fill = Template(step.template)
 
-    async def ask(rows: Sequence[Row]) -> list[Outcome]:
-        questions: list[Question] = []
-        unfilled: dict[int, RowFault] = {}
-        for place, row in enumerate(rows):
-            try:
-                questions.append(Question(fill(row), schema))
-            except RowFault as fault:
-                unfilled[place] = fault
-        answers = await calls.ask_many(by, questions)
-        if not unfilled:
-            return [outcome(row, answer) for row, answer in zip(rows, answers, strict=True)]
-        waiting = iter(answers)
-        return [outcome(row, unfilled.get(place) or next(waiting)) for place, row in enumerate(rows)]
+def prompter(step: Prompt, context: Context) -> Mapper:
+    source, reading = context.get(step.rows), Reading(step.column, step.response, unpack=step.unpack)
+    named = step.templates
+    added = (*reading.columns, *((TEMPLATE,) if named else ()), *((SAMPLE,) if step.samples > 1 else ()))
+    refuse_taken("Prompt", source, added, "Give another name in `column`, or take it away: `Select(without=…)`.")
+    if step.messages is not None and step.messages not in source.columns:
+        raise missing_column("Prompt", step.messages, source.columns)
+    ask = _asker(step)
+    names = list(named or ("",))
 
-    def outcome(row: Row, answer: Answer | RowFault) -> Outcome:
-        if isinstance(answer, RowFault):
-            return failed(answer)
-        if schema is None:
-            return Emit(({**row, column: answer.text},), answer.keys)
-        try:
-            return Emit(({**row, column: output_text(answer.value, schema)},), answer.keys)
-        except RowFault as fault:
-            return failed(fault)
+    def questions(row: Row) -> Sequence[Question]:
+        asked = [ask(name, row) for name in names]
+        return [Question(text, step.response, sample) for text in asked for sample in range(step.samples)]
+
+    def read(row: Row, place: int, answer: Answer) -> Made:
+        made: dict[str, Any] = {**row, **reading.columns_of(answer)}
+        if named:
+            made[TEMPLATE] = names[place // step.samples]
+        if step.samples > 1:
+            made[SAMPLE] = place % step.samples
+        return Emit((made,), answer.keys)
+
+    return asked_at_once(context.calls, step.by, questions, read)
+
+
+def _asker(step: Prompt) -> Callable[[str, Row], str | list[dict[str, Any]]]:
+    """What is asked about a row by the template of a name: text, or messages where there is more than one."""
+    named = step.templates or ({} if step.template is None else {"": str(step.template)})
+    fills = {name: Template(text) for name, text in named.items()}
+    system = None if step.system is None else Template(step.system)
+    column = step.messages
+
+    def ask(name: str, row: Row) -> str | list[dict[str, Any]]:
+        text = fills[name](row) if fills else None
+        if system is None and column is None:
+            return str(text)
+        messages = [] if system is None else [{"role": "system", "content": system(row)}]
+        if column is not None:
+            messages += _conversation(row, column, without_system=system is not None)
+        return messages if text is None else [*messages, {"role": "user", "content": text}]
 
     return ask
 
 
-def refuse_taken(step: str, rows: Rows, column: str, remedy: str) -> None:
-    """Raise `RecipeError` where a column that is to be made is there already."""
-    if column in rows.columns:
-        raise RecipeError(f"{step}: the rows have a column `{column}` already", remedy)
-
-
-def most_passing(faults: Sequence[RowFault]) -> RowFault:
-    """The fault that a row fails with, of those of all its calls: one that may have passed when it is asked again."""
-    return next((fault for fault in faults if fault.kind == EXHAUSTED), faults[0])
-
-
-def failed(fault: RowFault) -> Fail:
-    """The row's line in `failed.parquet`."""
-    return Fail(fault.kind, fault.message, fault.raw)
+def _conversation(row: Row, column: str, *, without_system: bool) -> list[dict[str, Any]]:
+    value = row[column]
+    where = f"row {row.get('_id', '?')}, `{column}`"
+    if not isinstance(value, list | tuple) or not all(isinstance(message, dict) for message in value):
+        raise RowFault("invalid", f"{where}: it is no list of messages", repr(value)[:2000])
+    messages = [{key: field for key, field in message.items() if field is not None} for message in value]
+    try:
+        check_messages(messages)
+    except RowFault as fault:
+        raise RowFault(fault.kind, f"{where}: {fault.message}", repr(value)[:2000]) from None
+    if without_system and messages[0]["role"] == "system":
+        raise RecipeError(
+            f"Prompt: {where} begins with a system message, and `system` would make another",
+            "Leave `system` out, or take the system messages away first.",
+        )
+    return messages

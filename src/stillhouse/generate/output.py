@@ -3,15 +3,51 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from ..core.errors import RowFault
+from ..core.errors import RecipeError, RowFault
 from ..text.normalise import normalise
 from ..text.schema import Misfit, Schema
 
+if TYPE_CHECKING:
+    from ..calls.answer import Answer
+
 TITLE = "ReasonedAnswer"
+
+
+class Reading:
+    """How an answer stands in its row: its text, or the JSON text of its value, in one column.
+
+    With `unpack` each field that the schema names is a column of its own, None where the reply leaves it out.
+    """
+
+    def __init__(self, column: str, schema: Schema | None, *, unpack: bool = False) -> None:
+        self._schema = schema
+        self._unpack = unpack
+        self.columns: tuple[str, ...] = named_fields(schema) if unpack else (column,)
+
+    def columns_of(self, answer: Answer) -> dict[str, Any]:
+        """The new columns. Raises `RowFault` (`invalid`) where the value does not follow the schema."""
+        if self._schema is None:
+            return {self.columns[0]: answer.text}
+        if not self._unpack:
+            return {self.columns[0]: output_text(answer.value, self._schema)}
+        return {name: answer.value.get(name) for name in self.columns}
+
+
+def named_fields(schema: Schema | None) -> tuple[str, ...]:
+    """The fields of an object's schema. Raises `RecipeError` where there are none, or one that no column can have."""
+    fields = tuple(schema.form.get("properties", ())) if schema is not None else ()
+    if not fields:
+        raise RecipeError("`unpack` needs a `response` schema of an object with fields, each of which becomes a column")
+    hidden = [name for name in fields if name.startswith("_")]
+    if hidden:
+        raise RecipeError(
+            f"the field `{hidden[0]}` cannot be a column: those with `_` first hold lineage", "Rename it."
+        )
+    return fields
 
 
 def output_text(value: Any, schema: Schema | None) -> str:

@@ -1,15 +1,15 @@
-"""One question for each row."""
+"""One question, or several, for each row."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from ..calls.ask import Ask
 from ..core.context import Context
-from ..core.errors import RecipeError
 from ..core.step import Mapper, MapStep
 from ..text.schema import Schema
+from .checks import Column, Instruction, check_samples, check_unpack, readable
 from .expectation import expected
 from .output import layout
 
@@ -21,25 +21,47 @@ if TYPE_CHECKING:
 class Prompt(MapStep, tag="generate.prompt/1"):
     """Fills `template` with the columns of each row, asks `by`, and adds the reply as `column`.
 
-    The template is Jinja in a sandbox: `Translate into French: {{ text }}`. With a `response` schema the reply must
-    follow it and the column holds its JSON text. Rows whose reply cannot be used fail with the reply's text.
+    The template is Jinja in a sandbox: `Translate into French: {{ text }}`. Several templates by name give a row for
+    each, with the name in the column `template`; `samples` above 1 gives as many rows, numbered in the column `sample`.
+    `system` is a template for a system message. `messages` names a column with a conversation: the filled template is
+    its next message, and may be left out where the last one is the user's.
+
+    With a `response` schema the reply must follow it and the column holds its JSON text, or, with `unpack`, each field
+    of it becomes a column. What cannot be used fails with the reply's text, beside what came of the row's other calls.
     """
 
     by: Ask
-    template: str = Field(min_length=1)
-    column: str = Field("reply", pattern="^[^_]")
+    template: str | Mapping[str, str] | None = None
+    column: Column = "reply"
     response: Schema | None = None
+    samples: int = Field(1, ge=1)
+    system: Instruction | None = None
+    messages: str | None = None
+    unpack: bool = False
 
     @field_validator("template")
     @classmethod
-    def _readable(cls, template: str) -> str:
-        from .template import Template
-
-        try:
-            Template(template)
-        except RecipeError as error:
-            raise ValueError(error.message) from None
+    def _readable(cls, template: str | Mapping[str, str] | None) -> str | Mapping[str, str] | None:
+        for text in template.values() if isinstance(template, Mapping) else () if template is None else (template,):
+            readable(text)
         return template
+
+    @model_validator(mode="after")
+    def _whole(self) -> "Prompt":
+        if self.template is None and self.messages is None:
+            raise ValueError("give a `template`, or the column of a conversation in `messages`")
+        if isinstance(self.template, Mapping) and not self.template:
+            raise ValueError("`template` names no template")
+        if self.system is not None and self.by.system is not None:
+            raise ValueError("there are two system prompts: `system`, and that of the `Ask`; give one of them")
+        check_samples(self.by, self.samples)
+        check_unpack(self.response, self.unpack)
+        return self
+
+    @property
+    def templates(self) -> Mapping[str, str] | None:
+        """The templates where they have names."""
+        return self.template if isinstance(self.template, Mapping) else None
 
     def identity(self) -> Mapping[str, Any]:
         """The fields, and the order of the schema's fields, in which the JSON text is written."""
@@ -51,5 +73,8 @@ class Prompt(MapStep, tag="generate.prompt/1"):
         return prompter(self, context)
 
     def expect(self, rows_in: int | None, session: "Session") -> "Expectation":
-        """One call for each row."""
-        return expected(self.by, session, rows=rows_in, calls=rows_in, prompt=len(self.template) + 200, reply=400)
+        """A call for each row, template and sample."""
+        templates = list(self.templates.values()) if self.templates else [str(self.template or "")]
+        rows = None if rows_in is None else rows_in * len(templates) * self.samples
+        longest = sum(map(len, templates)) // len(templates) + len(self.system or "") + (800 if self.messages else 0)
+        return expected(self.by, session, rows=rows, calls=rows, prompt=longest + 200, reply=400)

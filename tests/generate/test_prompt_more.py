@@ -1,0 +1,187 @@
+"""`Prompt` with several samples, templates, conversations, and replies as columns."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stillhouse.calls.ask import Ask
+from stillhouse.calls.providers.scripted import script, scripted_reply
+from stillhouse.core.errors import RecipeError
+from stillhouse.core.session import Session
+from stillhouse.generate.prompt import Prompt
+from stillhouse.rows.import_ import Import
+from tests.generate.sums import content
+
+ROWS = Import(data=({"text": "a", "n": 1}, {"text": "b", "n": 2}), require=())
+CHATS = Import(
+    data=(
+        {"chat": [{"role": "user", "content": "hi"}]},
+        {"chat": [{"role": "system", "content": "be kind"}, {"role": "user", "content": "ho"}]},
+    ),
+    require=(),
+)
+SHAPE = {
+    "type": "object",
+    "properties": {"size": {"type": ["number", "null"]}, "name": {"type": "string"}},
+    "required": ["name"],
+}
+
+
+def ask(name: str, **fields: Any) -> Ask:
+    return Ask(model=f"scripted:{name}", **fields)
+
+
+def said(messages: Any) -> str:
+    return "|".join(f"{message['role']}: {message['content']}" for message in messages)
+
+
+def test_samples_are_rows_of_their_own_with_their_own_calls(session: Session) -> None:
+    script("samples", lambda messages, schema, sample: f"{messages[-1]['content']} {sample}")
+    made = session.run(Prompt(rows=ROWS, by=ask("samples"), template="{{ text }}", samples=3))
+    assert [(row["reply"], row["sample"]) for row in made][:4] == [("a 0", 0), ("a 1", 1), ("a 2", 2), ("b 0", 0)]
+    (batch,) = made.batches(lineage=True)
+    assert len({row["_calls"][0] for row in batch}) == len({row["_id"] for row in batch}) == 6
+
+
+def test_a_sample_that_cannot_be_used_fails_beside_the_others(session: Session) -> None:
+    def reply(messages: Any, schema: Any, sample: int) -> Any:
+        if sample == 1:
+            return scripted_reply("half a th", finish="length")
+        return scripted_reply(refusal="no") if sample == 2 else "fine"
+
+    script("partly", reply)
+    made = session.run(Prompt(rows=ROWS, by=ask("partly"), template="{{ text }}", samples=4))
+    assert [row["sample"] for row in made] == [0, 3, 0, 3]
+    assert [(row["kind"], row["raw"]) for row in made.failed()] == [("cut", "half a th"), ("refused", None)] * 2
+
+
+def test_equal_samples_are_rows_with_ids_of_their_own(session: Session) -> None:
+    script("same", lambda messages, schema, sample: "same")
+    made = session.run(Prompt(rows=ROWS, by=ask("same"), template="{{ text }}", samples=2))
+    assert len({row["_id"] for row in made}) == 4
+
+
+def test_more_samples_ask_only_for_those_that_are_new(session: Session) -> None:
+    asked = script("more", lambda messages, schema, sample: str(sample))
+    session.run(Prompt(rows=ROWS, by=ask("more"), template="{{ text }}", samples=2))
+    session.run(Prompt(rows=ROWS, by=ask("more"), template="{{ text }}", samples=3))
+    assert asked.num_calls == 6
+
+
+def test_samples_at_temperature_0_are_refused() -> None:
+    with pytest.raises(RecipeError, match="at temperature 0 they are all the same answer"):
+        Prompt(rows=ROWS, by=Ask(model="openai/x"), template="{{ n }}", samples=2)
+    Prompt(rows=ROWS, by=Ask(model="openai/x", temperature=0.7), template="{{ n }}", samples=2)
+
+
+def test_each_named_template_makes_a_row_that_says_which(session: Session) -> None:
+    script("named", lambda messages, schema, sample: messages[-1]["content"].upper())
+    templates = {"math": "sum for {{ text }}", "story": "tale of {{ text }}"}
+    made = session.run(Prompt(rows=ROWS, by=ask("named"), template=templates, samples=2))
+    found = [(row["template"], row["sample"], row["reply"]) for row in made]
+    assert found[1:4] == [("math", 1, "SUM FOR A"), ("story", 0, "TALE OF A"), ("story", 1, "TALE OF A")]
+    assert len(found) == 8
+
+
+def test_a_system_prompt_is_filled_for_each_row(session: Session) -> None:
+    script("systems", lambda messages, schema, sample: said(messages))
+    made = session.run(Prompt(rows=ROWS, by=ask("systems"), template="hi", system="You are {{ text }}."))
+    assert [row["reply"] for row in made] == ["system: You are a.|user: hi", "system: You are b.|user: hi"]
+
+
+def test_a_conversation_is_continued(session: Session) -> None:
+    script("chats", lambda messages, schema, sample: said(messages))
+    made = session.run(Prompt(rows=CHATS, by=ask("chats"), messages="chat"))
+    assert [row["reply"] for row in made] == ["user: hi", "system: be kind|user: ho"]
+    more = session.run(Prompt(rows=CHATS, by=ask("chats"), messages="chat", template="and now?"))
+    assert more.head(1)[0]["reply"] == "user: hi|user: and now?"
+
+
+def test_what_is_no_conversation_fails_its_row(session: Session) -> None:
+    rows = Import(
+        data=({"chat": [{"role": "owl", "content": "hu"}]}, {"chat": [{"role": "user", "content": "hi"}]}), require=()
+    )
+    script("owls", lambda messages, schema, sample: said(messages))
+    made = session.run(Prompt(rows=rows, by=ask("owls"), messages="chat"))
+    assert [row["reply"] for row in made] == ["user: hi"]
+    assert "message 1 has the role 'owl'" in next(iter(made.failed()))["message"]
+
+
+def test_a_missing_conversation_stops_before_anything_is_asked(session: Session) -> None:
+    with pytest.raises(RecipeError, match=r"no column `chats`\n  Did you mean `chat`"):
+        session.run(Prompt(rows=CHATS, by=ask("x"), messages="chats"))
+
+
+def test_two_system_prompts_are_refused(session: Session) -> None:
+    with pytest.raises(RecipeError, match="two system prompts"):
+        Prompt(rows=ROWS, by=ask("x", system="one"), template="hi", system="two")
+    script("twice", lambda messages, schema, sample: "")
+    with pytest.raises(RecipeError, match="begins with a system message"):
+        session.run(Prompt(rows=CHATS, by=ask("twice"), messages="chat", system="another"))
+
+
+def test_fields_become_columns_whatever_the_first_row_holds(session: Session) -> None:
+    """The first row decides nothing: None, then a whole number, then a broken one."""
+    rows = Import(data=tuple({"n": n} for n in range(3)), require=())
+    sizes = [None, 3, 2.5]
+    script(
+        "fields", lambda messages, schema, sample: json.dumps({"name": "x", "size": sizes[int(messages[0]["content"])]})
+    )
+    made = session.run(Prompt(rows=rows, by=ask("fields"), template="{{ n }}", response=SHAPE, unpack=True))
+    assert content(made) == [{"n": n, "size": size, "name": "x"} for n, size in enumerate(sizes)]
+    turned = Import(data=tuple({"n": n} for n in (1, 2, 0)), require=())
+    again = session.run(Prompt(rows=turned, by=ask("fields"), template="{{ n }}", response=SHAPE, unpack=True))
+    assert [row["size"] for row in again] == [3, 2.5, None]
+
+
+def test_a_field_that_a_reply_leaves_out_is_none(session: Session) -> None:
+    script("left-out", ['{"name": "x"}'])
+    made = session.run(Prompt(rows=ROWS, by=ask("left-out"), template="{{ n }}", response=SHAPE, unpack=True))
+    assert content(made)[0] == {"text": "a", "n": 1, "size": None, "name": "x"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"unpack": True}, "needs a `response` schema"),
+        ({"unpack": True, "response": {"type": "array"}}, "needs a `response` schema"),
+        ({"unpack": True, "response": {"properties": {"_a": {}}}}, "`_a` cannot be a column"),
+        ({"template": None}, "give a `template`"),
+        ({"template": {}}, "names no template"),
+        ({"template": {"a": "{{ n "}}, "`template`: the template cannot be read"),
+        ({"template": ""}, "`template`: the template is empty"),
+        ({"column": "_id"}, "`column`"),
+    ],
+)
+def test_fields_that_cannot_be_are_refused(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        Prompt(**{"rows": ROWS, "by": ask("x"), "template": "{{ n }}", **fields})
+
+
+def test_a_column_of_the_reply_that_is_there_is_not_written_over(session: Session) -> None:
+    shape = {"type": "object", "properties": {"text": {"type": "string"}}}
+    with pytest.raises(RecipeError, match="have a column `text` already"):
+        session.run(Prompt(rows=ROWS, by=ask("x"), template="{{ n }}", response=shape, unpack=True))
+
+
+def test_a_changed_system_prompt_endpoint_or_template_makes_new_results(tmp_path: Path) -> None:
+    asked = script("stale", lambda messages, schema, sample: said(messages))
+    with Session(tmp_path, track=False, progress=False) as session:
+        first = session.run(Prompt(rows=ROWS, by=ask("stale", system="one"), template="{{ n }}"))
+        second = session.run(Prompt(rows=ROWS, by=ask("stale", system="two"), template="{{ n }}"))
+        third = session.run(Prompt(rows=ROWS, by=ask("stale", system="two"), template="{{ n }}!"))
+    assert [rows.head(1)[0]["reply"] for rows in (first, second, third)] == [
+        "system: one|user: 1",
+        "system: two|user: 1",
+        "system: two|user: 1!",
+    ]
+    assert asked.num_calls == 6
+    keys = {
+        Prompt(rows=ROWS, by=Ask(model="a/b", endpoint=url), template="x").recipe_key
+        for url in ("http://a", "http://b")
+    }
+    assert len(keys) == 2
