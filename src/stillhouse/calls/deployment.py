@@ -123,11 +123,11 @@ class Deployments:
                     "replies would be taken for others",
                     "Write the place and the model in the recipe, or a `deployment`, and declare that.",
                 )
-        self._credentials = credentials
+        self.credentials = credentials
         self._concurrency = concurrency
         self._prices = prices
-        self._model_path = model_path
-        self._options = options
+        self.model_path = model_path
+        self.options = options
         self._known: dict[str, Deployment] = {}
         self._forms: dict[tuple[int, int], tuple[Ask, Schema | None, Deployment, RequestForm]] = {}
 
@@ -144,12 +144,20 @@ class Deployments:
         return deployment, form
 
     def of(self, by: Ask) -> Deployment:
-        identity = canonical(by.by(), content_special(self._node_form), "by")
-        identity = _short(identity)
+        identity = canonical(by.by(), content_special(self.node_form), "by")
+        identity = short_identity(identity)
         route = digest_of([identity, self._route(by)])
+        return self.known(route, lambda: self._made(by, identity))
+
+    def known(self, route: str, make: Callable[[], Deployment]) -> Deployment:
+        """The deployment that `route` stands for, made when it is first asked for."""
         if route not in self._known:
-            self._known[route] = self._made(by, identity)
+            self._known[route] = make()
         return self._known[route]
+
+    def declared(self, name: str) -> Endpoint | None:
+        """The endpoint that the session declares under a deployment's id or a URL."""
+        return self._endpoints.get(name)
 
     async def close(self) -> None:
         for deployment in self._known.values():
@@ -157,13 +165,13 @@ class Deployments:
         self._known.clear()
         self._forms.clear()
 
-    def _node_form(self, node: Any) -> Any:
-        return {"content": folder_digest(self._model_path(node))}
+    def node_form(self, node: Any) -> Any:
+        return {"content": folder_digest(self.model_path(node))}
 
     def _route(self, by: Ask) -> list[Any]:
         if isinstance(by.model, str):
             return [by.model, by.endpoint]
-        return [str(self._model_path(by.model)), None]
+        return [str(self.model_path(by.model)), None]
 
     def _made(self, by: Ask, identity: Any) -> Deployment:
         declared = None if by.deployment is None else self._endpoints.get(by.deployment)
@@ -171,7 +179,7 @@ class Deployments:
             model = by.model if isinstance(by.model, str) else type(by.model).__name__
             return self._over_http(by, identity, declared, served_name(model))
         if not isinstance(by.model, str):
-            return self._local(by, identity, self._model_path(by.model))
+            return self._local(by, identity, self.model_path(by.model))
         scheme, rest = scheme_of(by.model), by.model.partition(":")[2]
         if scheme == "python":
             return self._python(by, identity)
@@ -186,14 +194,14 @@ class Deployments:
         return self._over_http(by, identity, endpoint, served_name(by.model))
 
     def _over_http(self, by: Ask, identity: Any, endpoint: Endpoint, model: str) -> Deployment:
-        width = self._width(by, endpoint.concurrency)
+        width = self.width(by, endpoint.concurrency)
 
         def make() -> Provider:
             from .providers.connect import provider_over_http
 
-            return provider_over_http(by.name, endpoint, self._credentials, width)
+            return provider_over_http(by.name, endpoint, self.credentials, width)
 
-        return Deployment(by.name, identity, model, self._price(by), width, make)
+        return Deployment(by.name, identity, model, self.price(by), width, make)
 
     def _python(self, by: Ask, identity: Any) -> Deployment:
         function = function_named(str(by.model))
@@ -203,7 +211,7 @@ class Deployments:
 
             return python_provider(function)
 
-        return Deployment(by.name, identity, str(by.model), self._price(by) or FREE, self._width(by, None), make)
+        return Deployment(by.name, identity, str(by.model), self.price(by) or FREE, self.width(by, None), make)
 
     def _scripted(self, by: Ask, identity: Any, name: str) -> Deployment:
         def make() -> Provider:
@@ -212,10 +220,10 @@ class Deployments:
             found = scripted_named(name)
             return found if found.waits else found.in_process()
 
-        return Deployment(by.name, identity, name, self._price(by) or FREE, self._width(by, None), make)
+        return Deployment(by.name, identity, name, self.price(by) or FREE, self.width(by, None), make)
 
     def _local(self, by: Ask, identity: Any, folder: Path) -> Deployment:
-        options = self._options
+        options = self.options
 
         def make() -> Provider:
             from .providers.local import LocalModel
@@ -223,12 +231,12 @@ class Deployments:
             return LocalModel(folder, device=options.device, threads=options.threads, batch=options.inference_batch)
 
         # Slots for two batches: one is computed while the next one gathers.
-        return Deployment(by.name, identity, by.name, self._price(by) or FREE, 2 * options.inference_batch, make)
+        return Deployment(by.name, identity, by.name, self.price(by) or FREE, 2 * options.inference_batch, make)
 
-    def _price(self, by: Ask) -> Price | None:
+    def price(self, by: Ask) -> Price | None:
         return price_of(by, self._prices, self._endpoints)
 
-    def _width(self, by: Ask, declared: int | None) -> int:
+    def width(self, by: Ask, declared: int | None) -> int:
         widths = self._concurrency
         if isinstance(widths, int):
             return declared or widths
@@ -238,7 +246,7 @@ class Deployments:
         return declared or DEFAULT_CONCURRENCY
 
 
-def _short(identity: Any) -> Any:
+def short_identity(identity: Any) -> Any:
     """The identity with a function's long form digested, as it would otherwise stand in each request that is kept."""
     pairs = dict(identity["map"])
     if "function" in pairs:
