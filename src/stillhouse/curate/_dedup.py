@@ -109,7 +109,9 @@ def flagged_rows(batch: TextBatch, meetings: Meetings, sketcher: Sketcher) -> It
     """The rows of a batch that need comparing, with their hashes computed anew."""
     places = np.flatnonzero(meetings.flagged[batch.start : batch.start + len(batch.texts)])
     groups = meetings.groups_DN[:, batch.start + places].T.tolist()
-    sets = sketcher.sets([batch.texts[place] for place in places.tolist()])
+    if len(places) == 0:
+        return
+    sets = sketcher.sets([batch.texts[place] for place in places.tolist()]).shortened()
     for order, place in enumerate(places.tolist()):
         own = [group for group in groups[order] if group >= 0]
-        yield FlaggedRow(batch.start + place, own, sets.of(order))
+        yield FlaggedRow(batch.start + place, own, sets.slice(order))
