@@ -31,6 +31,9 @@ _FAILED = pa.schema(
     [("_id", pa.string()), ("kind", pa.string()), ("message", pa.string()), ("raw", pa.string()), ("row", pa.string())]
 )
 ASIDE_SCHEMAS = {"dropped": _DROPPED, "failed": _FAILED}
+PLACE = ("_place", "_at", "_outs", "_attempt")
+"""What a map step adds to each row that failed, so that it can be tried again where it stands: its number among the
+rows in, how many rows came out before its own, how many of its own came out, how often it was tried again."""
 
 
 def content_bytes(content: Mapping[str, Any]) -> bytes:
@@ -164,9 +167,12 @@ def _without_hollow(value: Any) -> Any:
 
 
 def aside_table(kind: str, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
-    """Dropped or failed rows as a table of their fixed schema."""
+    """Dropped or failed rows as a table of their fixed schema; failed ones of a map step with their place."""
     schema = ASIDE_SCHEMAS[kind]
-    return pa.table({name: pa.array([row.get(name) for row in rows], pa.string()) for name in schema.names})
+    table = {name: pa.array([row.get(name) for row in rows], pa.string()) for name in schema.names}
+    if rows and PLACE[0] in rows[0]:
+        table |= {name: pa.array([row[name] for row in rows], pa.int64()) for name in PLACE}
+    return pa.table(table)
 
 
 def row_text(row: Mapping[str, Any]) -> str:
@@ -191,14 +197,32 @@ def read_part(path: Path) -> pa.Table:
 
 def merge_aside(kind: str, parts: Sequence[Path], target: Path) -> int:
     """Write the dropped or failed rows of all parts into one Parquet file; none, no file. Returns their number."""
-    if not parts:
-        return 0
+    return write_aside(kind, map(read_part, parts), target)
+
+
+def write_aside(kind: str, tables: Iterable[pa.Table], target: Path) -> int:
+    """The same for tables, which all have the same columns."""
     count = 0
-    with pq.ParquetWriter(target, ASIDE_SCHEMAS[kind], compression="zstd") as writer:
-        for group in _groups(map(read_part, parts)):
+    writer: pq.ParquetWriter | None = None
+    try:
+        for group in _groups(tables):
+            if writer is None:
+                writer = pq.ParquetWriter(target, group.schema, compression="zstd")
             count += group.num_rows
             writer.write_table(group, row_group_size=GROUP_ROWS)
+    finally:
+        if writer is not None:
+            writer.close()
     return count
+
+
+def moved(failed: pa.Table, rows_in: int, rows_out: int) -> pa.Table:
+    """Failed rows of a piece in which places are counted from its own start, as they stand in the whole."""
+    for name, before in (("_place", rows_in), ("_at", rows_out)):
+        if before and name in failed.column_names:
+            column = pc.add(failed.column(name), pa.scalar(before, pa.int64()))
+            failed = failed.set_column(failed.column_names.index(name), name, column)
+    return failed
 
 
 def merge_parts(parts: Sequence[Path], folder: Path, of_none: pa.Schema | None = None) -> tuple[int, str]:
@@ -208,13 +232,18 @@ def merge_parts(parts: Sequence[Path], folder: Path, of_none: pa.Schema | None =
     widened to what all parts share, and a column that has no common type raises `RecipeError`. `of_none` is the schema
     where there are no parts.
     """
-    schema = _common_schema(parts) if parts or of_none is None else of_none
+    schema = common_schema(map(schema_of_part, parts)) if parts or of_none is None else of_none
+    return write_tables(map(read_part, parts), schema, folder)
+
+
+def write_tables(tables: Iterable[pa.Table], schema: pa.Schema, folder: Path) -> tuple[int, str]:
+    """The same for tables, each of which is made to follow `schema`."""
     folder.mkdir(parents=True, exist_ok=True)
     state = blake2b("\n".join(f"{field.name}:{field.type}" for field in schema).encode(), digest_size=16)
     total = 0
     writer = _Shards(folder, schema)
     try:
-        for group in _groups(_as(read_part(part), schema) for part in parts):
+        for group in _groups(_as(table, schema) for table in tables):
             for chunk in group.column("_id").chunks:
                 state.update("".join(chunk.to_pylist()).encode())
             total += group.num_rows
@@ -224,6 +253,11 @@ def merge_parts(parts: Sequence[Path], folder: Path, of_none: pa.Schema | None =
     finally:
         writer.close()
     return total, state.hexdigest()
+
+
+def schema_of_part(path: Path) -> pa.Schema:
+    with pa.memory_map(str(path)) as file:
+        return pa.ipc.open_file(file).schema
 
 
 def _groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
@@ -268,11 +302,10 @@ class _Shards:
             self._writer = None
 
 
-def _common_schema(parts: Sequence[Path]) -> pa.Schema:
+def common_schema(schemas: Iterable[pa.Schema]) -> pa.Schema:
+    """Columns in order of first mention, each of a type that all values fit; raises `RecipeError` where none does."""
     schema = pa.schema([("_id", pa.string()), ("_parents", _TEXTS), ("_calls", _TEXTS)])
-    for part in parts:
-        with pa.memory_map(str(part)) as file:
-            found = pa.ipc.open_file(file).schema
+    for found in schemas:
         if found.equals(schema):
             continue
         try:
@@ -350,8 +383,9 @@ def dict_rows(batch: pa.RecordBatch | pa.Table) -> list[Row]:
 
 
 def plain_rows(path: Path) -> Iterator[Row]:
-    """All rows of a Parquet file with all columns."""
-    for batch in arrow_batches([path], 1024):
+    """All rows of a Parquet file; where failed rows stand is left out."""
+    columns = [name for name in schema_of([path]).names if name not in PLACE]
+    for batch in arrow_batches([path], 1024, columns):
         yield from dict_rows(batch)
 
 

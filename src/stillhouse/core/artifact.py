@@ -104,8 +104,12 @@ class Rows(Artifact):
     def _aside(self, name: str) -> Iterator[Row]:
         from ._tables import plain_rows
 
-        path = (self.folder if self._output is None else self.data) / f"{name}.parquet"
+        path = self.aside_path(name)
         return plain_rows(path) if path.exists() else iter(())
+
+    def aside_path(self, name: str) -> Path:
+        """The file of `dropped` or `failed` rows; it is there only where there are any."""
+        return (self.folder if self._output is None else self.data) / f"{name}.parquet"
 
 
 class Tokens(Artifact):
