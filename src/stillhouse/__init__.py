@@ -31,20 +31,23 @@ if TYPE_CHECKING:
     from .core.errors import StoreError as StoreError
     from .core.errors import TrainError as TrainError
     from .core.options import Options as Options
-    from .core.outcome import KEEP as KEEP
     from .core.outcome import Drop as Drop
     from .core.outcome import Emit as Emit
     from .core.outcome import Fail as Fail
+    from .core.outcome import KEEP as KEEP
     from .core.part import Part as Part
     from .core.session import Session as Session
     from .core.step import GrowStep as GrowStep
     from .core.step import MapStep as MapStep
     from .core.step import Step as Step
+    from .curate.best_apart import BestApart as BestApart
     from .curate.decontaminate import Decontaminate as Decontaminate
     from .curate.dedup import Dedup as Dedup
+    from .curate.diverse_subset import DiverseSubset as DiverseSubset
     from .curate.funnel import funnel as funnel
     from .curate.funnel import funnel_text as funnel_text
     from .curate.keep import Keep as Keep
+    from .curate.semantic_dedup import SemanticDedup as SemanticDedup
     from .curate.split_apart import SplitApart as SplitApart
     from .evaluate.compare import Compare as Compare
     from .evaluate.neighbour import NearestNeighbour as NearestNeighbour
@@ -60,6 +63,7 @@ if TYPE_CHECKING:
     from .measure.exact_match import ExactMatch as ExactMatch
     from .measure.function_verifier import FunctionVerifier as FunctionVerifier
     from .measure.json_fields import JsonFields as JsonFields
+    from .measure.limits import Limits as Limits
     from .measure.schema_verifier import SchemaVerifier as SchemaVerifier
     from .measure.token_f1 import TokenF1 as TokenF1
     from .measure.verdict import Verdict as Verdict
@@ -180,6 +184,7 @@ _HOME = {
     "JsonFields": "measure.json_fields",
     "Agreement": "measure.agreement",
     "FunctionVerifier": "measure.function_verifier",
+    "Limits": "measure.limits",
     "SchemaVerifier": "measure.schema_verifier",
     "Verdict": "measure.verdict",
     "Prompt": "generate.prompt",
@@ -191,6 +196,9 @@ _HOME = {
     "Keep": "curate.keep",
     "SplitApart": "curate.split_apart",
     "Decontaminate": "curate.decontaminate",
+    "BestApart": "curate.best_apart",
+    "DiverseSubset": "curate.diverse_subset",
+    "SemanticDedup": "curate.semantic_dedup",
     "funnel": "curate.funnel",
     "funnel_text": "curate.funnel",
     "Finetune": "train.finetune",

@@ -12,6 +12,7 @@ CATALOGUE: dict[str, tuple[str, str]] = {
         "stillhouse.measure.function_verifier:FunctionVerifier",
         "Accept a reply by your own function.",
     ),
+    "measure.limits": ("stillhouse.measure.limits:Limits", "What a check in a process of its own may take."),
     "measure.schema_verifier": (
         "stillhouse.measure.schema_verifier:SchemaVerifier",
         "Accept replies that follow a JSON Schema.",

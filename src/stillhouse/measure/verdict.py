@@ -1,6 +1,6 @@
 """What a verifier says about one reply."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 
@@ -16,3 +16,10 @@ class Verifier(Protocol):
     """A part that accepts or rejects one reply to an item."""
 
     def __call__(self, item: Mapping[str, Any], reply: str) -> Verdict: ...
+
+
+@runtime_checkable
+class ManyVerifier(Protocol):
+    """A verifier that does better when it is asked about many replies at once: one that works in other processes."""
+
+    def many(self, pairs: Sequence[tuple[Mapping[str, Any], str]]) -> list[Verdict]: ...
