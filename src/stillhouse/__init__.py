@@ -31,10 +31,10 @@ if TYPE_CHECKING:
     from .core.errors import StoreError as StoreError
     from .core.errors import TrainError as TrainError
     from .core.options import Options as Options
+    from .core.outcome import KEEP as KEEP
     from .core.outcome import Drop as Drop
     from .core.outcome import Emit as Emit
     from .core.outcome import Fail as Fail
-    from .core.outcome import KEEP as KEEP
     from .core.part import Part as Part
     from .core.session import Session as Session
     from .core.step import GrowStep as GrowStep

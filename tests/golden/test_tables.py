@@ -30,6 +30,15 @@ ORDERS = sh.Import(
     ]
 )
 DAYS = sh.Import(data=[{"day": "tue", "open": True}, {"day": "mon", "open": False}], require=())
+SCORED = sh.Import(
+    data=[
+        {"input": "two lattes", "vector": [1.0, 0.0], "score": 1},
+        {"input": "two lattes please", "vector": [0.8, 0.6], "score": 3},
+        {"input": "a bagel", "vector": [0.0, 1.0], "score": 2},
+        {"input": "a bagel now", "vector": [0.0, -1.0], "score": None},
+    ],
+    require=(),
+)
 
 
 def shortened(row: dict[str, Any]) -> list[dict[str, Any]]:
@@ -65,6 +74,11 @@ STEPS: dict[str, sh.Step[sh.Rows]] = {
         (" characters", sh.Dedup(rows=ORDERS, unit="characters", ngram=4, threshold=0.5)),
         (" exact", sh.Dedup(rows=ORDERS, threshold=None)),
         ("", sh.Dedup(rows=ORDERS)),
+        ("", sh.SemanticDedup(rows=SCORED, threshold=0.75, keep="best", by="score")),
+        ("", sh.DiverseSubset(rows=SCORED, size=2)),
+        (" farthest", sh.DiverseSubset(rows=SCORED, size=2, method="k_centre")),
+        (" texts", sh.DiverseSubset(rows=ORDERS, size=2, texts="input")),
+        ("", sh.BestApart(rows=SCORED, by="score", size=2, threshold=0.75)),
         ("", sh.Keep(rows=ORDERS, where=holds_an_object)),
         ("", sh.Decontaminate(rows=ORDERS, against={"held_out": sh.Take(rows=ORDERS, num=1)})),
     ]

@@ -244,7 +244,8 @@ def _minuses(given: Bytes, offsets: Offsets) -> Offsets:
     ends = offsets[np.searchsorted(offsets, minus, side="right")]
     after = np.append(given, np.zeros(2, dtype=np.uint8))
     behind = minus + 1 + (after[minus + 1] == _SPACE)
-    return minus[_IS_DIGIT[after[behind]] & (behind < ends)]
+    found: Offsets = minus[_IS_DIGIT[after[behind]] & (behind < ends)]
+    return found
 
 
 def _woven(plain: Units, other: Units, is_plain: npt.NDArray[np.bool_]) -> Units:

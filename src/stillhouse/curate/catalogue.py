@@ -8,4 +8,10 @@ CATALOGUE: dict[str, tuple[str, str]] = {
         "Split so that no near-duplicate of a test row is trained on.",
     ),
     "curate.decontaminate": ("stillhouse.curate.decontaminate:Decontaminate", "Drop rows that overlap with test sets."),
+    "curate.semantic_dedup": (
+        "stillhouse.curate.semantic_dedup:SemanticDedup",
+        "Remove rows that mean the same, by their vectors.",
+    ),
+    "curate.diverse_subset": ("stillhouse.curate.diverse_subset:DiverseSubset", "A few rows that stand for many."),
+    "curate.best_apart": ("stillhouse.curate.best_apart:BestApart", "The best rows that are not alike."),
 }
