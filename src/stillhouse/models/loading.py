@@ -62,7 +62,7 @@ def load_model(
     `dtype` None keeps the dtype on disk. `trainable` lets an adapter's own weights learn. Raises `RecipeError` where
     the folder is no model that can be used here and `StoreError` where weights are missing or damaged.
     """
-    model = _load_full(base_of(folder), dtype)
+    model = load_as(AutoModelForCausalLM, base_of(folder), dtype)
     if is_adapter(folder):
         from ._adapter import attach
 
@@ -118,11 +118,17 @@ def link_files(source: Path, target: Path, names: Iterable[str]) -> None:
             shutil.copyfile(source / name, place)
 
 
-def _load_full(folder: Path, dtype: torch.dtype | None) -> nn.Module:
+def load_as(
+    kind: Any, folder: Path, dtype: torch.dtype | None, *, spared: tuple[str, ...] = (), surplus: bool = False
+) -> nn.Module:
+    """The model in `folder` as `kind`, one of transformers' Auto classes.
+
+    Weights that begin as one of `spared` may be missing; with `surplus`, others than the architecture's may lie there.
+    """
     _check_folder(folder)
     try:
         with BUILDING, quiet():
-            loaded: Any = AutoModelForCausalLM.from_pretrained(
+            loaded: Any = kind.from_pretrained(
                 str(folder),
                 dtype=dtype if dtype is not None else "auto",
                 local_files_only=True,
@@ -136,14 +142,15 @@ def _load_full(folder: Path, dtype: torch.dtype | None) -> nn.Module:
     except (OSError, SafetensorError, RuntimeError) as error:
         raise StoreError(f"the weights in `{folder}` cannot be read: {_first_line(error)}") from error
     model, info = loaded
-    lacking = sorted([*info["missing_keys"], *(str(key[0]) for key in info["mismatched_keys"])])
+    missing = [key for key in info["missing_keys"] if not key.startswith(spared)] if spared else info["missing_keys"]
+    lacking = sorted([*missing, *(str(key[0]) for key in info["mismatched_keys"])])
     if lacking:
         raise StoreError(
             f"the weights in `{folder}` do not fit its config.json: {len(lacking)} are missing or of another shape, "
             f"such as `{lacking[0]}`",
             "The folder is incomplete, or weights and config come from different models.",
         )
-    if info["unexpected_keys"]:
+    if info["unexpected_keys"] and not surplus:
         first = sorted(info["unexpected_keys"])[0]
         warnings.warn(f"`{folder}` holds weights that its architecture does not use, such as `{first}`", stacklevel=3)
     found: nn.Module = model
