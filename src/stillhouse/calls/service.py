@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from stillhouse.core.session import Session
     from stillhouse.core.step import Step
 
+    from .embedder import Embedder, Role
+    from .embedding import Floats, Vectors
+
 _SLICE = 1024
 _DRAIN_SECONDS = 30.0
 FOLDER = "calls-v1"
@@ -91,6 +94,22 @@ class Calls:
             raise
         return board.complete()
 
+    async def embed(self, by: Embedder, texts: Sequence[str], role: Role = "document") -> Floats:
+        """The vectors of `texts`: float32, one row each; raises `RowFault` where one of them can have none."""
+        found = await self.vectors(by, texts, role)
+        for _, fault in sorted(found.faults.items()):
+            raise fault
+        return found.array
+
+    async def vectors(self, by: Embedder, texts: Sequence[str], role: Role = "document") -> Vectors:
+        """The same with a fault for each text that can have no vector, and the calls behind the others.
+
+        What is kept is looked up; the rest is asked in batches that are in flight together.
+        """
+        from .embed import vectors_of  # numpy enters there
+
+        return await vectors_of(self._engine, self._deployments, self.ledger, by, texts, role)
+
     def spent(self) -> dict[str, Any]:
         """Totals in all and by model, as JSON values; empty when nothing was asked."""
         models = self._by_model()
@@ -130,7 +149,7 @@ class CallService(Calls):
     ) -> None:
         limit = budget if isinstance(budget, Budget) else Budget(usd=budget)
         self.cache = CallCache(folder, bus=bus)
-        self.purse = Purse(limit)
+        self.purse = Purse(limit, self.cache, lambda message: bus.publish("warning", message=message))
         deployments = Deployments(
             endpoints=endpoints or {},
             credentials=credentials or Credentials.from_environment(),
