@@ -56,8 +56,12 @@ if TYPE_CHECKING:
     from .evaluate.predict import Predict as Predict
     from .generate.amplify import Amplify as Amplify
     from .generate.answer import Answer as Answer
+    from .generate.attributed import DataFromAttributedPrompt as DataFromAttributedPrompt
     from .generate.cot import SynthesizeCoT as SynthesizeCoT
+    from .generate.data_from_prompt import DataFromPrompt as DataFromPrompt
+    from .generate.few_shot import FewShot as FewShot
     from .generate.policy import ExtractPolicy as ExtractPolicy
+    from .generate.process import ProcessWithPrompt as ProcessWithPrompt
     from .generate.prompt import Prompt as Prompt
     from .measure.agreement import Agreement as Agreement
     from .measure.exact_match import ExactMatch as ExactMatch
@@ -88,6 +92,7 @@ if TYPE_CHECKING:
     from .rows.export import Export as Export
     from .rows.export import to_dataset as to_dataset
     from .rows.export import write_rows as write_rows
+    from .rows.grid import Grid as Grid
     from .rows.import_ import Import as Import
     from .rows.order import Shuffle as Shuffle
     from .rows.order import Sort as Sort
@@ -144,6 +149,7 @@ _HOME = {
     "Report": "core.artifact",
     "Files": "core.artifact",
     "Import": "rows.import_",
+    "Grid": "rows.grid",
     "ToMessages": "rows.conversation",
     "Map": "rows.transform",
     "Filter": "rows.transform",
@@ -188,6 +194,10 @@ _HOME = {
     "SchemaVerifier": "measure.schema_verifier",
     "Verdict": "measure.verdict",
     "Prompt": "generate.prompt",
+    "ProcessWithPrompt": "generate.process",
+    "FewShot": "generate.few_shot",
+    "DataFromPrompt": "generate.data_from_prompt",
+    "DataFromAttributedPrompt": "generate.attributed",
     "ExtractPolicy": "generate.policy",
     "SynthesizeCoT": "generate.cot",
     "Amplify": "generate.amplify",

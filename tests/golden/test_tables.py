@@ -59,6 +59,7 @@ STEPS: dict[str, sh.Step[sh.Rows]] = {
     step.tag + suffix: step
     for suffix, step in [
         ("", ORDERS),
+        ("", sh.Grid(attributes={"size": ("S", "L"), "milk": ("oat", None)}, num=3, each=2, number="cup")),
         ("", sh.ToMessages(rows=ORDERS, system="You are a till.")),
         ("", sh.Map(rows=ORDERS, function=shortened)),
         ("", sh.Filter(rows=ORDERS, where=on_monday)),

@@ -27,11 +27,12 @@ SAMPLE = "sample"
 TEMPLATE = "template"
 
 
-def prompter(step: Prompt, context: Context) -> Mapper:
+def prompter(step: Prompt, context: Context, *, name: str = "Prompt") -> Mapper:
+    """The mapper; `name` is what messages call the step."""
     source, reading = context.get(step.rows), Reading(step.column, step.response, unpack=step.unpack)
     named = step.templates
     added = (*reading.columns, *((TEMPLATE,) if named else ()), *((SAMPLE,) if step.samples > 1 else ()))
-    refuse_taken("Prompt", source, added, "Give another name in `column`, or take it away: `Select(without=…)`.")
+    refuse_taken(name, source, added, "Give another name in `column`, or take it away: `Select(without=…)`.")
     if step.messages is not None and step.messages not in source.columns:
         raise missing_column("Prompt", step.messages, source.columns)
     ask = _asker(step)

@@ -1,7 +1,20 @@
 """Names of the steps of this package for recipe files and the command line."""
 
 CATALOGUE: dict[str, tuple[str, str]] = {
-    "generate.prompt": ("stillhouse.generate.prompt:Prompt", "Ask one question about each row."),
+    "generate.prompt": ("stillhouse.generate.prompt:Prompt", "Ask a question, or several, about each row."),
+    "generate.process_with_prompt": (
+        "stillhouse.generate.process:ProcessWithPrompt",
+        "Apply an instruction to a column.",
+    ),
+    "generate.few_shot": ("stillhouse.generate.few_shot:FewShot", "Answer inputs after examples that fit the window."),
+    "generate.data_from_prompt": (
+        "stillhouse.generate.data_from_prompt:DataFromPrompt",
+        "Make many rows from one instruction.",
+    ),
+    "generate.data_from_attributed_prompt": (
+        "stillhouse.generate.attributed:DataFromAttributedPrompt",
+        "Make rows from an instruction and every combination of attributes.",
+    ),
     "generate.extract_policy": (
         "stillhouse.generate.policy:ExtractPolicy",
         "Describe a task from examples: formats, rules, difficulty, lengths.",

@@ -1,6 +1,6 @@
 """What the fields of steps that ask have in common: readable templates, names of columns, samples that can differ."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
 
@@ -22,6 +22,8 @@ def readable(template: str) -> str:
     return template
 
 
+MADE: Any = None
+"""Default of `rows` where a step makes them of its other fields."""
 Column = Annotated[str, Field(pattern="^[^_]")]
 """Name of a column that a step makes; a leading underscore is for lineage."""
 Instruction = Annotated[str, Field(min_length=1), AfterValidator(readable)]

@@ -2,6 +2,7 @@
 
 CATALOGUE: dict[str, tuple[str, str]] = {
     "rows.import": ("stillhouse.rows.import_:Import", "Rows of a JSON, JSONL, CSV or Parquet file, or of a list."),
+    "rows.grid": ("stillhouse.rows.grid:Grid", "A row for each combination of values."),
     "rows.to_messages": ("stillhouse.rows.conversation:ToMessages", "Rows as conversations, from the forms in use."),
     "rows.map": ("stillhouse.rows.transform:Map", "New rows from each row by your own function."),
     "rows.filter": ("stillhouse.rows.transform:Filter", "The rows for which your own function says yes."),

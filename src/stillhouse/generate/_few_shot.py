@@ -1,0 +1,168 @@
+"""Choosing examples and fitting them into a question."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..calls.answer import Answer
+from ..calls.request import Prompt as Question
+from ..core.artifact import Rows
+from ..core.context import Context
+from ..core.errors import RecipeError, RowFault
+from ..core.outcome import Emit, Made, Row
+from ..rows.transform import missing_column
+from ._asking import Mapping as Mapper
+from ._asking import asked_at_once, refuse_taken, text_of
+from ._prompt import SAMPLE
+from .output import Reading
+from .template import Template, shown
+
+if TYPE_CHECKING:
+    from .few_shot import FewShot
+
+BYTES_PER_TOKEN = 3  # English has more than four; Chinese, with three bytes a character, about a token a character
+NAME = "FewShot"
+
+
+class Shots:
+    """Lays out questions: the instruction, the examples that fit, the input.
+
+    `step` has the fields of `FewShot` that say how: labels, separator, `least`, `most` and `tokens`.
+    """
+
+    def __init__(self, step: Any, system: str | None, count: Callable[[str], int]) -> None:
+        self._step = step
+        self._count = count
+        self._fill = Template(step.instruction) if step.instruction else None
+        self._system = count(system) if system else 0
+
+    def question(self, row: Row, text: str, examples: Iterator[str] | Sequence[str]) -> str:
+        """The question of a row, with as many of the examples as fit, in their order.
+
+        Raises `RowFault` (`too_long`) where fewer than `least` do.
+        """
+        step = self._step
+        head = [self._fill(row)] if self._fill else []
+        tail = f"{_labelled(step.input_label, text)}\n{step.output_label}".rstrip()
+        taken: list[str] = []
+        if step.tokens is None:
+            taken = [example for _, example in zip(range(step.most), examples, strict=False)]
+        else:
+            room = step.tokens - self._system - self._count(step.separator.join([*head, tail]))
+            for example in examples if room >= 0 else ():
+                if len(taken) == step.most:
+                    break
+                size = self._count(example + step.separator)
+                if size <= room:
+                    taken.append(example)
+                    room -= size
+            # Counted one by one they may come to a little less than together: tokens run over the ends of texts.
+            while taken and self._count(step.separator.join([*head, *taken, tail])) > step.tokens - self._system:
+                taken.pop()
+            if room < 0:
+                self._too_long(row, "without any example it is longer than that")
+        if len(taken) < step.least and step.tokens is not None:
+            self._too_long(row, f"only {len(taken)} of at least {step.least} examples fit")
+        return str(step.separator.join([*head, *taken, tail]))
+
+    def example(self, row: Row, input: str, answer: str) -> str:
+        """One example as it is shown."""
+        step = self._step
+        return f"{_labelled(step.input_label, shown(row[input]))}\n{_labelled(step.output_label, shown(row[answer]))}"
+
+    def _too_long(self, row: Row, why: str) -> None:
+        raise RowFault(
+            "too_long", f"row {row.get('_id', '?')}: the question may have {self._step.tokens} tokens; {why}"
+        )
+
+
+def shower(step: FewShot, context: Context) -> Mapper:
+    source, reading = context.get(step.rows), Reading(step.column, step.response, unpack=step.unpack)
+    if step.input not in source.columns:
+        raise missing_column(NAME, step.input, source.columns)
+    added = (*reading.columns, *((SAMPLE,) if step.samples > 1 else ()))
+    refuse_taken(NAME, source, added, "Give another name in `column`, or take it away: `Select(without=…)`.")
+    shots = Shots(step, step.by.system, token_counter(step.tokenizer, context))
+    choice = _Choice(step, context, shots)
+
+    def questions(row: Row) -> Sequence[Question]:
+        text = shots.question(row, text_of(NAME, row, step.input), choice.examples_for(row))
+        return [Question(text, step.response, sample) for sample in range(step.samples)]
+
+    def read(row: Row, place: int, answer: Answer) -> Made:
+        made: dict[str, Any] = {**row, **reading.columns_of(answer)}
+        if step.samples > 1:
+            made[SAMPLE] = place
+        return Emit((made,), answer.keys)
+
+    return asked_at_once(context.calls, step.by, questions, read)
+
+
+class _Choice:
+    """In which order the examples are tried for a row."""
+
+    def __init__(self, step: FewShot, context: Context, shots: Shots) -> None:
+        rows = context.get(step.examples)
+        for name in (step.input, step.answer):
+            if name not in rows.columns:
+                raise missing_column(f"{NAME}: examples", name, rows.columns)
+        found = list(rows)
+        if len(found) < step.least:
+            raise RecipeError(f"{NAME}: there are {len(found)} examples, fewer than `least`, which is {step.least}")
+        self._step = step
+        self._texts = [shots.example(row, step.input, step.answer) for row in found]
+        self._ids = [row["_id"] for row in found]
+        self._contents = [(row[step.input], row[step.answer]) for row in found]
+        self._places = places_of(context.get(step.rows)) if step.choose == "round_robin" else None
+
+    def examples_for(self, row: Row) -> Iterator[str]:
+        own = (row[self._step.input], row.get(self._step.answer))
+        for place in self._order(row):
+            if self._ids[place] != row["_id"] and self._contents[place] != own:
+                yield self._texts[place]
+
+    def _order(self, row: Row) -> Iterator[int]:
+        size, step = len(self._texts), self._step
+        if not size:
+            return iter(())
+        if step.choose == "random":
+            rng = random.Random(f"{step.seed}:{row['_id']}")
+            return iter(rng.sample(range(size), size))
+        start = 0 if self._places is None else self._places(row["_id"]) * step.most % size
+        return iter([*range(start, size), *range(start)])
+
+
+def places_of(rows: Rows) -> Callable[[str], int]:
+    """The number of a row in its table by its id: 32 bytes a row are held, so a mapper can tell it in any chunk."""
+    ids = np.concatenate([np.empty(0, "S24"), *(np.asarray(batch["_id"], "S24") for batch in rows.arrow_batches())])
+    order = np.argsort(ids, kind="stable")
+    ordered = ids[order]
+
+    def place(row_id: str) -> int:
+        return int(order[np.searchsorted(ordered, row_id.encode())])
+
+    return place
+
+
+def token_counter(tokenizer: Any, context: Context) -> Callable[[str], int]:
+    """Counts the tokens of a text: by a step's tokenizer, or, for None, with care by its bytes."""
+    if tokenizer is None:
+        return lambda text: -(-len(text.encode("utf-8", "surrogatepass")) // BYTES_PER_TOKEN)
+    path: Path = context.get(tokenizer).path
+    try:
+        from ..text.tokenizer import load_tokenizer
+    except ImportError as error:
+        raise RecipeError(
+            f"{NAME}: counting with a tokenizer needs `{error.name}`", "Install `stillhouse[train]`, or leave it out."
+        ) from None
+    backend = load_tokenizer(path).backend_tokenizer
+    return lambda text: len(backend.encode(text, add_special_tokens=False).ids)
+
+
+def _labelled(label: str, text: Any) -> str:
+    return f"{label} {text}" if label else str(text)

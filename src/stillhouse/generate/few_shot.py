@@ -1,0 +1,79 @@
+"""Inputs answered after examples."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field, model_validator
+
+from ..calls.ask import Ask
+from ..core.artifact import Files, Model, Rows
+from ..core.context import Context
+from ..core.step import Mapper, MapStep, Step
+from ..text.schema import Schema
+from .checks import Column, Instruction, check_samples, check_unpack
+from .expectation import expected
+from .output import layout
+
+if TYPE_CHECKING:
+    from ..core.plan import Expectation
+    from ..core.session import Session
+
+
+class FewShot(MapStep, tag="generate.few_shot/1"):
+    """Shows examples with their outputs, then the row's `input`, and adds the reply as `column`.
+
+    Of the `examples` (rows with the columns `input` and `answer`) as many are shown as fit: at most `most`, and so that
+    the whole question keeps within `tokens`. An example that alone is too long is passed over for the next; a row for
+    which fewer than `least` fit fails as `too_long`, before anything is asked. Tokens are counted by `tokenizer`, or
+    estimated on the careful side: a token for each three bytes of UTF-8. Leave room for the reply and for what a chat
+    template adds: with a window of 8,192 and replies of 1,000 tokens, `tokens=7000`.
+
+    `choose` says which come first: `first` in the order of the table; `random`, drawn for each row by `seed`;
+    `round_robin`, where each row begins after the examples that the row before it began with, so that all are shown
+    equally often. A row is never its own example.
+    """
+
+    by: Ask
+    examples: Step[Rows]
+    instruction: Instruction | None = None
+    input: str = Field("input", min_length=1)
+    answer: str = Field("output", min_length=1, description="the column in which the examples have their outputs")
+    column: Column = "output"
+    choose: Literal["first", "random", "round_robin"] = "first"
+    seed: int = 0
+    least: int = Field(1, ge=0)
+    most: int = Field(8, ge=0)
+    tokens: int | None = Field(None, ge=1, description="tokens of the whole question at most; None counts nothing")
+    tokenizer: Step[Files] | Step[Model] | None = Field(None, description="a tokenizer's folder, or a model with one")
+    input_label: str = "Input:"
+    output_label: str = "Output:"
+    separator: str = "\n\n"
+    response: Schema | None = None
+    unpack: bool = False
+    samples: int = Field(1, ge=1)
+
+    @model_validator(mode="after")
+    def _whole(self) -> "FewShot":
+        check_samples(self.by, self.samples)
+        check_unpack(self.response, self.unpack)
+        if self.least > self.most:
+            raise ValueError(f"`least` is {self.least}, more than `most`, which is {self.most}")
+        if self.tokenizer is not None and self.tokens is None:
+            raise ValueError("there is a `tokenizer`, but no limit in `tokens`")
+        return self
+
+    def identity(self) -> Mapping[str, Any]:
+        """The fields, and the order of the schema's fields, in which the JSON text is written."""
+        return {**self.values(), "layout": layout(self.response)} if self.response else self.values()
+
+    def mapper(self, context: Context) -> Mapper:
+        from ._few_shot import shower
+
+        return shower(self, context)
+
+    def expect(self, rows_in: int | None, session: "Session") -> "Expectation":
+        """A call for each row and sample."""
+        rows = None if rows_in is None else rows_in * self.samples
+        prompt = len(self.instruction or "") + 300 * (self.most + 1)
+        prompt = prompt if self.tokens is None else min(prompt, 4 * self.tokens)
+        return expected(self.by, session, rows=rows, calls=rows, prompt=prompt, reply=400)
