@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import json
 import sqlite3
 import subprocess
 import sys
+import time
 import zlib
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -15,9 +19,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stillhouse.calls.answer import Answer
+from stillhouse.calls.archive import Archive
 from stillhouse.calls.ask import Ask
 from stillhouse.calls.cache import CallCache, Entry, Kept
+from stillhouse.calls.database import whole
 from stillhouse.calls.providers.scripted import script
+from stillhouse.calls.retry import TryAgain
 from stillhouse.calls.service import CallService
 from stillhouse.core.errors import StoreError
 from stillhouse.core.events import Bus, Event
@@ -153,9 +160,10 @@ def test_a_reply_of_a_form_that_nothing_reads_is_asked_again(tmp_path: Path) -> 
     script("teacher")
     with_service(tmp_path, lambda service: service.ask(TEACHER, "hello"))
     with sqlite3.connect(tmp_path / "calls.sqlite") as writer:
-        ((key, body),) = writer.execute("SELECT key, body FROM replies").fetchall()
-        checksum = zlib.crc32(body, zlib.crc32(key, zlib.crc32(b"fax")))
-        writer.execute("UPDATE replies SET form = 'fax', checksum = ?", (checksum,))
+        ((head, tail, body),) = writer.execute("SELECT head, tail, body FROM replies").fetchall()
+        checksum = zlib.crc32(body, zlib.crc32(whole(head, tail), zlib.crc32(b"fax")))
+        writer.execute("INSERT INTO words VALUES (99, 'fax')")
+        writer.execute("UPDATE replies SET form = 99, checksum = ?", (checksum,))
     writer.close()
     teacher = script("teacher")
 
@@ -264,3 +272,209 @@ def test_processes_share_a_cache_without_loss(tmp_path: Path) -> None:
     assert {wire.split()[0] for _, wire in found.values()} <= {b"one", b"two"}
     assert cache.num_rejected == 0
     cache.close()
+
+
+_FORMAT_1 = """
+CREATE TABLE replies (
+    id INTEGER PRIMARY KEY, key BLOB NOT NULL, form TEXT NOT NULL, packing INTEGER NOT NULL, body BLOB NOT NULL,
+    checksum INTEGER NOT NULL, made REAL NOT NULL, seconds REAL NOT NULL, request BLOB NOT NULL
+);
+CREATE UNIQUE INDEX replies_by_key ON replies (key);
+CREATE TABLE rejected (
+    id INTEGER PRIMARY KEY, key BLOB NOT NULL, form TEXT NOT NULL, packing INTEGER NOT NULL, body BLOB NOT NULL,
+    checksum INTEGER NOT NULL, made REAL NOT NULL, seconds REAL NOT NULL, request BLOB NOT NULL, why TEXT NOT NULL
+);
+PRAGMA user_version=1;
+"""
+
+
+def write_format_1(folder: Path, number: int) -> dict[bytes, bytes]:
+    """A file as version 1 wrote it; returns the wire form by key."""
+    wires = {}
+    with closing(sqlite3.connect(folder / "calls.sqlite")) as writer:
+        writer.execute("PRAGMA journal_mode=WAL")
+        writer.executescript(_FORMAT_1)
+        for place in range(number):
+            key = hashlib.blake2b(b"%d" % place, digest_size=16).digest()
+            reply = {
+                "choices": [{"message": {"content": f"reply {place} " * (100 if place % 3 == 0 else 1)}}],
+                "usage": {"prompt_tokens": place, "completion_tokens": 7},
+            }
+            wire = wires[key] = json.dumps(reply).encode()
+            request = b'{"by":{"model":"openai/x"},"messages":[{"content":"%s","role":"user"}]}' % (
+                b"q%d" % place * (400 if place % 2 else 1)
+            )
+            packing, body = (1, zlib.compress(wire, 1)) if len(wire) > 1024 else (0, wire)
+            packed = zlib.compress(request, 1) if len(request) > 1024 else request
+            checksum = zlib.crc32(body, zlib.crc32(key, zlib.crc32(b"openai.chat")))
+            row = (key, "openai.chat", packing, body, checksum, 1000.5 + place, 0.25, packed)
+            writer.execute(
+                "INSERT INTO replies (key, form, packing, body, checksum, made, seconds, request) "
+                "VALUES (?,?,?,?,?,?,?,?)",
+                row,
+            )
+            if place == 0:
+                writer.execute(
+                    "INSERT INTO rejected (key, form, packing, body, checksum, made, seconds, request, why) "
+                    "VALUES (?,?,?,?,?,?,?,?,'wrong checksum')",
+                    row,
+                )
+        writer.commit()
+    return wires
+
+
+def test_a_file_of_format_1_is_upgraded_and_no_reply_lost(tmp_path: Path) -> None:
+    wires = write_format_1(tmp_path, 700)
+    events: list[Event] = []
+
+    cache = opened_at(tmp_path, events)
+
+    assert cache.look_up(list(wires)) == {key: ("openai.chat", wire) for key, wire in wires.items()}
+    assert cache.requests(list(wires)[:2])[list(wires)[1]].count(b"q1") == 400
+    assert ["700 replies" in event.data["message"] for event in events] == [True]
+    cache.close()
+    with Archive(tmp_path) as archive:
+        calls = list(archive.calls())
+    assert [(call.model, call.made, call.seconds) for call in calls[:1]] == [("openai/x", 1000.5, 0.25)]
+    assert [call.usage.prompt_tokens for call in calls] == list(range(700))
+    with closing(sqlite3.connect(tmp_path / "calls.sqlite")) as reader:
+        assert reader.execute("SELECT count(*), max(why) FROM rejected").fetchall() == [(1, "wrong checksum")]
+        assert reader.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+
+
+_UPGRADER = """
+import sys
+from pathlib import Path
+from stillhouse.calls.cache import CallCache
+from stillhouse.core.events import Bus
+print("ready", flush=True)
+CallCache(Path(sys.argv[1]), bus=Bus()).close()
+print("done", flush=True)
+"""
+
+
+def test_an_upgrade_that_is_killed_is_made_again_and_two_at_once_are_one(tmp_path: Path) -> None:
+    wires = write_format_1(tmp_path, 3000)
+
+    def start() -> subprocess.Popen[str]:
+        child = subprocess.Popen([sys.executable, "-c", _UPGRADER, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+        assert child.stdout is not None
+        assert child.stdout.readline() == "ready\n"
+        return child
+
+    for delay in (0.0, 0.01, 0.02, 0.03, 0.05, 0.08):
+        child = start()
+        time.sleep(delay)
+        child.kill()
+        child.communicate()
+    both = [start(), start()]
+    assert [child.communicate(timeout=120)[0] for child in both] == ["done\n", "done\n"]
+
+    cache = opened_at(tmp_path)
+    assert {key: wire for key, (_, wire) in cache.look_up(list(wires)).items()} == wires
+    assert len(cache) == 3000
+    cache.close()
+
+
+def long_entry(number: int) -> Entry:
+    """A call as of a template."""
+    request = b'{"by":{"model":"m"},"messages":[{"content":"%s %d","role":"user"}]}' % (b"the same words " * 20, number)
+    wire = b'{"id":"%d","wrapping":"%s","text":"reply %d"}' % (number, b"always this " * 20, number)
+    return Entry(hashlib.blake2b(request, digest_size=16).digest(), "openai.chat", wire, request, 0.1, "m")
+
+
+def test_calls_of_one_template_share_a_dictionary_also_in_a_later_session(tmp_path: Path) -> None:
+    first = opened_at(tmp_path)
+    put(first, *map(long_entry, range(50)))
+    first.close()
+    second = opened_at(tmp_path)
+    put(second, *map(long_entry, range(50, 100)))
+
+    entries = [long_entry(number) for number in range(100)]
+    found = second.look_up([entry.key for entry in entries])
+
+    assert found == {entry.key: ("openai.chat", entry.wire) for entry in entries}
+    assert second.requests([entry.key for entry in entries]) == {entry.key: entry.request for entry in entries}
+    second.close()
+    with closing(sqlite3.connect(tmp_path / "calls.sqlite")) as reader:
+        ((lengths, families),) = reader.execute(
+            "SELECT (SELECT sum(length(body) + length(request)) FROM replies), (SELECT count(*) FROM dictionaries)"
+        ).fetchall()
+    assert lengths < sum(len(entry.wire) + len(entry.request) for entry in entries) / 5
+    assert families == 3  # one for requests, one for replies, and the empty one that stands at the beginning
+
+
+def test_a_damaged_dictionary_costs_calls_and_gives_no_wrong_reply(tmp_path: Path) -> None:
+    cache = opened_at(tmp_path)
+    put(cache, *map(long_entry, range(20)))
+    cache.close()
+    with closing(sqlite3.connect(tmp_path / "calls.sqlite")) as writer:
+        writer.execute("UPDATE dictionaries SET body = CAST(replace(CAST(body AS TEXT), 'a', 'e') AS BLOB)")
+        writer.commit()
+    again = opened_at(tmp_path)
+
+    found = again.look_up([long_entry(number).key for number in range(20)])
+
+    assert found == {long_entry(0).key: ("openai.chat", long_entry(0).wire)}  # kept before there was a dictionary
+    assert again.num_rejected == 19
+    put(again, *map(long_entry, range(20)))
+    assert len(again.look_up([long_entry(number).key for number in range(20)])) == 20
+    again.close()
+
+
+@given(
+    wires=st.lists(st.binary(max_size=600), min_size=1, max_size=12),
+    shared=st.binary(max_size=400),
+    form=st.sampled_from(["text", "openai.chat", "reply"]),
+)
+@settings(max_examples=40, deadline=None)
+def test_any_bytes_come_back_as_they_went_in(
+    tmp_path_factory: pytest.TempPathFactory, wires: list[bytes], shared: bytes, form: str
+) -> None:
+    cache = opened_at(tmp_path_factory.mktemp("calls"))
+    entries = [
+        Entry(number.to_bytes(16), form, shared + wire, b"{" + wire + shared) for number, wire in enumerate(wires)
+    ]
+    put(cache, *entries)
+    keys = [entry.key for entry in entries]
+    assert cache.look_up(keys) == {entry.key: (form, entry.wire) for entry in entries}
+    assert cache.requests(keys) == {entry.key: entry.request for entry in entries}
+    cache.close()
+
+
+def test_keys_that_begin_alike_are_told_apart(cache: CallCache) -> None:
+    """The index holds the first half of a key alone."""
+    one, other, third = (Entry(b"same8888" + bytes([n] * 8), "text", b"reply %d" % n, b"{}") for n in range(3))
+    put(cache, one, other)
+
+    found = cache.look_up([one.key, other.key, third.key])
+
+    assert found == {one.key: ("text", b"reply 0"), other.key: ("text", b"reply 1")}
+    assert cache.look_up([third.key]) == {}
+
+
+def test_a_forgotten_call_is_made_again_and_its_reply_set_aside(tmp_path: Path) -> None:
+    teacher = script("teacher", lambda messages, schema, sample: "fine")
+    with_service(tmp_path, lambda service: service.ask(TEACHER, "hello"))
+
+    async def forget(service: CallService) -> tuple[int, int]:
+        answer = await service.ask(TEACHER, "hello")
+        key = bytes.fromhex(answer.key)
+        return service.cache.forget([key]), service.cache.forget([key])
+
+    assert with_service(tmp_path, forget) == (1, 0)
+    answer = with_service(tmp_path, lambda service: service.ask(TEACHER, "hello"))
+
+    assert (answer.cached, teacher.num_calls) == (False, 2)
+    with closing(sqlite3.connect(tmp_path / "calls.sqlite")) as reader:
+        assert reader.execute("SELECT why FROM rejected").fetchall() == [("asked again",)]
+
+
+def test_failed_attempts_stand_beside_the_answered_ones(tmp_path: Path) -> None:
+    failures = {0: TryAgain("server", "boom"), 1: TryAgain("garbled", "what?")}
+    script("teacher", lambda messages, schema, sample: "fine", failures=failures, latency=0.0)
+    answer = with_service(tmp_path, lambda service: service.ask(TEACHER, "hello"))
+    with Archive(tmp_path) as archive:
+        troubles = list(archive.troubles())
+    assert [(trouble.cause, trouble.message) for trouble in troubles] == [("garbled", "what?"), ("server", "boom")]
+    assert {trouble.key for trouble in troubles} == {answer.key}

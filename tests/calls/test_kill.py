@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from stillhouse.calls.archive import Archive
 from tests.calls.server import Call, MisbehavingServer
 
 CONCURRENCY = 8
@@ -47,10 +47,8 @@ def kept(folder: Path) -> set[str]:
     path = folder / "calls.sqlite"
     if not path.exists():
         return set()
-    with sqlite3.connect(path) as reader:
-        rows = reader.execute("SELECT body FROM replies").fetchall()
-    reader.close()
-    return {body.decode().split("reply to ")[1].split('"')[0] for (body,) in rows}
+    with Archive(folder) as archive:
+        return {call.reply().text.removeprefix("reply to ") for call in archive.calls()}
 
 
 @pytest.mark.parametrize("seed", range(3))

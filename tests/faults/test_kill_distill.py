@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import random
-import sqlite3
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from examples.orders.teacher import reply
+from stillhouse.calls.archive import Archive
 from tests.calls.server import Call, MisbehavingServer
 from tests.faults.distil_program import CONCURRENCY
 from tests.faults.kill import kill_when, run_program
@@ -37,16 +36,9 @@ def written(folder: Path) -> set[int]:
     path = folder / "calls-v1" / "calls.sqlite"
     if not path.exists():
         return set()
-    reader = sqlite3.connect(path)
-    try:
-        query = "SELECT packing, body FROM replies WHERE form = 'openai.chat'"  # the student's own are kept too
-        bodies = reader.execute(query).fetchall()
-    except sqlite3.OperationalError:  # killed before there was a table
-        return set()
-    finally:
-        reader.close()
-    replies = [json.loads(zlib.decompress(body) if packing else body) for packing, body in bodies]
-    return {int(reply["id"].removeprefix("call-")) for reply in replies}
+    with Archive(path.parent) as archive:
+        wires = [call.wire for call in archive.calls() if call.form == "openai.chat"]  # the student's own are kept too
+    return {int(json.loads(wire)["id"].removeprefix("call-")) for wire in wires}
 
 
 def moments(folder: Path, server: MisbehavingServer, draw: random.Random) -> list[Callable[[], bool]]:

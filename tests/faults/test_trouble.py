@@ -16,6 +16,7 @@ import pytest
 from examples.orders.teacher import reply
 from stillhouse.calls.ask import Ask
 from stillhouse.calls.credentials import Credentials
+from stillhouse.calls.database import halves
 from stillhouse.calls.retry import Patience
 from stillhouse.core.errors import ModelError, RecipeError
 from stillhouse.core.events import Event
@@ -225,9 +226,10 @@ def spoil_replies(folder: Path, keys: Sequence[str]) -> None:
     """Flip a bit in kept replies."""
     connection = sqlite3.connect(folder / "calls-v1" / "calls.sqlite")
     for key in keys:
-        (body,) = connection.execute("SELECT body FROM replies WHERE key = ?", (bytes.fromhex(key),)).fetchone()
+        pair = halves(bytes.fromhex(key))
+        (body,) = connection.execute("SELECT body FROM replies WHERE head = ? AND tail = ?", pair).fetchone()
         spoiled = bytearray(body)
         spoiled[len(spoiled) // 2] ^= 1
-        connection.execute("UPDATE replies SET body = ? WHERE key = ?", (bytes(spoiled), bytes.fromhex(key)))
+        connection.execute("UPDATE replies SET body = ? WHERE head = ? AND tail = ?", (bytes(spoiled), *pair))
     connection.commit()
     connection.close()

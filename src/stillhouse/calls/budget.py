@@ -1,84 +1,198 @@
-"""Limits on what a session may spend, kept before each call."""
+"""Limits on what may be spent, kept before each call."""
 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from typing import NamedTuple, Protocol
 
 from stillhouse.core.errors import BudgetError, RecipeError
+
+_LOOK_SECONDS = 1.0  # what other processes spent is looked up this often
+_WARN_AT = 0.8
+_KEPT = "Every reply is kept: the same command with a larger budget goes on from here."
+_SECONDS_OF_DAY = 86_400
 
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """At most so many US dollars and so many calls; None sets no limit."""
+    """At most so much; None sets no limit. Money is in US dollars.
+
+    `usd` and `calls` are those of one run (a session). `per_day` holds for a day (UTC) of the session folder, whoever
+    spends it; `per_step` for each step, over all attempts at it.
+    """
 
     usd: float | None = None
     calls: int | None = None
+    per_day: float | None = None
+    per_step: float | None = None
 
     def __post_init__(self) -> None:
-        if (self.usd is not None and self.usd < 0) or (self.calls is not None and self.calls < 0):
-            raise RecipeError(f"a budget cannot be negative ({self})")
+        for entry in fields(self):
+            value = getattr(self, entry.name)
+            if value is not None and not value >= 0:
+                raise RecipeError(f"a budget cannot be negative ({entry.name}={value})")
+
+    @property
+    def counts_money(self) -> bool:
+        return not (self.usd is None and self.per_day is None and self.per_step is None)
+
+
+class Spendings(Protocol):
+    """What was spent from this folder so far, by all processes: the call cache knows."""
+
+    def spent_usd(self, *, day: int | None = None, step: str | None = None) -> float: ...
+
+
+@dataclass(slots=True)
+class _Looked:
+    """What a day or a step had spent when it was looked up, and what this process spent since."""
+
+    usd: float
+    at: float
+    since: float = 0.0
+
+
+class _Limit(NamedTuple):
+    """One limit on money as it stands."""
+
+    title: str
+    usd: float
+    spent: float
+    out: float
+    """On the wire."""
+    hint: str = _KEPT
+
+
+@dataclass(slots=True)
+class _Out:
+    """Calls on the wire."""
+
+    usd: float = 0.0
+    calls: int = 0
+    by_step: dict[str, float] = field(default_factory=dict)
 
 
 class Purse:
     """Spends a budget. A call is admitted when what was spent, what is on the wire and the call itself fit.
 
     Calls on the wire count with an estimate, so that the limit holds although prices are only known afterwards; while
-    some are out, a call that does not fit waits for them before it gives up.
+    some are out, a call that does not fit waits for them before it gives up. Processes beside each other see what the
+    others spent a second later, so together they may pass a day's limit by what they have on the wire. `warn` is told
+    once when four fifths of a limit are spent.
     """
 
-    def __init__(self, budget: Budget) -> None:
+    def __init__(
+        self,
+        budget: Budget,
+        spendings: Spendings | None = None,
+        warn: Callable[[str], None] | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self.budget = budget
         self.spent_usd = 0.0
         self.num_calls = 0
-        self._out_usd = 0.0
-        self._out_calls = 0
+        self._spendings = spendings
+        self._warn = warn
+        self._clock = clock
+        self._out = _Out()
+        self._looked: dict[int | str, _Looked] = {}
+        self._warned: set[str] = set()
         self._returned: asyncio.Event | None = None
 
-    async def reserve(self, estimate_usd: float | None, name: str, num_calls: int = 1) -> None:
+    async def reserve(self, estimate_usd: float | None, name: str, num_calls: int = 1, *, step: str = "") -> None:
         """Admit calls of about `estimate_usd` in all; raises `BudgetError` when they do not fit."""
-        if self.budget.usd is not None and estimate_usd is None:
+        if estimate_usd is None and self.budget.counts_money:
             raise BudgetError(
-                f"the budget of ${self.budget.usd:g} cannot be kept: the price of `{name}` is not known",
+                f"the budget cannot be kept: the price of `{name}` is not known",
                 f"Give it: `Session(prices={{{name!r}: Price(prompt=…, reply=…)}})`, in dollars for a million tokens.",
             )
-        while (problem := self._problem(estimate_usd or 0.0, num_calls)) is not None:
-            if self._out_calls == 0:
+        estimate = estimate_usd or 0.0
+        while (problem := self._problem(estimate, num_calls, step)) is not None:
+            if self._out.calls == 0:
                 raise problem
             self._returned = self._returned or asyncio.Event()
             await self._returned.wait()
-        self._out_usd += estimate_usd or 0.0
-        self._out_calls += num_calls
+        self._out.usd += estimate
+        self._out.calls += num_calls
+        if self.budget.per_step is not None:
+            self._out.by_step[step] = self._out.by_step.get(step, 0.0) + estimate
 
-    def settle(self, estimate_usd: float | None, cost_usd: float | None, *, made: int, num_calls: int = 1) -> None:
+    def settle(
+        self, estimate_usd: float | None, cost_usd: float | None, *, made: int, num_calls: int = 1, step: str = ""
+    ) -> None:
         """Reserved calls have come back: `made` of them were answered, for `cost_usd`."""
-        self._out_usd -= estimate_usd or 0.0
-        self._out_calls -= num_calls
-        self.spent_usd += cost_usd or 0.0
-        self.num_calls += made
-        if self._out_calls == 0:
-            self._out_usd = 0.0  # rounding must not pile up
+        estimate, out = estimate_usd or 0.0, self._out
+        out.usd -= estimate
+        out.calls -= num_calls
+        if step in out.by_step:
+            out.by_step[step] -= estimate
+        if out.calls == 0:
+            self._out = _Out()  # rounding must not pile up
+        self.spend(cost_usd or 0.0, made, step=step)
         if self._returned is not None:
             self._returned.set()
             self._returned = None
+
+    def spend(self, cost_usd: float, num_calls: int, *, step: str = "") -> None:
+        """Count what was paid."""
+        self.spent_usd += cost_usd
+        self.num_calls += num_calls
+        for key in (self._today(), step):
+            if key in self._looked:
+                self._looked[key].since += cost_usd
+        if self._warn is not None and cost_usd:
+            for limit in self._limits(step):
+                if limit.spent >= _WARN_AT * limit.usd and limit.title not in self._warned:
+                    self._warned.add(limit.title)
+                    self._warn(f"${limit.spent:.2f} of {limit.title} (${limit.usd:g}) are spent")
 
     def room(self) -> int | None:
         """Calls that may still be made, those on the wire counted; None without a limit."""
         if self.budget.calls is None:
             return None
-        return max(0, self.budget.calls - self.num_calls - self._out_calls)
+        return max(0, self.budget.calls - self.num_calls - self._out.calls)
 
-    def _problem(self, estimate_usd: float, num_calls: int) -> BudgetError | None:
-        calls, usd = self.budget.calls, self.budget.usd
-        if calls is not None and self.num_calls + self._out_calls + num_calls > calls:
-            return BudgetError(
-                f"the budget of {calls:,} calls is used up",
-                "Every reply is kept: the same command with a larger budget goes on from here.",
-            )
-        if usd is not None and estimate_usd > 0 and self.spent_usd + self._out_usd + estimate_usd > usd:
-            return BudgetError(
-                f"the budget of ${usd:g} is used up: ${self.spent_usd:.4f} spent, "
-                f"the next call would cost about ${estimate_usd:.4f}",
-                "Every reply is kept: the same command with a larger budget goes on from here.",
-            )
+    def _limits(self, step: str) -> list[_Limit]:
+        budget, found = self.budget, []
+        if budget.usd is not None:
+            found.append(_Limit("the run's budget", budget.usd, self.spent_usd, self._out.usd))
+        if budget.per_day is not None:
+            hint = "It goes on with the same command tomorrow (UTC), or today with a larger `per_day`."
+            found.append(_Limit("the day's budget", budget.per_day, self._spent(self._today()), self._out.usd, hint))
+        if budget.per_step is not None and step:
+            title = f"the budget of the step {step[:8]}"
+            out = self._out.by_step.get(step, 0.0)
+            found.append(_Limit(title, budget.per_step, self._spent(step), out))
+        return found
+
+    def _problem(self, estimate_usd: float, num_calls: int, step: str) -> BudgetError | None:
+        calls = self.budget.calls
+        if calls is not None and self.num_calls + self._out.calls + num_calls > calls:
+            return BudgetError(f"the budget of {calls:,} calls is used up", _KEPT)
+        if estimate_usd <= 0:
+            return None
+        for limit in self._limits(step):
+            if limit.spent + limit.out + estimate_usd > limit.usd:
+                return BudgetError(
+                    f"{limit.title} of ${limit.usd:g} is used up: ${limit.spent:.4f} spent, "
+                    f"the next call would cost about ${estimate_usd:.4f}",
+                    limit.hint,
+                )
         return None
+
+    def _spent(self, key: int | str) -> float:
+        """By a step or on a day."""
+        looked, now = self._looked.get(key), time.monotonic()
+        if self._spendings is None:
+            return 0.0 if looked is None else looked.since
+        if looked is None or now - looked.at > _LOOK_SECONDS:
+            known = self._spendings
+            usd = known.spent_usd(day=key) if isinstance(key, int) else known.spent_usd(step=key)
+            looked = self._looked[key] = _Looked(usd, now)
+        return looked.usd + looked.since
+
+    def _today(self) -> int:
+        return int(self._clock() // _SECONDS_OF_DAY)

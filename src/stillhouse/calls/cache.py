@@ -1,7 +1,7 @@
 """The call cache: replies found again by the key of their request, whatever step or process asks.
 
-One SQLite file in WAL mode, one writer thread, group commit. `put` returns when its record is committed: from then on
-kill -9 of any process cannot lose it.
+One SQLite file in WAL mode (`database.py`), one writer thread, group commit. `put` returns when its record is
+committed: from then on kill -9 of any process cannot lose it.
 """
 
 from __future__ import annotations
@@ -10,51 +10,82 @@ import asyncio
 import contextlib
 import functools
 import queue
-import shutil
 import sqlite3
 import threading
 import time
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from zlib import crc32
 
-from stillhouse.core.errors import StoreError
+from .database import (
+    COLUMNS,
+    FILE,
+    NUM_COLUMNS,
+    Words,
+    as_store_error,
+    connected,
+    dictionaries,
+    halves,
+    is_damage,
+    transaction,
+    whole,
+)
+from .packing import Packer, unpacked
+from .reply import NO_USAGE, Usage
 
 if TYPE_CHECKING:
     from stillhouse.core.events import Bus
 
-_VERSION = 1
-_PACK_OVER = 1024  # bytes; below, zlib saves less than the row costs anyway
 _MANY = 500  # keys of one look-up
-_RAW, _ZLIB = 0, 1
-_BUSY_SECONDS = 60.0
-_LITTLE_ROOM = 1 << 18  # bytes; its shared memory grows by 32 kB
+DAY = 86_400_000
+"""Milliseconds of a day; days begin at midnight UTC."""
+_MOST_SHOWN = 300  # characters of an error's message
 
-_TABLES = """
-CREATE TABLE IF NOT EXISTS replies (
-    id INTEGER PRIMARY KEY, key BLOB NOT NULL, form TEXT NOT NULL, packing INTEGER NOT NULL, body BLOB NOT NULL,
-    checksum INTEGER NOT NULL, made REAL NOT NULL, seconds REAL NOT NULL, request BLOB NOT NULL
-);
-CREATE UNIQUE INDEX IF NOT EXISTS replies_by_key ON replies (key);
-CREATE TABLE IF NOT EXISTS rejected (
-    id INTEGER PRIMARY KEY, key BLOB NOT NULL, form TEXT NOT NULL, packing INTEGER NOT NULL, body BLOB NOT NULL,
-    checksum INTEGER NOT NULL, made REAL NOT NULL, seconds REAL NOT NULL, request BLOB NOT NULL, why TEXT NOT NULL
-);
-"""
-_COLUMNS = "key, form, packing, body, checksum"
-_INSERT = f"INSERT OR IGNORE INTO replies ({_COLUMNS}, made, seconds, request) VALUES (?,?,?,?,?,?,?,?)"
+_FOUND = "head, tail, packing, body, checksum, form"
+_INSERT = (
+    f"INSERT INTO replies ({COLUMNS}) SELECT {','.join(f'?{number + 1}' for number in range(NUM_COLUMNS))} "
+    "WHERE NOT EXISTS (SELECT 1 FROM replies WHERE head = ?1 AND tail = ?2)"
+)
+_SPEND = (
+    "INSERT INTO spending VALUES (?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT DO UPDATE SET calls = calls + excluded.calls, "
+    "prompt_tokens = prompt_tokens + excluded.prompt_tokens, reply_tokens = reply_tokens + excluded.reply_tokens, "
+    "cached_tokens = cached_tokens + excluded.cached_tokens, "
+    "reasoning_tokens = reasoning_tokens + excluded.reasoning_tokens, nano_usd = nano_usd + excluded.nano_usd, "
+    "unpriced = unpriced + excluded.unpriced, ms = ms + excluded.ms"
+)
+_TROUBLE = "INSERT INTO trouble (made, head, tail, model, step, cause, ms, message) VALUES (?,?,?,?,?,?,?,?)"
 
 
 class Entry(NamedTuple):
-    """A reply to keep: the wire form as it came and the canonical request, zlib-packed above 1 kB."""
+    """A reply to keep: the wire form as it came, the canonical request, and what is known of the call.
+
+    `model` is what ledgers call who answered, `step` the build key of the step that asked, or nothing. `cost_usd` is
+    None where nobody knows the price. `batch`: it came from a provider's batch job.
+    """
 
     key: bytes
     form: str
     wire: bytes
     request: bytes
     seconds: float = 0.0
+    model: str = "?"
+    step: str = ""
+    usage: Usage = NO_USAGE
+    cost_usd: float | None = None
+    batch: bool = False
+
+
+class Trouble(NamedTuple):
+    """An attempt that failed: whose, why (`throttled`, `server`, `refused`, …), and how long it took."""
+
+    key: bytes
+    model: str
+    step: str
+    cause: str
+    message: str
+    seconds: float
 
 
 Kept: TypeAlias = tuple[str, bytes]
@@ -65,37 +96,47 @@ class CallCache:
     """Replies in `folder/calls.sqlite`, shared by all steps of a store and by any number of processes.
 
     A record whose checksum is wrong goes to the table `rejected`, counts in `num_rejected` and reads as missing. A file
-    that is no database any more is moved aside with a `warning` event, and a new one begun. Raises `StoreError` where
-    the disk is full or may not be written.
+    that is no database any more is moved aside with a `warning` event, and a new one begun. A file of an earlier format
+    is upgraded when it is opened. Raises `StoreError` where the disk is full or may not be written.
     """
 
     def __init__(self, folder: Path, *, bus: Bus) -> None:
         self._folder = folder
-        self._path = folder / "calls.sqlite"
+        self._path = folder / FILE
         self._bus = bus
         # Two locks, so that a commit that waits for another process does not hold up look-ups. Both: writing first.
         self._writing = threading.Lock()
         self._reading = threading.Lock()
         self._orders: queue.SimpleQueue[_Order | None] = queue.SimpleQueue()
         self.num_rejected = 0
-        with _as_store_error(self._path):
+        with as_store_error(self._path):
             folder.mkdir(parents=True, exist_ok=True)
-            self._reader, self._writer = self._opened()
+            self._open()
         self._thread = threading.Thread(target=self._write_all, name="stillhouse-call-cache", daemon=True)
         self._thread.start()
+
+    @property
+    def path(self) -> Path:
+        return self._path
 
     def look_up(self, keys: Sequence[bytes]) -> dict[bytes, Kept]:
         """The replies known for `keys`; several hundred keys are one query."""
         found: dict[bytes, Kept] = {}
         broken: list[bytes] = []
         for start in range(0, len(keys), _MANY):
-            for key, form, packing, body, checksum in self._rows_of(keys[start : start + _MANY]):
+            part = keys[start : start + _MANY]
+            for head, tail, packing, body, checksum, number in self._rows_of(part):
+                key, form = whole(head, tail), self._forms.get(number) or self._form(number)
                 if checksum != crc32(body, crc32(key, _form_sum(form))):
                     broken.append(key)
-                else:
-                    found[key] = (form, body if packing == _RAW else zlib.decompress(body))
+                    continue
+                try:
+                    found[key] = (form, body if packing == 0 else unpacked(packing, body, self._dictionary))
+                except zlib.error:
+                    broken.append(key)
         if broken:
-            self.reject(broken, "wrong checksum")
+            asked = set(keys)
+            self.reject([key for key in broken if key in asked], "wrong checksum")
         return found
 
     async def put(self, entries: Sequence[Entry]) -> dict[bytes, Kept]:
@@ -104,21 +145,56 @@ class CallCache:
         Where another process was first, its reply stands and is what later runs will find: it is returned, by key.
         """
         loop = asyncio.get_running_loop()
-        order = _Order([_row(entry) for entry in entries], loop, loop.create_future())
-        self._orders.put(order)
-        return await order.done
+        done: asyncio.Future[dict[bytes, Kept]] = loop.create_future()
+        self._orders.put(_Order(entries, (), loop, done))
+        return await done
+
+    def note(self, troubles: Sequence[Trouble]) -> None:
+        """Write down attempts that failed. It is done soon; nobody waits for it, and a full disk does not stop it."""
+        self._orders.put(_Order((), troubles, None, None))
 
     def requests(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
         """The canonical requests of `keys`, for a reader who wants to see what was asked."""
-        with self._reading, _as_store_error(self._path):
-            marks = ",".join("?" * len(keys))
-            query = f"SELECT key, request FROM replies WHERE key IN ({marks})"
-            rows = self._reader.execute(query, list(keys)).fetchall()
-        return {key: _unpacked_request(request) for key, request in rows}
+        marks = ",".join("?" * len(keys))
+        query = f"SELECT head, tail, request_packing, request FROM replies WHERE head IN ({marks})"
+        rows = self._rows(query, [halves(key)[0] for key in keys])
+        wanted = set(keys)
+        return {
+            key: unpacked(packing, request, self._dictionary)
+            for head, tail, packing, request in rows
+            if (key := whole(head, tail)) in wanted
+        }
+
+    def forget(self, keys: Collection[bytes], why: str = "asked again") -> int:
+        """Let these calls be made again; returns how many there were. The old replies move to the table `rejected`."""
+        with self._writing, as_store_error(self._path), transaction(self._writer):
+            return sum(self._move_aside(key, why) for key in keys)
+
+    def reject(self, keys: Sequence[bytes], why: str) -> None:
+        """Move records that cannot be used to the table `rejected`; they will be asked for again."""
+        self.forget(keys, why)
+        self.num_rejected += len(keys)
+        self._bus.publish(
+            "warning",
+            message=f"{len(keys)} kept replies in `{self._path}` cannot be used ({why}) and will be asked for again",
+            calls=[key.hex() for key in keys],
+        )
+
+    def spent_usd(self, *, day: int | None = None, step: str | None = None) -> float:
+        """Dollars spent on a day (days since 1970, UTC) or by a step, by all processes and whatever was pruned since.
+
+        What is committed counts: calls on the wire do not yet.
+        """
+        if day is not None:
+            query, value = "SELECT total(nano_usd) FROM spending WHERE day = ?", day
+        else:
+            query = "SELECT total(nano_usd) FROM spending WHERE step = (SELECT id FROM words WHERE text = ?)"
+            value = step  # type: ignore[assignment]
+        ((nano_usd,),) = self._rows(query, [value]) or [(0.0,)]
+        return float(nano_usd) / 1e9
 
     def __len__(self) -> int:
-        with self._reading, _as_store_error(self._path):
-            (number,) = self._reader.execute("SELECT count(*) FROM replies").fetchone()
+        ((number,),) = self._rows("SELECT count(*) FROM replies", ())
         return int(number)
 
     def close(self) -> None:
@@ -132,52 +208,63 @@ class CallCache:
     # reading
 
     def _rows_of(self, keys: Sequence[bytes]) -> list[_Found]:
-        """The records of `keys`; what was kept together, as what is asked together mostly was, is read in one piece."""
+        """The records of `keys` (and some others); what was kept together, as what is asked together mostly was, is
+        read in one piece."""
         if len(keys) < _MANY:
             return self._rows_with(keys)
-        ends = self._rows(_PLACES, (keys[0], keys[-1]))
+        ends = self._rows(_PLACES, (halves(keys[0])[0], halves(keys[-1])[0]))
         first, last = min(ends, default=(0,))[0], max(ends, default=(0,))[0]
         if len(ends) < 2 or last - first >= 2 * len(keys):
             return self._rows_with(keys)
-        wanted = set(keys)
-        found = [row for row in self._rows(_NEIGHBOURS, (first, last)) if row[0] in wanted]
-        missing = wanted.difference([row[0] for row in found])
-        return found + self._rows_with(list(missing)) if missing else found
+        wanted = dict.fromkeys(map(halves, keys))
+        found = [row for row in self._rows(_NEIGHBOURS, (first, last)) if row[:2] in wanted]
+        if len(found) < len(wanted):
+            there = {row[:2] for row in found}
+            found += self._rows_with([whole(*pair) for pair in wanted if pair not in there])
+        return found
 
     def _rows_with(self, keys: Sequence[bytes]) -> list[_Found]:
+        if not keys:
+            return []
         # Few distinct texts, so that SQLite prepares each statement once: the keys are padded with the last one.
         width = next(width for width in (1, 8, 64, _MANY) if len(keys) <= width)
+        pairs = dict.fromkeys(map(halves, keys))
         # Sorted, they also go faster into the tree that SQLite makes of them.
-        return self._rows(_QUERIES[width], [*sorted(keys), *[keys[-1]] * (width - len(keys))])
+        heads = sorted([head for head, _ in pairs])
+        rows = self._rows(_QUERIES[width], [*heads, *[heads[-1]] * (width - len(heads))])
+        return rows if len(rows) <= len(pairs) else [row for row in rows if row[:2] in pairs]
 
-    def _rows(self, query: str, values: Sequence[bytes | int]) -> list[Any]:  # tuples of what the query names
-        with _as_store_error(self._path):
+    def _rows(self, query: str, values: Sequence[bytes | int | str]) -> list[Any]:  # tuples of what the query names
+        with as_store_error(self._path):
             try:
                 with self._reading:
-                    return self._reader.execute(query, values).fetchall()
+                    reader = self._reader
+                    return reader.execute(query, values).fetchall()
             except sqlite3.DatabaseError as error:
-                if not _is_damage(error):
+                if not is_damage(error):
                     raise
                 with self._writing:
-                    self._replace(error)
-                return []
+                    if self._reader is reader:  # else another thread met the damage first
+                        self._replace(error)
+            with self._reading:
+                return self._reader.execute(query, values).fetchall()
 
-    def reject(self, keys: Sequence[bytes], why: str) -> None:
-        """Move records that cannot be used to the table `rejected`; they will be asked for again."""
-        with self._writing, _as_store_error(self._path), self._transaction():
-            for key in keys:
-                self._writer.execute(
-                    f"INSERT INTO rejected ({_COLUMNS}, made, seconds, request, why) "
-                    f"SELECT {_COLUMNS}, made, seconds, request, ? FROM replies WHERE key = ?",
-                    (why, key),
-                )
-                self._writer.execute("DELETE FROM replies WHERE key = ?", (key,))
-        self.num_rejected += len(keys)
-        self._bus.publish(
-            "warning",
-            message=f"{len(keys)} kept replies in `{self._path}` cannot be used ({why}) and will be asked for again",
-            calls=[key.hex() for key in keys],
-        )
+    def _form(self, number: int) -> str:
+        rows = self._rows("SELECT text FROM words WHERE id = ?", (number,))
+        form: str = rows[0][0] if rows else "?"
+        self._forms[number] = form
+        return form
+
+    def _dictionary(self, number: int) -> bytes:
+        """What replies were packed with; nothing, with which none unpacks, where it is damaged."""
+        found = self._dictionaries.get(number)
+        if found is None:
+            rows = self._rows("SELECT body, checksum FROM dictionaries WHERE id = ?", (number,))
+            found = rows[0][0] if rows and crc32(rows[0][0], number) == rows[0][1] else None
+            if found is None:
+                raise zlib.error(f"dictionary {number} is damaged")
+            self._dictionaries[number] = found
+        return found
 
     # writing
 
@@ -196,92 +283,144 @@ class CallCache:
 
     def _commit(self, orders: list[_Order]) -> None:
         """One transaction for all that waits; every order learns how it ended."""
-        rows = orders[0].rows if len(orders) == 1 else [row for order in orders for row in order.rows]
+        entries = [entry for order in orders for entry in order.entries]
+        troubles = [trouble for order in orders for trouble in order.troubles]
         failure: BaseException | None = None
         earlier: dict[bytes, Kept] = {}
         try:
-            with self._writing, _as_store_error(self._path):
+            with self._writing, as_store_error(self._path):
                 try:
-                    earlier = self._insert(rows)
+                    earlier = self._write(entries, troubles)
                 except sqlite3.DatabaseError as error:
-                    if not _is_damage(error):
+                    if not is_damage(error):
                         raise
                     self._replace(error)
-                    earlier = self._insert(rows)
+                    earlier = self._write(entries, troubles)
         except BaseException as error:
             failure = error
         by_loop: dict[asyncio.AbstractEventLoop, list[_Order]] = {}
         for order in orders:
-            by_loop.setdefault(order.loop, []).append(order)
+            if order.loop is not None:
+                by_loop.setdefault(order.loop, []).append(order)
         for loop, theirs in by_loop.items():
             with contextlib.suppress(RuntimeError):  # a loop that was closed has nobody left to tell
                 loop.call_soon_threadsafe(_tell, theirs, earlier, failure)
 
-    def _insert(self, rows: list[_Row]) -> dict[bytes, Kept]:
-        with self._transaction() as writer:
-            before = writer.total_changes
-            writer.executemany(_INSERT, rows)
-            all_new = writer.total_changes - before == len(rows)
-            return {} if all_new else self._standing(rows)
-
-    @contextlib.contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        self._writer.execute("BEGIN IMMEDIATE")
+    def _write(self, entries: Sequence[Entry], troubles: Sequence[Trouble]) -> dict[bytes, Kept]:
+        # Packed before the transaction: other processes wait for its end.
+        packed = [self._packed(entry) for entry in entries]
         try:
-            yield self._writer
-            self._writer.execute("COMMIT")
+            with transaction(self._writer) as writer:
+                rows = [self._row(entry, *bodies) for entry, bodies in zip(entries, packed, strict=True)]
+                self._spend([entry for entry in entries if not (entry.batch and self._stands(entry.key))])
+                before = writer.total_changes
+                writer.executemany(_INSERT, rows)
+                all_new = writer.total_changes - before == len(rows)
+                writer.executemany(_TROUBLE, [self._trouble(trouble) for trouble in troubles])
+                return {} if all_new else self._standing(rows)
         except BaseException:
-            with contextlib.suppress(sqlite3.Error):
-                self._writer.execute("ROLLBACK")
+            self._words.forget()
             raise
 
-    def _standing(self, rows: list[_Row]) -> dict[bytes, Kept]:
+    def _packed(self, entry: Entry) -> tuple[Any, Any]:
+        return self._packer.reply(entry.form, entry.model, entry.wire), self._packer.request(entry.request)
+
+    def _row(self, entry: Entry, reply: Any, request: Any) -> tuple[Any, ...]:
+        number, usage = self._words.number, entry.usage
+        return (
+            *halves(entry.key),
+            number(entry.form),
+            reply.packing,
+            crc32(reply.body, crc32(entry.key, _form_sum(entry.form))),
+            round(time.time() * 1000),
+            round(entry.seconds * 1000),
+            number(entry.model),
+            number(entry.step),
+            int(entry.batch),
+            usage.prompt_tokens,
+            usage.reply_tokens,
+            usage.cached_tokens,
+            usage.reasoning_tokens,
+            _nano(entry.cost_usd),
+            request.packing,
+            reply.body,
+            request.body,
+        )
+
+    def _spend(self, entries: Sequence[Entry]) -> None:
+        """Add what was paid to the sums by day, model and step."""
+        day, sums = round(time.time() * 1000) // DAY, dict[tuple[str, str, bool], list[int]]()
+        for entry in entries:
+            usage, nano_usd = entry.usage, _nano(entry.cost_usd)
+            added = (1, *usage[:4], nano_usd or 0, nano_usd is None, round(entry.seconds * 1000))
+            own = sums.setdefault((entry.model, entry.step, entry.batch), [0] * len(added))
+            own[:] = [before + more for before, more in zip(own, added, strict=True)]
+        number = self._words.number
+        rows = [(day, number(model), number(step), int(batch), *own) for (model, step, batch), own in sums.items()]
+        self._writer.executemany(_SPEND, rows)
+
+    def _trouble(self, trouble: Trouble) -> tuple[Any, ...]:
+        number = self._words.number
+        names = (number(trouble.model), number(trouble.step), number(trouble.cause))
+        ms = round(trouble.seconds * 1000)
+        return (round(time.time() * 1000), *halves(trouble.key), *names, ms, trouble.message[:_MOST_SHOWN])
+
+    def _add_dictionary(self, family: bytes, content: bytes) -> int:
+        """A commit of its own: one that no record uses yet does no harm."""
+        with transaction(self._writer) as writer:
+            cursor = writer.execute(
+                "INSERT INTO dictionaries (family, body, checksum) VALUES (?, ?, 0)", (family, content)
+            )
+            number = int(cursor.lastrowid or 0)
+            writer.execute("UPDATE dictionaries SET checksum = ? WHERE id = ?", (crc32(content, number), number))
+        return number
+
+    def _stands(self, key: bytes) -> bool:
+        query = "SELECT 1 FROM replies WHERE head = ? AND tail = ?"
+        return self._writer.execute(query, halves(key)).fetchone() is not None
+
+    def _move_aside(self, key: bytes, why: str) -> bool:
+        pair = halves(key)
+        where = "WHERE head = ? AND tail = ?"
+        self._writer.execute(
+            f"INSERT INTO rejected ({COLUMNS}, why) SELECT {COLUMNS}, ? FROM replies {where}", (why, *pair)
+        )
+        return self._writer.execute(f"DELETE FROM replies {where}", pair).rowcount > 0
+
+    def _standing(self, rows: Sequence[tuple[Any, ...]]) -> dict[bytes, Kept]:
         """Replies under these keys that another process kept first."""
         standing: dict[bytes, Kept] = {}
         for row in rows:
-            found = self._writer.execute(f"SELECT {_COLUMNS} FROM replies WHERE key = ?", (row[0],)).fetchone()
-            key, form, packing, body, checksum = found
-            if body != row[3] and checksum == _checksum(key, form, body):
-                standing[key] = (form, body if packing == _RAW else zlib.decompress(body))
+            query = f"SELECT {_FOUND} FROM replies WHERE head = ? AND tail = ?"
+            head, tail, packing, body, checksum, number = self._writer.execute(query, row[:2]).fetchone()
+            (form,) = self._writer.execute("SELECT text FROM words WHERE id = ?", (number,)).fetchone()
+            key = whole(head, tail)
+            if body != row[_BODY] and checksum == crc32(body, crc32(key, _form_sum(form))):
+                with contextlib.suppress(zlib.error):
+                    standing[key] = (form, unpacked(packing, body, self._dictionary))
         return standing
 
     # opening
 
-    def _opened(self) -> tuple[sqlite3.Connection, sqlite3.Connection]:
+    def _open(self) -> None:
         try:
-            writer = self._connected()
-            return self._connected(), writer
+            self._connect()
         except sqlite3.DatabaseError as error:
-            if not _is_damage(error):
+            if not is_damage(error):
                 raise
             self._set_aside(error)
-            writer = self._connected()
-            return self._connected(), writer
+            self._connect()
 
-    def _connected(self) -> sqlite3.Connection:
-        # Autocommit mode: transactions are begun by hand, so that each commit is one we mean.
-        connection = sqlite3.connect(self._path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
-        try:
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute("PRAGMA synchronous=NORMAL")
-            connection.execute("PRAGMA cache_size=-32000")  # the index of a million keys fits
-            connection.execute("PRAGMA wal_autocheckpoint=16000")  # random keys touch the same pages many times
-            (version,) = connection.execute("PRAGMA user_version").fetchone()
-            if version == 0:
-                connection.execute("BEGIN IMMEDIATE")
-                for statement in _TABLES.split(";"):
-                    connection.execute(statement)
-                connection.execute(f"PRAGMA user_version={_VERSION}")
-                connection.execute("COMMIT")
-            elif version != _VERSION:
-                raise StoreError(
-                    f"`{self._path}` has format {version}, this version of stillhouse reads {_VERSION}",
-                    "Use the version that wrote it, or another session folder.",
-                )
-        except BaseException:
-            connection.close()
-            raise
-        return connection
+    def _connect(self) -> None:
+        """Both connections, and what is remembered of the file."""
+        self._path.touch()
+        self._writer = connected(self._path, self._warn)
+        self._reader = connected(self._path, self._warn)
+        self._words = Words(self._writer)
+        self._forms: dict[int, str] = {}
+        self._dictionaries: dict[int, bytes] = {}
+        known = {family: (number, body) for number, family, body in dictionaries(self._reader)}
+        self._packer = Packer(known, self._add_dictionary)
 
     def _replace(self, error: sqlite3.DatabaseError) -> None:
         with self._reading:
@@ -289,7 +428,7 @@ class CallCache:
                 with contextlib.suppress(sqlite3.Error):
                     connection.close()
             self._set_aside(error)
-            self._reader, self._writer = self._connected(), self._connected()
+            self._connect()
 
     def _set_aside(self, error: sqlite3.DatabaseError) -> None:
         aside = self._path.with_name(f"calls.damaged-{time.time_ns()}.sqlite")
@@ -297,40 +436,32 @@ class CallCache:
             part = self._path.with_name(self._path.name + suffix)
             if part.exists():
                 part.rename(aside.with_name(aside.name + suffix))
-        self._bus.publish(
-            "warning",
-            message=f"the call cache was damaged ({error}); it is kept as `{aside}` and a new one begun",
-            path=str(aside),
+        self._warn(
+            f"the call cache was damaged ({error}); it is kept as `{aside}` and a new one begun", path=str(aside)
         )
 
+    def _warn(self, message: str, **facts: Any) -> None:
+        self._bus.publish("warning", message=message, **facts)
 
-_Row = tuple[bytes, str, int, bytes, int, float, float, bytes]
-_Found: TypeAlias = tuple[bytes, str, int, bytes, int]
-_PLACES = "SELECT id FROM replies WHERE key IN (?, ?)"
-_NEIGHBOURS = f"SELECT {_COLUMNS} FROM replies WHERE id BETWEEN ? AND ?"
+
+_Found: TypeAlias = tuple[int, int, int, bytes, int, int]
+_BODY = COLUMNS.split(", ").index("body")
+_PLACES = "SELECT id FROM replies WHERE head IN (?, ?)"
+_NEIGHBOURS = f"SELECT {_FOUND} FROM replies WHERE id BETWEEN ? AND ?"
 _QUERIES = {
-    width: f"SELECT {_COLUMNS} FROM replies WHERE key IN ({','.join('?' * width)})" for width in (1, 8, 64, _MANY)
+    width: f"SELECT {_FOUND} FROM replies WHERE head IN ({','.join('?' * width)})" for width in (1, 8, 64, _MANY)
 }
 
 
 class _Order(NamedTuple):
-    rows: list[_Row]
-    loop: asyncio.AbstractEventLoop
-    done: asyncio.Future[dict[bytes, Kept]]
+    entries: Sequence[Entry]
+    troubles: Sequence[Trouble]
+    loop: asyncio.AbstractEventLoop | None
+    done: asyncio.Future[dict[bytes, Kept]] | None
 
 
-def _row(entry: Entry) -> _Row:
-    key, form, wire, request, seconds = entry
-    packing = _RAW
-    if len(wire) > _PACK_OVER:
-        wire, packing = zlib.compress(wire, 1), _ZLIB
-    if len(request) > _PACK_OVER:
-        request = zlib.compress(request, 1)
-    return key, form, packing, wire, _checksum(key, form, wire), time.time(), seconds, request
-
-
-def _checksum(key: bytes, form: str, body: bytes) -> int:
-    return crc32(body, crc32(key, _form_sum(form)))
+def _nano(usd: float | None) -> int | None:
+    return None if usd is None else round(usd * 1e9)
 
 
 @functools.lru_cache(maxsize=64)
@@ -338,43 +469,11 @@ def _form_sum(form: str) -> int:
     return crc32(form.encode())
 
 
-def _unpacked_request(request: bytes) -> bytes:
-    return request if request[:1] == b"{" else zlib.decompress(request)  # zlib's first byte is 0x78
-
-
 def _tell(orders: list[_Order], earlier: dict[bytes, Kept], failure: BaseException | None) -> None:
     for order in orders:
-        if order.done.done():
+        if order.done is None or order.done.done():
             continue
         if failure is None:
             order.done.set_result(earlier)
         else:
             order.done.set_exception(failure)
-
-
-def _is_damage(error: sqlite3.DatabaseError) -> bool:
-    return error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-
-
-def _is_full(folder: Path) -> bool:
-    """Whether there is hardly any room: SQLite calls it an I/O error when it is its shared memory that cannot grow."""
-    with contextlib.suppress(OSError):
-        return shutil.disk_usage(folder).free < _LITTLE_ROOM
-    return False
-
-
-@contextlib.contextmanager
-def _as_store_error(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except sqlite3.Error as error:
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        if code == sqlite3.SQLITE_FULL or (code == sqlite3.SQLITE_IOERR and _is_full(path.parent)):
-            hint = "Free some space; the same command goes on."
-            raise StoreError(f"the disk is full: `{path}` cannot grow", hint) from error
-        if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
-            hint = "Choose a folder that you may write to."
-            raise StoreError(f"`{path}` cannot be written: {error}", hint) from error
-        raise StoreError(f"the call cache `{path}` failed: {error}") from error
-    except OSError as error:
-        raise StoreError(f"`{path.parent}` cannot be used: {error.strerror or error}") from error

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from stillhouse.core.errors import ModelError, RowFault
 
 from .board import Board, Open
-from .cache import Entry
+from .cache import Entry, Trouble
 from .engine import Errand
 from .providers.protocol import Answered, InProcess
 from .reply import NO_USAGE, Reply
@@ -104,25 +104,31 @@ class Instant:
 
     async def _kept_attempt(self, requests: Sequence[Request], errand: Errand[list[Answered]]) -> list[Answered]:
         """One call into the provider; its replies are counted and kept when this returns."""
-        engine, deployment = self._engine, self._board.deployment
-        estimate = deployment.estimate_all(requests)
-        await engine.purse.reserve(estimate, deployment.name, len(requests))
+        engine, deployment, step = self._engine, self._board.deployment, self._board.ledger.step
+        estimate, name = deployment.estimate_all(requests), deployment.name
+        await engine.purse.reserve(estimate, name, len(requests), step=step)
         made, cost = 0, 0.0
         try:
             with errand.on_wire():
                 started = time.monotonic()
                 answered = await self._provider.ask_some(requests, _COMMIT_SECONDS)
                 each = (time.monotonic() - started) / max(1, len(answered))
-                entries = []
-                for place, reply in answered:
-                    if type(reply) is Reply:
-                        request = requests[place]
-                        entries.append(Entry(request.key, reply.form, reply.wire, request.canonical, each))
+                entries, troubles = [], []
+                for place, outcome in answered:
+                    request = requests[place]
+                    if type(outcome) is Reply:
+                        usage = outcome.usage
+                        wire = request.key, outcome.form, outcome.wire, request.canonical
+                        entries.append(Entry(*wire, each, name, step, usage, deployment.cost(usage)))
+                    elif isinstance(outcome, ModelError | RowFault):
+                        troubles.append(Trouble(request.key, name, step, outcome.kind, outcome.message, each))
+                if troubles:
+                    engine.cache.note(troubles)
                 made = len(entries)
                 cost = self._count([reply for _, reply in answered if type(reply) is Reply])
                 earlier = await engine.cache.put(entries) if entries else {}
         finally:
-            engine.purse.settle(estimate, cost, made=made, num_calls=len(requests))
+            engine.purse.settle(estimate, cost, made=made, num_calls=len(requests), step=step)
         if not earlier:
             return answered
         return [

@@ -62,6 +62,8 @@ class Ledger:
         self._bus = bus
         self._parent = parent
         self._facts = facts
+        self.step = str(facts.get("key", ""))
+        """Build key of the step whose bill this is; empty where it is the session's."""
         self._by_model: dict[str, Totals] = {}
         self._new: dict[str, Totals] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -74,6 +76,10 @@ class Ledger:
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(_EVENT_SECONDS, self.flush)
         return totals
+
+    def warn(self, message: str) -> None:
+        """Say what a person should know."""
+        self._bus.publish("warning", message=message, **self._facts)
 
     def flush(self) -> None:
         """Publish what is not published yet."""

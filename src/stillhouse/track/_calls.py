@@ -1,50 +1,121 @@
-"""The call cache as a table. It is SQLite, which DuckDB cannot open without a network, so it is read here."""
+"""The call cache as tables. It is SQLite, which DuckDB cannot open without a network, so it is read here."""
 
 from __future__ import annotations
 
 import sqlite3
-import zlib
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pyarrow as pa
 
-SCHEMA = pa.schema(
+from ..calls.archive import Archive, Call
+from ..core.errors import StoreError
+
+_TOKENS = tuple((name, pa.int64()) for name in ("prompt_tokens", "reply_tokens", "cached_tokens", "reasoning_tokens"))
+CALLS = pa.schema(
     [
         ("key", pa.string()),
         ("made", pa.timestamp("us")),
         ("seconds", pa.float64()),
         ("form", pa.string()),
+        ("model", pa.string()),
+        ("made_for", pa.string()),
+        ("batch", pa.bool_()),
+        *_TOKENS,
+        ("cost_usd", pa.float64()),
         ("request", pa.string()),
         ("reply", pa.string()),
     ]
 )
+ATTEMPTS = pa.schema(
+    [
+        ("made", pa.timestamp("us")),
+        ("key", pa.string()),
+        ("model", pa.string()),
+        ("made_for", pa.string()),
+        ("outcome", pa.string()),
+        ("message", pa.string()),
+        ("seconds", pa.float64()),
+        ("cost_usd", pa.float64()),
+    ]
+)
+SPENDING = pa.schema(
+    [
+        ("day", pa.string()),
+        ("model", pa.string()),
+        ("made_for", pa.string()),
+        ("batch", pa.bool_()),
+        ("calls", pa.int64()),
+        *_TOKENS,
+        ("cost_usd", pa.float64()),
+        ("unpriced", pa.int64()),
+        ("seconds", pa.float64()),
+    ]
+)
+_AT_ONCE = 10_000
 
 
-def call_table(store: Path, warn: Callable[[str], None]) -> pa.Table:
-    """Every kept call: key, time, seconds, form, request (JSON) and reply (the wire form as text)."""
-    path = store / "calls-v1" / "calls.sqlite"
-    if not path.exists():
-        return SCHEMA.empty_table()
-    columns: dict[str, list[Any]] = {name: [] for name in SCHEMA.names}
+def call_table(store: Path, warn: Callable[[str], None], *, texts: bool = True) -> pa.Table:
+    """Every kept call; without `texts` there is no column for request (JSON) and reply (the wire form as text)."""
+    schema = CALLS if texts else pa.schema([field for field in CALLS if field.name not in ("request", "reply")])
+    return _table(store, schema, warn, lambda archive: (_call(call, texts) for call in archive.calls(texts=texts)))
+
+
+def attempt_table(store: Path, warn: Callable[[str], None]) -> pa.Table:
+    """Every attempt at a call: those that were answered (`ok`) and those that failed, with the cause."""
+
+    def rows(archive: Archive) -> Iterator[Mapping[str, Any]]:
+        for call in archive.calls(texts=False):
+            own = {"key": call.key, "model": call.model, "made_for": call.step, "cost_usd": call.cost_usd}
+            yield {**own, "made": round(call.made * 1e6), "outcome": "ok", "message": None, "seconds": call.seconds}
+        for trouble in archive.troubles():
+            facts = trouble._asdict()
+            outcome, made_for = facts.pop("cause"), facts.pop("step")
+            yield {**facts, "made": round(trouble.made * 1e6), "outcome": outcome, "made_for": made_for}
+
+    return _table(store, ATTEMPTS, warn, rows)
+
+
+def spending_table(store: Path, warn: Callable[[str], None]) -> pa.Table:
+    """What was paid by day, model and step."""
+
+    def rows(archive: Archive) -> Iterator[Mapping[str, Any]]:
+        for entry in archive.spending():
+            facts = entry._asdict()
+            yield {**facts, **facts.pop("usage")._asdict(), "made_for": facts.pop("step")}
+
+    return _table(store, SPENDING, warn, rows)
+
+
+def _call(call: Call, texts: bool) -> Mapping[str, Any]:
+    facts = {**call._asdict(), **call.usage._asdict(), "made": round(call.made * 1e6), "made_for": call.step}
+    return {**facts, "request": _text(call.request), "reply": _text(call.wire)} if texts else facts
+
+
+def _table(
+    store: Path,
+    schema: pa.Schema,
+    warn: Callable[[str], None],
+    rows: Callable[[Archive], Iterable[Mapping[str, Any]]],
+) -> pa.Table:
+    """As many rows as can be read."""
+    tables = [schema.empty_table()]
+    damaged = 0
     try:
-        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=10)) as connection:
-            query = "SELECT key, made, seconds, form, request, packing, body FROM replies ORDER BY id"
-            for key, made, seconds, form, request, packing, body in connection.execute(query):
-                columns["key"].append(key.hex())
-                columns["made"].append(round(made * 1e6))
-                columns["seconds"].append(seconds)
-                columns["form"].append(form)
-                columns["request"].append(_text(request if request[:1] == b"{" else zlib.decompress(request)))
-                columns["reply"].append(_text(zlib.decompress(body) if packing else body))
-    except (sqlite3.Error, zlib.error) as error:
+        with Archive(store / "calls-v1") as archive:
+            found = iter(rows(archive))
+            while part := list(islice(found, _AT_ONCE)):
+                columns = {field.name: pa.array([row.get(field.name) for row in part], field.type) for field in schema}
+                tables.append(pa.table(columns, schema=schema))
+            damaged = archive.num_damaged
+    except (sqlite3.Error, StoreError) as error:
         warn(f"`calls-v1/calls.sqlite` cannot be read whole: {error}")
-        shortest = min(len(values) for values in columns.values())
-        columns = {name: values[:shortest] for name, values in columns.items()}
-    return pa.table({f.name: pa.array(columns[f.name], f.type) for f in SCHEMA}, schema=SCHEMA)
+    if damaged:
+        warn(f"{damaged:,} damaged replies of `calls-v1/calls.sqlite` are left out")
+    return pa.concat_tables(tables)
 
 
 def _text(data: bytes) -> str:

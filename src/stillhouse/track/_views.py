@@ -100,7 +100,14 @@ def _wanted(sql: str) -> set[str]:
         wanted |= {*VIEWS, "named"}
     if wanted & {"latest", "best"}:
         wanted.add("metrics")
+    stars = re.sub(r"count\s*\(\s*\*\s*\)", "", sql.casefold())
+    if "*" not in stars and not words & {"request", "reply", "columns", "describe", "summarize"}:
+        wanted.add(WITHOUT_TEXTS)
     return wanted
+
+
+WITHOUT_TEXTS = "calls without texts"
+"""What is asked for names neither request nor reply: millions of calls are then a small table."""
 
 
 @dataclass
@@ -125,8 +132,8 @@ class _Database:
             self._run_views(connection)
         if self.wanted & {"artifacts", "rows", "edges", "dropped", "failed", "samples", "named"}:
             self._artifact_views(connection)
-        if "calls" in self.wanted:
-            self._calls_view(connection)
+        if self.wanted & {"calls", "attempts", "spending"}:
+            self._call_views(connection)
         connection.execute(f"SET allowed_paths = [{', '.join(map(_text, self.files))}]")
         for setting in (
             "enable_external_access = false",
@@ -243,10 +250,16 @@ class _Database:
             selects.extend(f"{own} FROM {_reads([path])} x" for path in paths)
         self._union(connection, "samples", selects)
 
-    def _calls_view(self, connection: duckdb.DuckDBPyConnection) -> None:
-        from ._calls import call_table
+    def _call_views(self, connection: duckdb.DuckDBPyConnection) -> None:
+        from ._calls import attempt_table, call_table, spending_table
 
-        self._table(connection, "calls", call_table(self.store, self.warn))
+        if "calls" in self.wanted:
+            texts = WITHOUT_TEXTS not in self.wanted
+            self._table(connection, "calls", call_table(self.store, self.warn, texts=texts))
+        if "attempts" in self.wanted:
+            self._table(connection, "attempts", attempt_table(self.store, self.warn))
+        if "spending" in self.wanted:
+            self._table(connection, "spending", spending_table(self.store, self.warn))
 
     def _table(self, connection: duckdb.DuckDBPyConnection, name: str, table: pa.Table) -> None:
         connection.register("_given", table)

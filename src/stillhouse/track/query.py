@@ -13,6 +13,8 @@
 | `dropped` | row that was not wanted | id, artifact, step, reason, detail, content |
 | `failed` | row that could not be made | id, artifact, step, kind, message, raw, content |
 | `calls` | model call in the cache | see `DESCRIBE calls` |
+| `attempts` | attempt at a call | made, key, model, made_for, outcome, message, seconds, cost_usd |
+| `spending` | day, model and step | day, model, made_for, batch, calls, tokens by kind, cost_usd, unpriced, seconds |
 
 `config`, `record`, `data` and `content` are JSON (`content->>'input'`), times are UTC. A named table has a view of its
 own, with its own columns: `SELECT * FROM named."orders"`.
@@ -44,6 +46,8 @@ VIEWS = (
     "dropped",
     "failed",
     "calls",
+    "attempts",
+    "spending",
 )
 
 
