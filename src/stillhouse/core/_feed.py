@@ -138,9 +138,10 @@ class SomeRows(Rows):
         raise NotYet("rows")
 
 
-_WHOLE = frozenset(
-    "paths batches arrow_batches head dropped failed aside_path digest key record folder data unanswered".split()
-)
+_WHOLE = {
+    *("paths", "batches", "arrow_batches", "head", "dropped", "failed", "aside_path"),
+    *("digest", "key", "record", "folder", "data", "unanswered"),
+}
 
 
 def mark(table: pa.Table) -> dict[str, str]:

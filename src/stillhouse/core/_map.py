@@ -80,12 +80,13 @@ class MapRun:
         feed: Feed | None = None,
         worked: bool = False,
         mark: Callable[[pa.Table], Entry] = lambda table: {},
+        watch: Callable[[MapRun], None] | None = None,
     ) -> None:
         self.step, self.context, self.pieces, self.workers, self.feed = step, context, pieces, workers, feed
         self.counts, self.fresh = Counts(), Counts()
         self.entries: list[Entry] = []
         self.examples: list[Fail] = []
-        self._worked, self._mark = worked, mark
+        self._worked, self._mark, self._watch = worked, mark, watch or watch_failures
         self._marks: dict[int, Entry] = {}
         self._size = context.options.chunk
         self._waiting: deque[Chunk] = deque()
@@ -146,19 +147,7 @@ class MapRun:
         self._size = _next_size(self._size, chunk, time.monotonic() - chunk.begun)
         counts = self.counts
         self.context.progress(counts.rows_in, source.total, failed=counts.failed, dropped=counts.dropped)
-        self.watch()
-
-    def watch(self) -> None:
-        """Stop a step that makes nothing but failures, early and with the first of them.
-
-        `fresh` are the rows that were met for the first time; those of earlier attempts that are tried again had
-        failed.
-        """
-        options, counts, fresh, name = self.context.options, self.counts, self.fresh, type(self.step).__name__
-        if fresh.rows_in >= options.first_look and fresh.lost == fresh.rows_in:
-            raise too_many_failures(name, fresh.lost, fresh.rows_in, self.examples)
-        if counts.rows_in >= 5 * options.first_look and counts.lost > options.max_failed * counts.rows_in:
-            raise too_many_failures(name, counts.lost, counts.rows_in, self.examples)
+        self._watch(self)
 
     def _count(self, entry: Entry) -> None:
         self.counts.add(entry)
@@ -175,6 +164,18 @@ def _next_size(size: int, chunk: Chunk, seconds: float) -> int:
     if seconds < QUICK:
         return min(2 * size, LARGEST)
     return max(size // 2, SMALLEST) if seconds > LONG else size
+
+
+def watch_failures(run: MapRun) -> None:
+    """Stop a step that makes nothing but failures, early and with the first of them.
+
+    `fresh` are the rows that were met for the first time; those of earlier attempts that are tried again had failed.
+    """
+    options, counts, fresh, name = run.context.options, run.counts, run.fresh, type(run.step).__name__
+    if fresh.rows_in >= options.first_look and fresh.lost == fresh.rows_in:
+        raise too_many_failures(name, fresh.lost, fresh.rows_in, run.examples)
+    if counts.rows_in >= 5 * options.first_look and counts.lost > options.max_failed * counts.rows_in:
+        raise too_many_failures(name, counts.lost, counts.rows_in, run.examples)
 
 
 def too_many_failures(name: str, failed: int, rows_in: int, examples: Sequence[Fail]) -> ModelError:

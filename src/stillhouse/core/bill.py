@@ -58,8 +58,23 @@ def whole_bill(bill: Mapping[str, Any], work: Path) -> dict[str, Any]:
         totals["cached"] = max(0, totals["cached"] - earlier)
         for field in PAID:
             totals[field] = max(totals[field], paid[field])
+    return _with_total(models)
+
+
+def added_bill(earlier: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, Any]:
+    """The calls of a result whose rows were tried again: those of before and those of now."""
+    models: dict[str, dict[str, Any]] = {}
+    for source in (earlier, record):
+        for name, totals in source.get("calls", {}).get("models", {}).items():
+            known = models.setdefault(name, {})
+            for field, value in totals.items():
+                known[field] = known.get(field, 0) + value
+    return _with_total(models) if models else {}
+
+
+def _with_total(models: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     total: dict[str, Any] = {}
     for totals in models.values():
         for field, value in totals.items():
             total[field] = total.get(field, 0) + value
-    return {"calls": {"total": total, "models": models}}
+    return {"calls": {"total": total, "models": dict(models)}}

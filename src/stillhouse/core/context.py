@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
@@ -83,6 +84,12 @@ class Context:
         if self._calls is None:
             raise RecipeError(f"`{type(self.step).__name__}` runs in a process of its own and cannot ask models there")
         return self._calls()
+
+    def with_calls(self, calls: Callable[[], Any]) -> Context:
+        """The same with another call service."""
+        other = copy.copy(self)
+        other._calls = calls
+        return other
 
     def wait_for(self, work: Coroutine[Any, Any, T]) -> T:
         """What `work` returns, run on the session's call loop: how a whole step asks a model.

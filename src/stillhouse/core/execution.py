@@ -9,18 +9,19 @@ import shutil
 import subprocess
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .artifact import Artifact
-from .bill import open_bill, whole_bill
+from .artifact import Artifact, Rows
+from .bill import added_bill, open_bill, whole_bill
 from .context import Context
 from .definition import define
-from .errors import Interrupted, StillhouseError, StoreError
+from .errors import EXHAUSTED, Interrupted, StillhouseError, StoreError
 from .lease import Lease
+from .retry import Retry
 from .step import GrowStep, KeyBook, MapStep, Output, Step
 from .store import Known, Store, disk_error, disk_trouble
 from .travel import packed
@@ -37,6 +38,7 @@ class Execution:
 
     A result with unanswered rows that was finished before the run began counts as unfinished, and so does what was made
     from it: it is made again, which asks for those rows alone. `as_they_are` takes such results as finished.
+    `retry` makes results anew where rows failed in the ways that it means.
     """
 
     def __init__(
@@ -46,14 +48,17 @@ class Execution:
         *,
         as_they_are: bool = False,
         lease: Lease | None = None,
+        retry: Retry | None = None,
     ) -> None:
         self.session = session
         self.store: Store = session.store
         self.book = KeyBook()
         self.stop = stop or threading.Event()
         self._began = time.time()
-        self._as_they_are = as_they_are
+        self._as_they_are = as_they_are or (retry is not None and retry.leaves_unanswered)
         self._lease = lease
+        self._retry = retry
+        self._retried: set[str] = set()
         self._made: dict[str, Artifact] = {}
         self._consistent: dict[str, bool] = {}
 
@@ -87,6 +92,7 @@ class Execution:
             entry = self.store.entry(key)
             self._consistent[key] = (
                 entry is not None
+                and key not in self._retried
                 and (self._as_they_are or not entry.get("unanswered"))
                 and all(self._same(*fields) for fields in entry["inputs"])
             )
@@ -122,8 +128,22 @@ class Execution:
             visit(step)
         return list(order.values())
 
+    def to_retry(self, steps: Sequence[Step[Any]], retry: Retry) -> list[tuple[MapStep, int]]:
+        """The map steps behind `steps` of which rows failed in the ways that are meant, with how many."""
+        looking = Execution(self.session, as_they_are=True)
+        found: list[tuple[MapStep, int]] = []
+        for step in graph(steps, self.book):
+            artifact = looking.cached(step) if isinstance(step, MapStep) else None
+            number = 0 if artifact is None else retry.num_rows(artifact)
+            if number:
+                assert isinstance(step, MapStep)
+                found.append((step, number))
+        return found
+
     def run(self, steps: Sequence[Step[Any]]) -> list[Artifact]:
         """The artifacts of `steps`; builds what is missing, independent branches at the same time."""
+        if self._retry is not None:
+            self._retried = {self.book.recipe(step) for step, _ in self.to_retry(steps, self._retry)}
         todo = {self.book.recipe(step): step for step in self.missing(steps)}
         for step in steps:
             source, _ = self.source(step)
@@ -180,14 +200,20 @@ class Execution:
         recipe_key = self.book.recipe(step)
         with self._locked(step, build_key) as lock:
             self._use(build_key)
-            found = self.store.open(build_key)
-            again = found is not None and found.unanswered > 0 and found.record["finished"] < self._began
+            found = self.store.open(build_key) or self.store.recover(build_key)
+            again = found is not None and self._again(found, recipe_key)
             if found is not None and not again:
                 self.session.bus.publish("step.cached", key=build_key, tag=step.tag, recipe_key=recipe_key)
             else:
-                found = self._make(step, build_key, dict(inputs), lock, replace=again)
+                found = self._make(step, build_key, dict(inputs), lock, earlier=found)
             self._remember(step, recipe_key, found, inputs)
         return found
+
+    def _again(self, found: Artifact, recipe_key: str) -> bool:
+        """Whether what stands there is made again: rows of it are retried, or got no answer in an earlier run."""
+        if found.record["finished"] >= self._began:
+            return False
+        return recipe_key in self._retried or (found.unanswered > 0 and not self._as_they_are)
 
     def _remember(
         self, step: Step[Any], recipe_key: str, artifact: Artifact, inputs: Sequence[tuple[Step[Any], Artifact]]
@@ -229,8 +255,15 @@ class Execution:
             lock.release()
 
     def _make(
-        self, step: Step[Any], build_key: str, inputs: Mapping[Step[Any], Artifact], lock: int, *, replace: bool
+        self,
+        step: Step[Any],
+        build_key: str,
+        inputs: Mapping[Step[Any], Artifact],
+        lock: int,
+        *,
+        earlier: Artifact | None,
     ) -> Artifact:
+        """Make the result; `earlier` is the one whose place it takes."""
         bus = self.session.bus
         work = self.store.work_folder(build_key)
         started, cpu = time.time(), time.process_time()
@@ -242,13 +275,15 @@ class Execution:
             self.session.bill(build_key)  # that of an earlier attempt in this session: it is written down
             open_bill(work)
             self.store.begin_work(build_key, [artifact.key for artifact in inputs.values()])
-            made = self._perform(step, context, work, inputs, lock)
+            made = self._perform(step, context, work, inputs, lock, earlier)
             record = self._record(step, build_key, inputs, context, made)
             record |= {"started": started, "finished": time.time(), "cpu_seconds": round(time.process_time() - cpu, 3)}
             record |= whole_bill(self.session.bill(build_key), work)
+            if earlier is not None and "retries" in record:
+                record |= added_bill(earlier.record, record)
             if self._lease is not None:
                 self._lease.add(build_key)
-            artifact = self.store.finish(build_key, work / "result", record, replace=replace)
+            artifact = self.store.finish(build_key, work / "result", record, replace=earlier is not None)
         except BaseException as error:
             _tidy(work)
             bus.publish("step.failed", key=build_key, tag=step.tag, error=type(error).__name__, message=str(error))
@@ -286,9 +321,23 @@ class Execution:
             raise disk_error(error, work) from error
 
     def _perform(
-        self, step: Step[Any], context: Context, work: Path, inputs: Mapping[Step[Any], Artifact], lock: int
+        self,
+        step: Step[Any],
+        context: Context,
+        work: Path,
+        inputs: Mapping[Step[Any], Artifact],
+        lock: int,
+        earlier: Artifact | None,
     ) -> dict[str, Any]:
         """Run the step in its shape; what it returns goes into the record."""
+        retry = self._retry_of(step, earlier)
+        if retry is not None and isinstance(step, MapStep) and isinstance(earlier, Rows):
+            from ._retry import run_retry
+
+            def calls_again(attempt: int, changes: Mapping[str, Any], kinds: Any) -> Callable[[], Any]:
+                return self.session.calls_again(context.build_key, attempt, changes, kinds)
+
+            return run_retry(step, context, self.session.loop, earlier, retry, calls_again)
         if isinstance(step, MapStep):
             from ._map import run_map
 
@@ -308,6 +357,17 @@ class Execution:
         else:
             step.run(context)
         return self._collected(step, context)
+
+    def _retry_of(self, step: Step[Any], earlier: Artifact | None) -> Retry | None:
+        """What is to be tried again of the earlier result; None where the step runs from its beginning.
+
+        Where rows were mended by a retry before, a run that asks for those without an answer must leave them so.
+        """
+        if earlier is None:
+            return None
+        if self.book.recipe(step) in self._retried:
+            return self._retry
+        return Retry(frozenset({EXHAUSTED})) if earlier.record.get("retries") else None
 
     def _collected(self, step: Step[Any], context: Context) -> dict[str, Any]:
         """What a whole step made: the counts and digests of its writers."""
@@ -360,6 +420,24 @@ class Execution:
             "environment": environment(),
             **made,
         }
+
+
+def graph(steps: Sequence[Step[Any]], book: KeyBook) -> Iterator[Step[Any]]:
+    """All steps behind `steps` and they themselves, inputs first, each once; outputs of a step as the step."""
+    seen: set[str] = set()
+
+    def visit(step: Step[Any]) -> Iterator[Step[Any]]:
+        step = step.of if isinstance(step, Output) else step
+        key = book.recipe(step)
+        if key in seen:
+            return
+        seen.add(key)
+        for child in step.inputs():
+            yield from visit(child)
+        yield step
+
+    for step in steps:
+        yield from visit(step)
 
 
 def _tidy(work: Path) -> None:

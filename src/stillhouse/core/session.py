@@ -21,7 +21,8 @@ from .execution import INTERRUPTED, Execution
 from .lease import Lease
 from .names import Names, checked_name
 from .options import Options
-from .step import Step
+from .retry import Retry
+from .step import MapStep, Step
 from .store import Store
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ A = TypeVar("A", bound=Artifact)
 T = TypeVar("T")
 
 SERVICE = "stillhouse.calls.service:open_service"
+AGAIN = "stillhouse.calls.again:asked_again"
+CHANGES = "stillhouse.calls.again:check_changes"
 TRACKER = "stillhouse.track.listener:attach"
 VIEW = "stillhouse.track.progress:attach"
 
@@ -134,6 +137,11 @@ class Session:
         """The call service as one step sees it: what it asks stands on that step's bill."""
         return self.calls.scope(build_key)
 
+    def calls_again(self, build_key: str, attempt: int, changes: Mapping[str, Any], kinds: Any) -> Callable[[], Any]:
+        """The same for rows that failed and are tried again, as the `attempt`-th time."""
+        again: Callable[[], Any] = _load(AGAIN)(lambda: self.calls_for(build_key), attempt, changes, kinds)
+        return again
+
     def bill(self, build_key: str) -> dict[str, Any]:
         """What a step's calls came to, for its record."""
         if self._service is None:
@@ -159,12 +167,48 @@ class Session:
         stop = threading.Event()
         return Handle(self._background.submit(self._run, step, name, stop), stop)
 
-    def _run(self, step: Step[Any] | Sequence[Step[Any]], name: str | None, stop: threading.Event) -> Any:
+    def retry(
+        self,
+        step: Step[A],
+        *,
+        only: str | Sequence[str] = "failed",
+        asking: Mapping[str, Any] | None = None,
+        name: str | None = None,
+    ) -> A:
+        """Make a result again where rows failed, asking about those rows alone; then what is made from it.
+
+        `only` names kinds of failure (`cut`, `refused`, `invalid`, …; `failed` is all of them). Rows are asked anew
+        even where a refusal or a cut reply was kept; all other rows are taken as they stand. `asking` changes fields of
+        the `Ask` for these rows: `{"max_tokens": 4096}`. The result keeps its key, its record says what was retried.
+        A killed retry goes on with the same call. Raises as `run` does, but not where the rows fail again.
+        """
+        changes = dict(asking or {})
+        if changes:
+            _load(CHANGES)(changes)
+        made: A = self._run(step, name, threading.Event(), Retry.of(only, changes))
+        return made
+
+    def to_retry(self, step: Step[Any], only: str | Sequence[str] = "failed") -> list[tuple[MapStep, int]]:
+        """The steps behind a result that `retry` would make again, with the number of rows that it would ask about."""
+        return Execution(self).to_retry([step], Retry.of(only))
+
+    def _run(
+        self,
+        step: Step[Any] | Sequence[Step[Any]],
+        name: str | None,
+        stop: threading.Event,
+        retry: Retry | None = None,
+    ) -> Any:
         with Lease(self.store) as lease:
-            return self._leased(step, name, stop, lease)
+            return self._leased(step, name, stop, lease, retry)
 
     def _leased(
-        self, step: Step[Any] | Sequence[Step[Any]], name: str | None, stop: threading.Event, lease: Lease
+        self,
+        step: Step[Any] | Sequence[Step[Any]],
+        name: str | None,
+        stop: threading.Event,
+        lease: Lease,
+        retry: Retry | None,
     ) -> Any:
         several = not isinstance(step, Step)
         steps: Sequence[Step[Any]] = step if several else (step,)  # type: ignore[assignment]
@@ -173,7 +217,7 @@ class Session:
                 raise RecipeError(f"only steps can be run, not {each!r:.80}")
         if name is not None:
             checked_name(name)
-        execution = Execution(self, stop, lease=lease)
+        execution = Execution(self, stop, lease=lease, retry=retry)
         self._stops.add(stop)
         started = time.time()
         self.bus.publish("run.started", name=name, steps=[each.tag for each in steps])

@@ -168,6 +168,20 @@ class Store:
         self._verified.add(build_key)
         return KINDS[record["kind"]](target, record)
 
+    def recover(self, build_key: str) -> Artifact | None:
+        """A result that was whole when its process was killed, just before the rename by which it appears."""
+        result = self.work_folder(build_key) / "result"
+        record = read_record(result)
+        if record is None or record["build_key"] != build_key or damage(result, record) is not None:
+            return None
+        target = self.artifact_folder(build_key)
+        target.parent.mkdir(exist_ok=True)
+        try:
+            os.rename(result, target)
+        except OSError:
+            return None
+        return self.open(build_key)
+
     def _set_aside(self, folder: Path, why: str) -> None:
         target = self._move_aside(folder)
         self._warn(f"artifact {folder.name[:8]} is damaged ({why}); set aside in `{target}`, it will be made again")
