@@ -60,6 +60,9 @@ if TYPE_CHECKING:
     from .generate.cot import SynthesizeCoT as SynthesizeCoT
     from .generate.data_from_prompt import DataFromPrompt as DataFromPrompt
     from .generate.few_shot import FewShot as FewShot
+    from .generate.judge_pairs import JudgePairs as JudgePairs
+    from .generate.judges import PairJudge as PairJudge
+    from .generate.judges_text import judges_text as judges_text
     from .generate.policy import ExtractPolicy as ExtractPolicy
     from .generate.process import ProcessWithPrompt as ProcessWithPrompt
     from .generate.prompt import Prompt as Prompt
@@ -200,6 +203,9 @@ _HOME = {
     "DataFromAttributedPrompt": "generate.attributed",
     "ExtractPolicy": "generate.policy",
     "SynthesizeCoT": "generate.cot",
+    "JudgePairs": "generate.judge_pairs",
+    "PairJudge": "generate.judges",
+    "judges_text": "generate.judges_text",
     "Amplify": "generate.amplify",
     "Answer": "generate.answer",
     "Dedup": "curate.dedup",

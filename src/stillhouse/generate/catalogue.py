@@ -28,4 +28,9 @@ CATALOGUE: dict[str, tuple[str, str]] = {
         "stillhouse.generate.answer:Answer",
         "Answer inputs with reasoning, by majority of several samples if wanted.",
     ),
+    "generate.judge_pairs": (
+        "stillhouse.generate.judge_pairs:JudgePairs",
+        "Say which of two answers is better, asked in both orders.",
+    ),
+    "generate.pair_judge": ("stillhouse.generate.judges:PairJudge", "Who compares two answers, and by what."),
 }

@@ -1,6 +1,7 @@
 """What asking is expected to take, for plans."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..calls.ask import Ask, scheme_of
 from ..calls.prices import Price, price_of
@@ -27,3 +28,29 @@ def expected(
     local = not isinstance(by.model, str) or scheme_of(by.model) is not None
     cost = price.cost(Usage(tokens_in, tokens_out)) if price is not None else 0.0 if local else None
     return Expectation(rows=rows, calls=calls, tokens_in=tokens_in, tokens_out=tokens_out, cost_usd=cost)
+
+
+class Load(NamedTuple):
+    """Calls of one model, with the characters of a prompt and of a reply; `calls` is None where nothing is known."""
+
+    by: Ask
+    calls: int | None
+    prompt: int
+    reply: int
+
+
+def expected_of(loads: Sequence[Load], session: "Session", *, rows: int | None) -> Expectation:
+    """The sum over several models; money is known where it is for each."""
+    if any(load.calls is None for load in loads):
+        return Expectation(rows=rows)
+    each = [
+        expected(load.by, session, rows=rows, calls=load.calls, prompt=load.prompt, reply=load.reply) for load in loads
+    ]
+    costs = [one.cost_usd for one in each]
+    return Expectation(
+        rows=rows,
+        calls=sum(one.calls or 0 for one in each),
+        tokens_in=sum(one.tokens_in or 0 for one in each),
+        tokens_out=sum(one.tokens_out or 0 for one in each),
+        cost_usd=None if None in costs else sum(cost or 0.0 for cost in costs),
+    )

@@ -1,7 +1,9 @@
-"""Self-consistency: what most of several replies to one question say."""
+"""What most of several replies say, and how far those who judge agree beyond chance."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+import math
+from collections import Counter
+from collections.abc import Hashable, Sequence
+from typing import Literal, NamedTuple
 
 from pydantic import Field, field_validator
 
@@ -51,3 +53,48 @@ def majority(replies: Sequence[str], normaliser: str = "strip") -> Majority:
         groups.setdefault(normalise(normaliser, reply), []).append(reply)
     largest = max(groups.values(), key=len)
     return Majority(largest[0], len(largest) / len(replies), len(largest))
+
+
+def cohen_kappa(
+    first: Sequence[Hashable], second: Sequence[Hashable], weights: Literal["linear", "quadratic"] | None = None
+) -> float:
+    """Agreement of two judges on the same items beyond chance (Cohen 1960; weighted: Cohen 1968).
+
+    1 is full agreement, 0 what chance would give. With `weights` the values are numbers, and a disagreement counts by
+    their distance or its square. nan for no items, and where chance alone makes both always the same. Raises ValueError
+    when the lengths differ.
+    """
+    if len(first) != len(second):
+        raise ValueError(f"{len(first)} judgements against {len(second)}")
+    num_items = len(first)
+    if num_items == 0:
+        return math.nan
+
+    def cost(one: Hashable, other: Hashable) -> float:
+        if weights is None:
+            return float(one != other)
+        distance = abs(float(one) - float(other))  # type: ignore[arg-type]
+        return distance if weights == "linear" else distance * distance
+
+    observed = sum(cost(one, other) * count for (one, other), count in Counter(zip(first, second, strict=True)).items())
+    ours, theirs = Counter(first), Counter(second)
+    by_chance = sum(cost(one, other) * count * times for one, count in ours.items() for other, times in theirs.items())
+    return math.nan if by_chance == 0 else 1 - observed * num_items / by_chance
+
+
+def fleiss_kappa(counts: Sequence[Sequence[int]]) -> float:
+    """Agreement of several judges beyond chance (Fleiss 1971).
+
+    `counts[i][j]` is how many judges put item i into category j; each item has the same number of judges, at least two.
+    nan for no items, and where all judgements fall into one category. Raises ValueError for other counts.
+    """
+    if not counts:
+        return math.nan
+    num_judges = sum(counts[0])
+    if num_judges < 2 or any(sum(row) != num_judges for row in counts):
+        raise ValueError("each item needs the same number of judges, at least two")
+    pairs = num_judges * (num_judges - 1)
+    agreed = sum(sum(count * (count - 1) for count in row) for row in counts) / (pairs * len(counts))
+    total = num_judges * len(counts)
+    by_chance = sum((sum(column) / total) ** 2 for column in zip(*counts, strict=True))
+    return math.nan if by_chance == 1 else (agreed - by_chance) / (1 - by_chance)

@@ -1,0 +1,45 @@
+"""Who judges: one model or several, and what they are asked about pairs of answers."""
+
+from collections.abc import Iterable
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator, Field
+
+from ..calls.ask import Ask
+from ..core.part import Part
+from .checks import Instruction
+
+
+def _several(value: Any) -> Any:
+    return (value,) if isinstance(value, Ask) else value
+
+
+def _different(asks: tuple[Ask, ...]) -> tuple[Ask, ...]:
+    if len({ask.structure for ask in asks}) < len(asks):
+        raise ValueError("the same model stands there twice, and would give the same answers")
+    return asks
+
+
+Asks = Annotated[tuple[Ask, ...], BeforeValidator(_several), Field(min_length=1), AfterValidator(_different)]
+"""Field type: one model, or a list of different ones."""
+
+
+def names_of(asks: Iterable[Ask]) -> list[str]:
+    """What each is called in columns and reports: its name, numbered where another has the same."""
+    found: list[str] = []
+    for ask in asks:
+        number = sum(name == ask.name or name.startswith(f"{ask.name} #") for name in found) + 1
+        found.append(ask.name if number == 1 else f"{ask.name} #{number}")
+    return found
+
+
+class PairJudge(Part, tag="generate.pair_judge/1"):
+    """Says which of two answers is better, asked in both orders; where the orders disagree it is a tie.
+
+    `instruction` is a template over the columns of the row and says what better means: `Which answer to this question
+    is more helpful? {{ input }}`. With several judges the answer wins that more than half of them prefer.
+    """
+
+    by: Asks
+    instruction: Instruction
+    ties: bool = Field(True, description="whether a judge may call it a tie")
