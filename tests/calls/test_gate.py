@@ -8,6 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stillhouse.calls.gate import Gate
+from stillhouse.calls.pace import Pace
+from stillhouse.calls.providers.scripted import Scripted
+from stillhouse.calls.source import Source
+
+
+def gate_of(*widths: int) -> Gate:
+    return Gate([Source(f"s{number}", Pace(width), lambda: Scripted("x")) for number, width in enumerate(widths)])
 
 
 @given(limit=st.integers(1, 5), holds=st.lists(st.integers(0, 3), max_size=30), cancelled=st.sets(st.integers(0, 29)))
@@ -15,17 +22,17 @@ def test_slots_are_bounded_given_in_order_and_never_lost(limit: int, holds: list
     begun: list[int] = []
 
     async def hold(gate: Gate, number: int) -> None:
-        await gate.acquire()
+        place = await gate.acquire()
         begun.append(number)
         try:
             assert gate.in_flight <= limit
             for _ in range(holds[number]):
                 await asyncio.sleep(0)
         finally:
-            gate.release()
+            gate.release(place)
 
     async def run() -> Gate:
-        gate = Gate(limit)
+        gate = gate_of(limit)
         tasks = [asyncio.ensure_future(hold(gate, number)) for number in range(len(holds))]
         for turn in range(3):
             await asyncio.sleep(0)
@@ -38,7 +45,7 @@ def test_slots_are_bounded_given_in_order_and_never_lost(limit: int, holds: list
     gate = asyncio.run(run())
 
     assert gate.in_flight == 0
-    assert gate.peak <= limit
+    assert gate.sources[0].pace.peak <= limit
     assert begun == sorted(begun)
     assert {*range(len(holds))} - {*begun} <= cancelled
 
@@ -46,10 +53,10 @@ def test_slots_are_bounded_given_in_order_and_never_lost(limit: int, holds: list
 def test_a_pause_lets_nobody_in_until_it_is_over() -> None:
     async def run() -> list[float]:
         loop = asyncio.get_running_loop()
-        gate = Gate(2)
+        gate = gate_of(2)
         started = loop.time()
-        gate.pause(0.1)
-        gate.pause(0.01)  # a shorter one does not shorten it
+        gate.sources[0].pace.pause(0.1)
+        gate.sources[0].pace.pause(0.01)  # a shorter one does not shorten it
         await asyncio.gather(gate.acquire(), gate.acquire())
         return [loop.time() - started]
 

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from hashlib import blake2b
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from stillhouse.core.errors import RowFault
 
 from .answer import Answer, Outcome
 from .deployment import Deployment
-from .engine import Engine
+from .engine import Engine, Faults, Look
 from .ledger import Ledger
 from .repair import Case
 from .reply import NO_USAGE, Reply
-from .request import Prompt, Request, RequestForm
+from .request import Prompt, Request, RequestForm, Tool
 
 if TYPE_CHECKING:
     from stillhouse.text.schema import Schema
 
     from .cache import Kept
+
+
+FormOf: TypeAlias = "Callable[[Schema | None, tuple[Tool, ...]], RequestForm]"
+"""What requests share that have a schema and tools of their own."""
 
 
 class Open(NamedTuple):
@@ -31,6 +35,8 @@ class Open(NamedTuple):
     form: RequestForm
     prompt: Prompt
     case: Case | None = None
+    looked: Look | None = None
+    """When the cache did not know the request."""
 
     def request(self) -> Request:
         if self.case is not None:
@@ -41,21 +47,29 @@ class Open(NamedTuple):
 class Board:
     """Outcomes by place, and the two ways to one: a kept reply and a new one."""
 
-    def __init__(self, engine: Engine, deployment: Deployment, ledger: Ledger, num_prompts: int) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        deployment: Deployment,
+        ledger: Ledger,
+        num_prompts: int,
+        faults: Faults | None = None,
+    ) -> None:
         self.engine = engine
         self.deployment = deployment
         self.ledger = ledger
+        self.faults: Faults = {} if faults is None else faults
+        """What requests of the step ended in for good."""
         self.outcomes: list[Outcome | None] = [None] * num_prompts
         self._no_cost = deployment.cost(NO_USAGE)
 
-    def begin(
-        self, prompts: Sequence[Prompt], form_of: Callable[[Schema | None], RequestForm], first: int
-    ) -> list[Open]:
+    def begin(self, prompts: Sequence[Prompt], form_of: FormOf, first: int) -> list[Open]:
         """Take up prompts, the first at place `first`; answers those that are kept and returns what has to be asked.
 
         Plain texts that are kept are answered here, without the steps that others go through: long lists live by it.
         """
         keys, canonicals, forms = self._keyed(prompts, form_of)
+        looked = self.engine.landings.look()
         kept = self.engine.cache.look_up(keys)
         waiting: list[Open] = []
         for number, key in enumerate(keys):
@@ -66,25 +80,23 @@ class Board:
                     answer = Answer(text, None, key.hex(), "stop", NO_USAGE, True, self._no_cost)
                     self.outcomes[first + number] = answer
                     continue
-            waiting.append(Open(first + number, key, canonicals[number], forms[number], prompts[number]))
+            waiting.append(Open(first + number, key, canonicals[number], forms[number], prompts[number], None, looked))
         if len(waiting) < len(keys):
             self.ledger.entry(self.deployment.name).cached += len(keys) - len(waiting)
         return self.after_kept(waiting, kept)
 
-    def _keyed(
-        self, prompts: Sequence[Prompt], form_of: Callable[[Schema | None], RequestForm]
-    ) -> tuple[list[bytes], list[bytes], list[RequestForm]]:
+    def _keyed(self, prompts: Sequence[Prompt], form_of: FormOf) -> tuple[list[bytes], list[bytes], list[RequestForm]]:
         keys: list[bytes] = []
         canonicals: list[bytes] = []
         forms: list[RequestForm] = []
-        last: tuple[Schema | None, RequestForm] | None = None
-        for messages, schema, sample in prompts:
-            if last is None or last[0] is not schema:
-                last = schema, form_of(schema)
-            canonical = last[1].canonical(messages, sample)
+        last: tuple[Schema | None, tuple[Tool, ...], RequestForm] | None = None
+        for messages, schema, sample, tools in prompts:
+            if last is None or last[0] is not schema or last[1] is not tools:
+                last = schema, tools, form_of(schema, tools)
+            canonical = last[2].canonical(messages, sample)
             canonicals.append(canonical)
             keys.append(blake2b(canonical, digest_size=16).digest())
-            forms.append(last[1])
+            forms.append(last[2])
         return keys, canonicals, forms
 
     def after_kept(self, waiting: list[Open], kept: dict[bytes, Kept] | None = None) -> list[Open]:

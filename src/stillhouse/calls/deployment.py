@@ -11,16 +11,23 @@ from stillhouse.core.keys import canonical, digest_of, folder_digest
 from stillhouse.core.node import content_special
 
 from .ask import Ask, function_named, scheme_of
+from .breaker import Breaker
 from .credentials import Credentials
-from .endpoint import HOSTS, Endpoint, hosted, served_name
+from .endpoint import HOSTS, Endpoint, at_endpoint, hosted
 from .gate import Gate
+from .hedge import Hedge
+from .pace import Pace
+from .pace_file import PaceFile
 from .prices import FREE, Price, Prices, price_of
 from .providers.protocol import InProcess, Provider
 from .reply import Usage
-from .request import Request, RequestForm
+from .request import Request, RequestForm, Tool
+from .retry import Patience
+from .source import Source
 
 if TYPE_CHECKING:
     from stillhouse.core.artifact import Model
+    from stillhouse.core.events import Bus
     from stillhouse.core.options import Options
     from stillhouse.core.step import Step
     from stillhouse.text.schema import Schema
@@ -29,34 +36,51 @@ DEFAULT_CONCURRENCY = 32
 _GUESSED_REPLY_TOKENS = 1000
 _CHARACTERS_PER_TOKEN = 3.0  # on the careful side: English has 4 to 5
 
+Endpoints = Mapping[str, "Endpoint | str | Sequence[Endpoint | str]"]
+"""Servers by the id of a deployment, which may have several, or by URL."""
+
 Concurrency = int | Mapping[str, int] | None
 """Calls at once for each deployment, or by the name of the model, deployment or endpoint."""
 
 
 class Deployment:
-    """One way of being answered, shared by all `Ask`s that come down to it. `by` is its canonical form in call keys."""
+    """One way of being answered, shared by all `Ask`s that come down to it. `by` is its canonical form in call keys.
+
+    `sources`: its endpoints; without them there is one, made by `make`, that takes `concurrency` calls at once.
+    """
 
     def __init__(
-        self, name: str, by: Any, model: str, price: Price | None, concurrency: int, make: Callable[[], Provider]
+        self,
+        name: str,
+        by: Any,
+        model: str,
+        price: Price | None,
+        concurrency: int,
+        make: Callable[[], Provider],
+        *,
+        sources: Sequence[Source] = (),
+        patience: Patience | None = None,
     ) -> None:
         self.name = name
         self.by = by
         self.model = model
         self.price = price
-        self.gate = Gate(concurrency)
-        self.silent_since: float | None = None
-        """Loop time of the first connection that nobody answered, since the last one that somebody did."""
-        self._make = make
-        self._provider: Provider | None = None
+        self.gate = Gate(sources or [Source(name, Pace(concurrency), make)])
+        self.breaker = Breaker(patience or Patience())
+        quantile = None if patience is None else patience.hedge
+        self.hedge = None if quantile is None else Hedge(quantile)
         self._replies = 0
         self._reply_tokens = 0
 
+    def begin(self) -> None:
+        """Called when a list of prompts or a single one is taken up."""
+        if self.gate.failure is not None and self.gate.reopen():
+            self.breaker.reset()
+
     @property
     def provider(self) -> Provider:
-        """Made at the first call: what is answered from the cache needs neither key nor network."""
-        if self._provider is None:
-            self._provider = self._make()
-        return self._provider
+        """That of the first source, made at the first call."""
+        return self.gate.sources[0].provider
 
     @property
     def in_process(self) -> InProcess | None:
@@ -83,15 +107,13 @@ class Deployment:
         return None if None in estimates else sum(estimate or 0.0 for estimate in estimates)
 
     def answered(self, usage: Usage) -> None:
-        """A reply came: somebody is there, and replies are about that long."""
-        self.silent_since = None
+        """A reply came: they are about that long."""
         self._replies += 1
         self._reply_tokens += usage.reply_tokens
 
     async def close(self) -> None:
-        if self._provider is not None:
-            await self._provider.close()
-            self._provider = None
+        for source in self.gate.sources:
+            await source.close()
 
 
 class Deployments:
@@ -100,12 +122,15 @@ class Deployments:
     def __init__(
         self,
         *,
-        endpoints: Mapping[str, Endpoint | str],
+        endpoints: Endpoints,
         credentials: Credentials,
         concurrency: Concurrency,
         prices: Prices,
         model_path: Callable[[Step[Model]], Path],
         options: Options,
+        patience: Patience | None = None,
+        folder: Path | None = None,
+        bus: Bus | None = None,
     ) -> None:
         for name in endpoints:
             if name in HOSTS:
@@ -113,14 +138,14 @@ class Deployments:
                     f"`{name}` is a provider, and a session cannot move it: kept replies would be taken for others",
                     "Name the place in the recipe, by `Ask(model=…, endpoint=…)` or a `deployment`, and declare that.",
                 )
-        self._endpoints = {
-            name: Endpoint(found) if isinstance(found, str) else found for name, found in endpoints.items()
-        }
-        for name, found in self._endpoints.items():
-            if "://" in name and (found.url != name or found.model is not None):
+        self._endpoints = {name: _pool(name, found) for name, found in endpoints.items()}
+        for name, pool in self._endpoints.items():
+            for found in pool if "://" in name else ():
+                if found.url == name and found.model is None:
+                    continue
+                what = "URL" if found.url != name else "model"
                 raise RecipeError(
-                    f"the endpoint `{name}` is declared with another {'URL' if found.url != name else 'model'}: kept "
-                    "replies would be taken for others",
+                    f"the endpoint `{name}` is declared with another {what}: kept replies would be taken for others",
                     "Write the place and the model in the recipe, or a `deployment`, and declare that.",
                 )
         self.credentials = credentials
@@ -128,19 +153,24 @@ class Deployments:
         self._prices = prices
         self.model_path = model_path
         self.options = options
+        self.patience = patience or Patience()
+        self._folder = folder
+        self._bus = bus
+        self._paces: dict[str, Pace] = {}
         self._known: dict[str, Deployment] = {}
-        self._forms: dict[tuple[int, int], tuple[Ask, Schema | None, Deployment, RequestForm]] = {}
+        self._forms: dict[tuple[int, int, int], tuple[Deployment, RequestForm, Any]] = {}
 
-    def plan(self, by: Ask, schema: Schema | None) -> tuple[Deployment, RequestForm]:
+    def plan(self, by: Ask, schema: Schema | None, tools: tuple[Tool, ...] = ()) -> tuple[Deployment, RequestForm]:
         """Who answers `by`, and how its requests are keyed. Remembered for as long as the same objects ask."""
-        known = self._forms.get((id(by), id(schema)))
+        asked = (id(by), id(schema), id(tools) if tools else 0)
+        known = self._forms.get(asked)
         if known is not None:
-            return known[2], known[3]
+            return known[0], known[1]
         deployment = self.of(by)
-        form = RequestForm(deployment.by, deployment.model, by.sampling, schema, by.system)
+        form = by.form(deployment.by, deployment.model, schema, tools)
         if len(self._forms) > 1000:
             self._forms.clear()
-        self._forms[id(by), id(schema)] = (by, schema, deployment, form)  # held, so that the ids stay theirs
+        self._forms[asked] = (deployment, form, (by, schema, tools))  # held, so that the ids stay theirs
         return deployment, form
 
     def of(self, by: Ask) -> Deployment:
@@ -157,12 +187,14 @@ class Deployments:
 
     def declared(self, name: str) -> Endpoint | None:
         """The endpoint that the session declares under a deployment's id or a URL."""
-        return self._endpoints.get(name)
+        pool = self._endpoints.get(name)
+        return None if pool is None else pool[0]
 
     async def close(self) -> None:
         for deployment in self._known.values():
             await deployment.close()
         self._known.clear()
+        self._paces.clear()
         self._forms.clear()
 
     def node_form(self, node: Any) -> Any:
@@ -174,10 +206,10 @@ class Deployments:
         return [str(self.model_path(by.model)), None]
 
     def _made(self, by: Ask, identity: Any) -> Deployment:
-        declared = None if by.deployment is None else self._endpoints.get(by.deployment)
-        if declared is not None:
+        pool = None if by.deployment is None else self._endpoints.get(by.deployment)
+        if pool is not None:
             model = by.model if isinstance(by.model, str) else type(by.model).__name__
-            return self._over_http(by, identity, declared, served_name(model))
+            return self._over_http(by, identity, [at_endpoint(model, each) for each in pool])
         if not isinstance(by.model, str):
             return self._local(by, identity, self.model_path(by.model))
         scheme, rest = scheme_of(by.model), by.model.partition(":")[2]
@@ -188,20 +220,50 @@ class Deployments:
         if scheme == "local":
             return self._local(by, identity, Path(rest))
         if by.endpoint is None:
-            endpoint, model = hosted(by.model)
-            return self._over_http(by, identity, endpoint, model)
-        endpoint = self._endpoints.get(by.endpoint) or Endpoint(by.endpoint)
-        return self._over_http(by, identity, endpoint, served_name(by.model))
+            return self._over_http(by, identity, [hosted(by.model)])
+        endpoint = self.declared(by.endpoint) or Endpoint(by.endpoint)
+        return self._over_http(by, identity, [at_endpoint(by.model, endpoint)])
 
-    def _over_http(self, by: Ask, identity: Any, endpoint: Endpoint, model: str) -> Deployment:
+    def _over_http(self, by: Ask, identity: Any, pool: Sequence[tuple[Endpoint, str]]) -> Deployment:
+        sources = [self._source(by, endpoint, model) for endpoint, model in pool]
+        return Deployment(
+            by.name,
+            identity,
+            pool[0][1],
+            self.price(by),
+            0,
+            lambda: sources[0].provider,
+            sources=sources,
+            patience=self.patience,
+        )
+
+    def _source(self, by: Ask, endpoint: Endpoint, model: str) -> Source:
         width = self.width(by, endpoint.concurrency)
 
         def make() -> Provider:
             from .providers.connect import provider_over_http
 
-            return provider_over_http(by.name, endpoint, self.credentials, width)
+            return provider_over_http(by.name, endpoint, self.credentials, 2 * width, source.watch)
 
-        return Deployment(by.name, identity, model, self.price(by), width, make)
+        # Twice as many connections as calls: those that are given up take a while to close.
+        source = Source(endpoint.url, self.pace(endpoint, endpoint.model or model, width), make, doubted=True)
+        return source
+
+    def pace(self, endpoint: Endpoint, model: str, width: int) -> Pace:
+        """How fast an endpoint may be asked for a model: one pace, whoever asks in whichever process."""
+        key = digest_of(["pace", endpoint.url, model, endpoint.api_key])
+        if key not in self._paces:
+            bus, facts = self._bus, {"model": model, "endpoint": endpoint.url}
+            self._paces[key] = Pace(
+                width,
+                rpm=endpoint.rpm,
+                tpm=endpoint.tpm,
+                alone=self.patience.alone,
+                probe=endpoint.connect_timeout + 2.0,
+                file=None if self._folder is None else PaceFile(self._folder / "pace" / f"{key[:32]}.json"),
+                tell=None if bus is None else lambda state: bus.publish("calls.pace", **facts, **state),
+            )
+        return self._paces[key]
 
     def _python(self, by: Ask, identity: Any) -> Deployment:
         function = function_named(str(by.model))
@@ -244,6 +306,18 @@ class Deployments:
             if widths is not None and isinstance(name, str) and name in widths:
                 return widths[name]
         return declared or DEFAULT_CONCURRENCY
+
+
+def _pool(name: str, found: Endpoint | str | Sequence[Endpoint | str]) -> tuple[Endpoint, ...]:
+    pool = (found,) if isinstance(found, Endpoint | str) else tuple(found)
+    if not pool:
+        raise RecipeError(f"`{name}` is declared as a pool of no endpoints", "Give at least one.")
+    if "://" in name and len(pool) > 1:
+        raise RecipeError(
+            f"a pool cannot be declared under the URL `{name}`",
+            "Name a `deployment` in the recipe and declare the pool under that name.",
+        )
+    return tuple(Endpoint(each) if isinstance(each, str) else each for each in pool)
 
 
 def short_identity(identity: Any) -> Any:

@@ -16,14 +16,17 @@ from numpy.typing import NDArray
 
 from stillhouse.core.errors import EXHAUSTED, ModelError, RecipeError, RowFault
 
+from .attempts import Attempts, heard
 from .cache import Entry
 from .deployment import Deployment
 from .engine import Engine, Errand
+from .gate import Place
 from .ledger import Ledger
+from .pace import Size
 from .providers.embed_protocol import EmbeddingProvider, EmbedForm, Made
 from .reply import Usage
 from .request import key_of
-from .retry import Retries, TryAgain
+from .retry import TryAgain
 
 Floats: TypeAlias = NDArray[np.float32]
 
@@ -163,7 +166,7 @@ class EmbedWork:
             for key in batch:
                 del self._engine.flights[key]
             flight.set_result(None)
-            self._leave(errand)
+            errand.leave(self._deployment)
 
         errand.task.add_done_callback(over)
         return errand
@@ -200,34 +203,22 @@ class EmbedWork:
                 await self._answer(half, errand)
 
     async def _call(self, keys: list[bytes], errand: Errand[None]) -> None:
-        """Attempts until one succeeds; the slot is given back while waiting between two."""
-        engine, deployment = self._engine, self._deployment
-        retries = Retries(engine._patience)
-        while True:
-            if not errand.holds_slot:
-                await deployment.gate.acquire()
-                errand.holds_slot = True
-            try:
-                return await self._attempt(keys, errand)
-            except TryAgain as trouble:
-                wait = engine._wait(deployment, retries, trouble)
-            finally:
-                self._leave(errand)
-            self._ledger.entry(deployment.name).retries += 1
-            errand.check()
-            await asyncio.sleep(wait)
+        """Attempts until one succeeds."""
+        size = Size(sum(len(self._texts[key]) for key in keys))
+        attempts = Attempts(self._deployment, self._engine.patience, self._ledger, errand)
+        await attempts.run(size, lambda place: self._attempt(keys, place, errand))
 
-    async def _attempt(self, keys: list[bytes], errand: Errand[None]) -> None:
+    async def _attempt(self, keys: list[bytes], place: Place, errand: Errand[None]) -> None:
         engine, deployment = self._engine, self._deployment
         texts = [self._texts[key] for key in keys]
         estimate = self._estimate(texts)
         await engine.purse.reserve(estimate, deployment.name)
         made, cost = 0, None
         try:
-            provider = self._provider
+            provider = cast(EmbeddingProvider, place.source.provider)
             with errand.on_wire():
                 started = time.monotonic()
-                answer = _checked(await provider.embed(texts, self._form), len(texts))
+                answer = _checked(await heard(place, provider.embed(texts, self._form)), len(texts))
                 made, cost = 1, deployment.cost(answer.usage)
                 deployment.answered(answer.usage)
                 self._ledger.entry(deployment.name).add_reply(answer.usage, cost)
@@ -250,11 +241,6 @@ class EmbedWork:
     def _estimate(self, texts: Sequence[str]) -> float | None:
         price = self._deployment.price
         return None if price is None else price.cost(Usage(round(sum(map(len, texts)) / _CHARACTERS_PER_TOKEN)))
-
-    def _leave(self, errand: Errand[None]) -> None:
-        if errand.holds_slot:
-            errand.holds_slot = False
-            self._deployment.gate.release()
 
 
 def normalised(array: Floats) -> Floats:

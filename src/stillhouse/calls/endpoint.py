@@ -1,42 +1,63 @@
-"""Where a model is reached: a URL, the name of its key, and what the server there can do."""
+"""Where a model is reached: a URL, the API that is spoken there, the name of its key, and what the server can do."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from dataclasses import dataclass, field, replace
+from typing import Literal, NamedTuple, TypeAlias, get_args
 from urllib.parse import urlsplit
 
 from stillhouse.core.errors import RecipeError
 
+Api: TypeAlias = Literal["openai", "responses", "azure", "anthropic", "gemini", "vertex", "bedrock", "cohere"]
+"""What is spoken at an endpoint: OpenAI's chat or responses, Azure's, …"""
+
+Structured: TypeAlias = Literal["native", "tool", "object", "prompt"]
+"""How JSON is asked for: by schema, as a tool call that must be made, as any JSON object plus the schema in words, or
+in words alone."""
+
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """An OpenAI-compatible server. A session declares it under a deployment's id, or under its URL."""
+    """A server. A session declares it under a deployment's id, or under its URL."""
 
     url: str
-    """Up to and without `/chat/completions`: `http://localhost:8000/v1`."""
+    """Up to and without what the API itself adds: `http://localhost:8000/v1` for `/chat/completions` below it."""
     model: str | None = None
     """What the server calls the model, where that differs from the name in the recipe; for a deployment's endpoint."""
     api_key: str | None = None
     """Name of the variable that holds the key; None sends no key."""
-    structured: Literal["native", "object", "prompt"] = "native"
-    """How JSON is asked for: by schema, as any JSON object plus the schema in words, or in words alone."""
+    structured: Structured = "native"
+    """How JSON is asked for. It is in no key: every reply is checked against the same schema, however it was got."""
     concurrency: int | None = None
     """Calls at once; None takes the session's number."""
+    rpm: float | None = None
+    """Requests a minute, at most; what the server itself says of its limits is obeyed in any case."""
+    tpm: float | None = None
+    """Tokens a minute, at most, of prompts and replies together."""
     connect_timeout: float = 10.0
     read_timeout: float = 300.0
     """Seconds without a byte before a call is given up."""
     total_timeout: float = 900.0
     headers: Mapping[str, str] = field(default_factory=dict)
     max_tokens_field: str = "max_tokens"
+    api: Api | None = None
+    """What is spoken there; None is what the provider in the model's name speaks, OpenAI's chat for others."""
+    api_version: str = "2024-10-21"
+    """For Azure, which names the version of its API in each URL."""
 
     def __post_init__(self) -> None:
         checked_url(self.url)
-
-    @property
-    def chat_url(self) -> str:
-        return self.url.rstrip("/") + "/chat/completions"
+        for name in ("concurrency", "rpm", "tpm"):
+            value = getattr(self, name)
+            if value is not None and not value >= 1:
+                raise RecipeError(f"`{name}` of the endpoint `{self.url}` is {value}, expected at least 1")
+        for name, value, known in (
+            ("api", self.api, get_args(Api)),
+            ("structured", self.structured, get_args(Structured)),
+        ):
+            if value is not None and value not in known:
+                raise RecipeError(f"`{name}` of an endpoint is `{value}`", f"Known: {', '.join(known)}.")
 
 
 def checked_url(url: str) -> str:
@@ -60,21 +81,32 @@ def checked_url(url: str) -> str:
 
 
 class Host(NamedTuple):
-    """A hosted service by its short name."""
+    """A hosted service by its short name. `url` is None where every user has one of their own."""
 
-    url: str
+    url: str | None
     api_key: str | None
     max_tokens_field: str = "max_tokens"
+    api: Api = "openai"
+    structured: Structured = "native"
 
 
 HOSTS: Mapping[str, Host] = {
     "openai": Host("https://api.openai.com/v1", "OPENAI_API_KEY", "max_completion_tokens"),
+    "responses": Host("https://api.openai.com/v1", "OPENAI_API_KEY", api="responses"),
+    "azure": Host(None, "AZURE_OPENAI_API_KEY", "max_completion_tokens", "azure"),
+    "anthropic": Host("https://api.anthropic.com/v1", "ANTHROPIC_API_KEY", api="anthropic"),
+    "gemini": Host("https://generativelanguage.googleapis.com/v1beta", "GEMINI_API_KEY", api="gemini"),
+    "vertex": Host("https://aiplatform.googleapis.com/v1", None, api="vertex"),
+    "bedrock": Host("https://bedrock-runtime.amazonaws.com", None, api="bedrock"),
+    "cohere": Host("https://api.cohere.com/v2", "COHERE_API_KEY", api="cohere"),
     "openrouter": Host("https://openrouter.ai/api/v1", "OPENROUTER_API_KEY"),
     "groq": Host("https://api.groq.com/openai/v1", "GROQ_API_KEY"),
     "together": Host("https://api.together.xyz/v1", "TOGETHER_API_KEY"),
     "mistral": Host("https://api.mistral.ai/v1", "MISTRAL_API_KEY"),
-    "deepseek": Host("https://api.deepseek.com/v1", "DEEPSEEK_API_KEY"),
+    "deepseek": Host("https://api.deepseek.com/v1", "DEEPSEEK_API_KEY", structured="object"),
     "fireworks": Host("https://api.fireworks.ai/inference/v1", "FIREWORKS_API_KEY"),
+    "xai": Host("https://api.x.ai/v1", "XAI_API_KEY"),
+    "huggingface": Host("https://router.huggingface.co/v1", "HF_TOKEN"),
     "ollama": Host("http://localhost:11434/v1", None),
 }
 
@@ -88,10 +120,46 @@ def hosted(model: str) -> tuple[Endpoint, str]:
             f"no provider is called `{provider}` (in `{model}`)",
             f"Known: {', '.join(HOSTS)}. Any OpenAI-compatible server is reached with `endpoint='http://host:8000/v1'`.",
         )
-    return Endpoint(host.url, api_key=host.api_key, max_tokens_field=host.max_tokens_field), name
+    if host.url is None:
+        raise RecipeError(
+            f"`{provider}` is another place for every user, and `{model}` does not say which",
+            f'Say it: Ask(model="{model}", endpoint="https://NAME.openai.azure.com").',
+        )
+    return _of_host(host, Endpoint(host.url, api_key=host.api_key)), name
+
+
+def at_endpoint(model: str, endpoint: Endpoint) -> tuple[Endpoint, str]:
+    """A model at an endpoint of its own: the endpoint as the provider in the model's name speaks, and the name there.
+
+    The name is asked for without a provider that is only our prefix. No key of a provider goes to a place that is not
+    known to be its own.
+    """
+    provider, _, name = model.partition("/")
+    host = HOSTS.get(provider) if name else None
+    if host is None:
+        return endpoint, model
+    if endpoint.api is None and host.api != "openai":
+        endpoint = replace(endpoint, api=host.api)
+    if endpoint.api == "azure":
+        endpoint = _on_azure(endpoint)
+    return endpoint, name
 
 
 def served_name(model: str) -> str:
     """What a server at an endpoint of its own is asked for: the name without a provider that is only our prefix."""
     provider, _, name = model.partition("/")
     return name if provider in HOSTS and name else model
+
+
+_AZURE = (".azure.com", ".azure.us", ".azure.cn")
+
+
+def _on_azure(endpoint: Endpoint) -> Endpoint:
+    host = HOSTS["azure"]
+    is_azure = (urlsplit(endpoint.url).hostname or "").endswith(_AZURE)
+    key = host.api_key if endpoint.api_key is None and is_azure else endpoint.api_key
+    return replace(endpoint, api_key=key, max_tokens_field=host.max_tokens_field)
+
+
+def _of_host(host: Host, endpoint: Endpoint) -> Endpoint:
+    return replace(endpoint, api=host.api, structured=host.structured, max_tokens_field=host.max_tokens_field)

@@ -5,22 +5,34 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Coroutine, Iterator
-from typing import Any, Generic, TypeVar
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
-from stillhouse.core.errors import ModelError, RowFault
+from stillhouse.core.errors import EXHAUSTED, ModelError, RowFault
 
 from .answer import Outcome
+from .attempts import Attempts, heard
 from .budget import Purse
-from .cache import CallCache, Entry, Kept
+from .cache import CallCache, Entry, Kept, Trouble
 from .deployment import Deployment
+from .gate import Place
+from .hedge import raced
 from .ledger import Ledger
+from .pace import Size
 from .repair import Case
 from .reply import Garbled, Reply, read_reply
 from .request import Request
-from .retry import Patience, Retries, TryAgain
+from .retry import Patience
 
 T = TypeVar("T")
+
+Faults: TypeAlias = dict[bytes, RowFault]
+"""What requests of a step ended in, by key: an equal one is not made again."""
+
+_COMMIT_SECONDS, _COMMIT_SHARE = 0.003, 0.02
+_LANDINGS = 20_000
+_LOOK_SECONDS = 5.0
+_MOST_FAULTS = 10_000
 
 
 class Errand(Generic[T]):
@@ -29,12 +41,13 @@ class Errand(Generic[T]):
     Giving it up never wastes a call: what is on the wire comes home and is kept, only then the errand ends.
     """
 
-    __slots__ = ("_given_up", "_on_wire", "holds_slot", "task")
+    __slots__ = ("_given_up", "_on_wire", "place", "task")
 
     task: asyncio.Task[T]
 
-    def __init__(self, holds_slot: bool = False) -> None:
-        self.holds_slot = holds_slot
+    def __init__(self, place: Place | None = None) -> None:
+        self.place = place
+        """The turn that it has."""
         self._on_wire = False
         self._given_up = False
 
@@ -61,6 +74,12 @@ class Errand(Generic[T]):
         finally:
             self._on_wire = False
 
+    def leave(self, deployment: Deployment) -> None:
+        """Give its turn back, if it has one."""
+        if self.place is not None:
+            place, self.place = self.place, None
+            deployment.gate.release(place)
+
     def check(self) -> None:
         """The place to stop at, between two calls."""
         if self._given_up:
@@ -73,14 +92,17 @@ class Engine:
     def __init__(self, cache: CallCache, purse: Purse, patience: Patience) -> None:
         self.cache = cache
         self.purse = purse
-        self.flights: dict[bytes, asyncio.Future[None]] = {}
-        """Keys on their way. The future is done when the reply is kept or the attempt is over; then one looks again."""
-        self._patience = patience
+        self.flights: dict[bytes, asyncio.Future[RowFault | None]] = {}
+        """Keys on their way. The future is done when the attempt is over: with the fault that it ended in, or None when
+        one should look again."""
+        self.patience = patience
+        self.landings = Landings()
+        self._unkept: list[tuple[Entry, asyncio.Future[dict[bytes, Kept]]]] = []
         self._tasks: set[asyncio.Task[Any]] = set()
 
-    def start(self, work: Callable[[Errand[T]], Coroutine[Any, Any, T]], *, holds_slot: bool = False) -> Errand[T]:
+    def start(self, work: Callable[[Errand[T]], Coroutine[Any, Any, T]], *, place: Place | None = None) -> Errand[T]:
         """Begin an errand; it runs on its own from here."""
-        errand: Errand[T] = Errand(holds_slot)
+        errand: Errand[T] = Errand(place)
         task = errand.task = asyncio.get_running_loop().create_task(work(errand))
         self._tasks.add(task)
         task.add_done_callback(self._over)
@@ -100,19 +122,32 @@ class Engine:
             if late:
                 await asyncio.wait(late)
 
-    async def settle(self, deployment: Deployment, case: Case, ledger: Ledger, errand: Errand[Outcome]) -> Outcome:
-        """Follow a case to its end, through all requests it leads to."""
+    async def settle(
+        self,
+        deployment: Deployment,
+        case: Case,
+        ledger: Ledger,
+        errand: Errand[Outcome],
+        *,
+        faults: Faults | None = None,
+        looked: Look | None = None,
+    ) -> Outcome:
+        """Follow a case to its end, through all requests it leads to.
+
+        `faults`: what requests of this step ended in for good. `looked`: when the first request was not yet kept.
+        """
         try:
             while True:
-                reply, cached = await self._reply(deployment, case.request, ledger, errand)
+                reply, cached = await self._reply(deployment, case.request, ledger, errand, faults, looked)
                 found = case.judge(reply, cached=cached)
                 if not isinstance(found, Request):
                     return found
                 errand.check()
+                looked = None
         except RowFault as fault:
             return fault
         finally:
-            _leave(deployment, errand)
+            errand.leave(deployment)
 
     def kept(self, key: bytes) -> Reply | None:
         """The reply kept under `key`."""
@@ -128,85 +163,153 @@ class Engine:
             return None
 
     async def _reply(
-        self, deployment: Deployment, request: Request, ledger: Ledger, errand: Errand[Outcome]
+        self,
+        deployment: Deployment,
+        request: Request,
+        ledger: Ledger,
+        errand: Errand[Outcome],
+        faults: Faults | None,
+        looked: Look | None,
     ) -> tuple[Reply, bool]:
         """The reply to one request, and whether it came without a call of ours."""
-        while (flight := self.flights.get(request.key)) is not None:
-            _leave(deployment, errand)
-            await asyncio.shield(flight)
-        kept = self.kept(request.key)
-        if kept is not None:
-            ledger.entry(deployment.name).cached += 1
-            return kept, True
-        flight = self.flights[request.key] = asyncio.get_running_loop().create_future()
+        key = request.key
+        while (flight := self.flights.get(key)) is not None:
+            errand.leave(deployment)
+            fault = await asyncio.shield(flight)
+            if fault is not None:  # it would end there again
+                raise RowFault(fault.kind, fault.message, fault.raw)
+            looked = None
+        if looked is None or self.landings.may_have(key, looked):
+            kept = self.kept(key)
+            if kept is not None:
+                ledger.entry(deployment.name).cached += 1
+                return kept, True
+        known = None if faults is None else faults.get(key)
+        if known is not None:
+            raise RowFault(known.kind, known.message, known.raw)
+        flight = self.flights[key] = asyncio.get_running_loop().create_future()
+        ended: RowFault | None = None
         try:
             return await self._call(deployment, request, ledger, errand), False
+        except RowFault as fault:
+            ended = fault
+            if faults is not None and fault.kind != EXHAUSTED and len(faults) < _MOST_FAULTS:
+                faults[key] = fault
+            raise
         finally:
-            del self.flights[request.key]
-            flight.set_result(None)
+            del self.flights[key]
+            flight.set_result(ended)
 
     async def _call(self, deployment: Deployment, request: Request, ledger: Ledger, errand: Errand[Outcome]) -> Reply:
-        """Attempts until one succeeds; the slot is given back while waiting between two."""
-        retries = Retries(self._patience)
-        while True:
-            if not errand.holds_slot:
-                await deployment.gate.acquire()
-                errand.holds_slot = True
-            try:
-                return await self._attempt(deployment, request, ledger, errand)
-            except TryAgain as trouble:
-                wait = self._wait(deployment, retries, trouble)
-            finally:
-                _leave(deployment, errand)
-            ledger.entry(deployment.name).retries += 1
-            errand.check()
-            await asyncio.sleep(wait)
+        size = Size(len(request.canonical), request.sampling.max_tokens)
+
+        async def attempt(place: Place) -> Reply:
+            return await self._attempt(deployment, place, request, ledger, errand)
+
+        return await Attempts(deployment, self.patience, ledger, errand).run(size, attempt)
 
     async def _attempt(
-        self, deployment: Deployment, request: Request, ledger: Ledger, errand: Errand[Outcome]
+        self, deployment: Deployment, place: Place, request: Request, ledger: Ledger, errand: Errand[Outcome]
     ) -> Reply:
-        estimate = deployment.estimate(request)
-        await self.purse.reserve(estimate, deployment.name)
+        estimate, name, step = deployment.estimate(request), deployment.name, ledger.step
+        await self.purse.reserve(estimate, name, step=step)
         made, cost = 0, None
+        started = time.monotonic()
         try:
-            provider = deployment.provider
+            place.source.ready()
             with errand.on_wire():
-                started = time.monotonic()
-                reply = await provider.ask(request)
+                reply, *others = await self._asked(deployment, place, request)
+                seconds = time.monotonic() - started
                 made, cost = 1, deployment.cost(reply.usage)
                 deployment.answered(reply.usage)
-                ledger.entry(deployment.name).add_reply(reply.usage, cost)
-                seconds = time.monotonic() - started
-                earlier = await self.cache.put([Entry(request.key, reply.form, reply.wire, request.canonical, seconds)])
+                ledger.entry(name).add_reply(reply.usage, cost)
+                for other in others:
+                    self._count_loser(deployment, other, ledger)
+                wire = request.key, reply.form, reply.wire, request.canonical
+                earlier = await self._keep(Entry(*wire, seconds, name, step, reply.usage, cost), seconds)
                 return self.standing(request.key, reply, earlier)
+        except (ModelError, RowFault) as error:
+            took = time.monotonic() - started
+            self.cache.note([Trouble(request.key, name, step, error.kind, error.message, took)])
+            raise
         finally:
-            self.purse.settle(estimate, cost, made=made)
+            self.purse.settle(estimate, cost, made=made, step=step)
+
+    async def _asked(self, deployment: Deployment, place: Place, request: Request) -> list[Reply]:
+        """The reply, and that of a second call where both came."""
+        hedge = deployment.hedge
+        if hedge is None:
+            return [await heard(place, place.source.provider.ask(request))]
+        return await raced(deployment.gate, hedge, place, lambda place: place.source.provider.ask(request))
+
+    def _count_loser(self, deployment: Deployment, reply: Reply, ledger: Ledger) -> None:
+        cost = deployment.cost(reply.usage)
+        ledger.entry(deployment.name).add_reply(reply.usage, cost)
+        self.purse.spend(cost or 0.0, 1, step=ledger.step)
+
+    async def _keep(self, entry: Entry, seconds: float) -> dict[bytes, Kept]:
+        """Returns when the reply is committed. Those that come within a moment are committed together: that is most of
+        what a commit costs, and the moment is a fiftieth of a call at most."""
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[dict[bytes, Kept]] = loop.create_future()
+        self._unkept.append((entry, done))
+        if len(self._unkept) == 1:
+            loop.call_later(min(_COMMIT_SECONDS, _COMMIT_SHARE * seconds), self._begin_commit)
+        return await done
+
+    def _begin_commit(self) -> None:
+        unkept, self._unkept = self._unkept, []
+        task = asyncio.get_running_loop().create_task(self._commit(unkept))
+        self._tasks.add(task)
+        task.add_done_callback(self._over)
+
+    async def _commit(self, unkept: list[tuple[Entry, asyncio.Future[dict[bytes, Kept]]]]) -> None:
+        entries = [entry for entry, _ in unkept]
+        try:
+            earlier = await self.cache.put(entries)
+        except BaseException as error:
+            for _, done in unkept:
+                if not done.done():
+                    done.set_exception(error)
+            raise
+        self.landings.note([entry.key for entry in entries])
+        for _, done in unkept:
+            if not done.done():
+                done.set_result(earlier)
 
     def standing(self, key: bytes, reply: Reply, earlier: dict[bytes, Kept]) -> Reply:
         """The reply that later runs will find: ours, or that of another process which was first."""
         found = earlier.get(key)
         return reply if found is None else self.read(key, found) or reply
 
-    def _wait(self, deployment: Deployment, retries: Retries, trouble: TryAgain) -> float:
-        now = asyncio.get_running_loop().time()
-        if trouble.cause != "unreachable":
-            deployment.silent_since = None
-        elif deployment.silent_since is None:
-            deployment.silent_since = now
-        elif now - deployment.silent_since > self._patience.unreachable:
-            raise ModelError(
-                f"`{deployment.name}` is down: {trouble.message}, for {now - deployment.silent_since:.0f} s",
-                "Every reply so far is kept: run the same command again when it is back.",
-                kind="unreachable",
-                retryable=True,
-            ) from trouble
-        wait = retries.wait_after(trouble, deployment.name)
-        if trouble.cause == "throttled" and trouble.wait is not None:
-            deployment.gate.pause(trouble.wait)  # the limit is the deployment's, so nobody need try before
-        return wait
+
+class Look(NamedTuple):
+    """When a key was looked for in the cache and not found: the landings so far, and the time."""
+
+    number: int
+    at: float
 
 
-def _leave(deployment: Deployment, errand: Errand[Any]) -> None:
-    if errand.holds_slot:
-        errand.holds_slot = False
-        deployment.gate.release()
+class Landings:
+    """Keys that were kept lately: tells whether one that was looked for may be there by now."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[bytes, int] = {}
+        self._number = 0
+
+    def note(self, keys: Sequence[bytes]) -> None:
+        """These are kept now."""
+        for key in keys:
+            self._number += 1
+            self._numbers[key] = self._number
+        while len(self._numbers) > _LANDINGS:
+            del self._numbers[next(iter(self._numbers))]
+
+    def look(self) -> Look:
+        return Look(self._number, time.monotonic())
+
+    def may_have(self, key: bytes, looked: Look) -> bool:
+        """Whether to look again: it was kept since, or that cannot be told, or another process had time to."""
+        if self._number - looked.number > _LANDINGS or time.monotonic() - looked.at > _LOOK_SECONDS:
+            return True
+        return self._numbers.get(key, 0) > looked.number

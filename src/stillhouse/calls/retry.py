@@ -7,13 +7,14 @@ of the step.
 from __future__ import annotations
 
 import random
-import re
-from collections.abc import Mapping
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from typing import Literal, TypeAlias
 
-from stillhouse.core.errors import EXHAUSTED, ModelError, RowFault
+from stillhouse.core.errors import EXHAUSTED, ModelError, RecipeError, RowFault
+
+from .limits import asked_wait as asked_wait
+
+_PROBE_DOUBLINGS = 3  # so that an endpoint that comes back is not noticed late
 
 Cause: TypeAlias = Literal["throttled", "unreachable", "server", "timeout", "reset", "garbled"]
 
@@ -42,6 +43,20 @@ class Patience:
     """How long one request may be put off by rate limits before the step stops."""
     unreachable: float = 60.0
     """How long nobody may answer at an endpoint before the step stops."""
+    alone: float = 2.0
+    """How long the first call to an endpoint has it to itself: it may find that nobody lets us in."""
+    max_failed: float = 0.5
+    """Share of the last `window` requests whose failure stops the step: rows given up, requests not taken."""
+    window: int = 50
+    hedge: float | None = None
+    """Ask a second time where a call takes longer than this share of those so far (0.99); None never does. What comes
+    first counts; the other one is given up, and may be paid for all the same."""
+
+    def __post_init__(self) -> None:
+        if self.attempts < 1 or self.window < 1:
+            raise RecipeError("`attempts` and `window` of a `Patience` are at least 1")
+        if not 0 <= self.max_failed <= 1 or not (self.hedge is None or 0.5 <= self.hedge < 1):
+            raise RecipeError("of a `Patience`, `max_failed` lies between 0 and 1, `hedge` between 0.5 and 1")
 
 
 class Retries:
@@ -55,12 +70,15 @@ class Retries:
         self._throttles = 0
         self._waited = 0.0
 
-    def wait_after(self, trouble: TryAgain, who: str) -> float:
-        """Seconds to wait; raises `RowFault` (attempts used up) or `ModelError` (put off for too long)."""
-        if trouble.cause == "unreachable":
-            return self._jittered(2, trouble)  # how long in all is counted for the endpoint, not for the request
+    def wait_after(self, trouble: TryAgain, who: str, streak: int = 0) -> float:
+        """Seconds to wait; raises `RowFault` (attempts used up) or `ModelError` (put off for too long).
+
+        `streak`: pauses of the endpoint that no reply came between.
+        """
+        if trouble.cause == "unreachable":  # how long in all is counted for the endpoint, not for the request
+            return self._jittered(min(streak, _PROBE_DOUBLINGS), trouble)
         if trouble.cause == "throttled":
-            wait = self._jittered(self._throttles, trouble)
+            wait = self._jittered(max(self._throttles, streak), trouble)
             self._throttles += 1
         else:
             self._failed += 1
@@ -91,48 +109,3 @@ class Retries:
         if trouble.wait is not None:
             return trouble.wait + random.uniform(0.0, min(bound, 0.1 * trouble.wait + 0.05))
         return random.uniform(0.0, bound)
-
-
-def asked_wait(headers: Mapping[str, str], now: float) -> float | None:
-    """Seconds to wait by the response headers: `retry-after-ms`, `retry-after` (seconds or a date), limit resets."""
-    milliseconds = _number(headers.get("retry-after-ms"))
-    if milliseconds is not None:
-        return max(0.0, milliseconds / 1000)
-    after = headers.get("retry-after")
-    if after is not None:
-        seconds = _number(after)
-        if seconds is not None:
-            return max(0.0, seconds)
-        try:
-            return max(0.0, parsedate_to_datetime(after).timestamp() - now)
-        except (TypeError, ValueError):
-            return None
-    return _reset(headers)
-
-
-def _reset(headers: Mapping[str, str]) -> float | None:
-    """The reset of whichever limit has nothing left, as OpenAI writes it (`6m0s`, `1.2s`, `20ms`)."""
-    waits = [
-        _duration(headers.get(f"x-ratelimit-reset-{what}", ""))
-        for what in ("requests", "tokens")
-        if headers.get(f"x-ratelimit-remaining-{what}") == "0"
-    ]
-    return max((wait for wait in waits if wait is not None), default=None)
-
-
-_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
-
-
-def _duration(text: str) -> float | None:
-    parts = re.findall(r"(\d+(?:\.\d+)?)(ms|h|m|s)", text)
-    if not parts:
-        return _number(text)
-    return sum(float(number) * _UNITS[unit] for number, unit in parts)
-
-
-def _number(text: str | None) -> float | None:
-    try:
-        value = float(text) if text is not None else None
-    except ValueError:
-        return None
-    return value if value is not None and 0 <= value < 1e7 else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,14 +17,13 @@ from .board import Board, count_outcomes
 from .budget import Budget, Purse
 from .cache import CallCache
 from .credentials import Credentials
-from .deployment import Concurrency, Deployments
-from .endpoint import Endpoint
-from .engine import Engine, Errand
+from .deployment import Concurrency, Deployments, Endpoints
+from .engine import Engine, Errand, Faults
 from .instant import Instant
 from .ledger import Ledger, Totals
 from .prices import Price, Prices
 from .repair import Case
-from .request import Message, Prompt, RequestForm
+from .request import Message, Prompt, RequestForm, Tool
 from .retry import Patience
 from .slots import Slots
 
@@ -49,16 +48,18 @@ class Calls:
         self._engine = engine
         self._deployments = deployments
         self.ledger = ledger
+        self._faults: Faults | None = None
 
     async def ask(
         self, by: Ask, messages: str | Sequence[Message], *, schema: Schema | None = None, sample: int = 0
     ) -> Answer:
         """One answer; raises `RowFault` where this question gets none, `ModelError` or `BudgetError` where none do."""
         deployment, form = self._deployments.plan(by, schema)
+        deployment.begin()
         case = Case(form, form.request(messages, sample), deployment.price)
 
         async def work(errand: Errand[Outcome]) -> Outcome:
-            return await self._engine.settle(deployment, case, self.ledger, errand)
+            return await self._engine.settle(deployment, case, self.ledger, errand, faults=self._faults)
 
         outcome = await self._engine.start(work).outcome()
         count_outcomes(self.ledger, deployment.name, [outcome])
@@ -74,10 +75,11 @@ class Calls:
         """
         deployment, _ = self._deployments.plan(by, None)
 
-        def form_of(schema: Schema | None) -> RequestForm:
-            return self._deployments.plan(by, schema)[1]
+        def form_of(schema: Schema | None, tools: tuple[Tool, ...]) -> RequestForm:
+            return self._deployments.plan(by, schema, tools)[1]
 
-        board = Board(self._engine, deployment, self.ledger, len(prompts))
+        deployment.begin()
+        board = Board(self._engine, deployment, self.ledger, len(prompts), self._faults)
         slots = Slots(board)
         try:
             for start in range(0, len(prompts), _SLICE):
@@ -137,7 +139,7 @@ class CallService(Calls):
         folder: Path,
         *,
         bus: Bus,
-        endpoints: Mapping[str, Endpoint | str] | None = None,
+        endpoints: Endpoints | None = None,
         credentials: Credentials | None = None,
         budget: Budget | float | None = None,
         concurrency: Concurrency = None,
@@ -157,6 +159,9 @@ class CallService(Calls):
             prices={name: Price(*price) for name, price in (prices or {}).items()},
             model_path=model_path or _no_models,
             options=options or Options(),
+            patience=patience,
+            folder=folder,
+            bus=bus,
         )
         super().__init__(Engine(self.cache, self.purse, patience or Patience()), deployments, Ledger(bus))
         self._bus = bus
@@ -167,7 +172,8 @@ class CallService(Calls):
         """The service as the step with this key sees it: what it asks stands on that step's bill, and in its events."""
         if key not in self._scopes:
             ledger = Ledger(self._bus, self.ledger, key=key)
-            self._scopes[key] = Calls(self._engine, self._deployments, ledger)
+            scope = self._scopes[key] = Calls(self._engine, self._deployments, ledger)
+            scope._faults = {}
         return self._scopes[key]
 
     def _by_model(self) -> dict[str, Totals]:

@@ -7,6 +7,7 @@ import asyncio
 from .answer import Outcome
 from .board import Board, Open
 from .engine import Errand
+from .pace import Size
 from .repair import Case
 
 _UNDER_WAY = 4  # prompts for each slot; those beyond the slots wait between two attempts
@@ -28,13 +29,13 @@ class Slots:
         while len(self._errands) >= self._most and self._failure is None:
             await self._change()
         await self._check()
-        asks = item.key not in self._board.engine.flights
-        if asks:
-            await self._gate.acquire()
+        place = None
+        if item.key not in self._board.engine.flights:
+            place = await self._gate.acquire(Size(len(item.canonical), item.form.sampling.max_tokens))
             if self._failure is not None:
-                self._gate.release()
+                self._gate.release(place)
                 await self._check()
-        errand = self._board.engine.start(lambda errand: self._answer(item, errand), holds_slot=asks)
+        errand = self._board.engine.start(lambda errand: self._answer(item, errand), place=place)
         self._errands.add(errand)
         errand.task.add_done_callback(lambda task: self._over(errand))
 
@@ -53,7 +54,9 @@ class Slots:
         board = self._board
         case = item.case or Case(item.form, item.request(), board.deployment.price)
         try:
-            outcome = await board.engine.settle(board.deployment, case, board.ledger, errand)
+            outcome = await board.engine.settle(
+                board.deployment, case, board.ledger, errand, faults=board.faults, looked=item.looked
+            )
         except BaseException as error:
             # Here, and not when the task is seen to be over: the slot it left must not start another call first.
             self._failure = self._failure or error
@@ -62,9 +65,7 @@ class Slots:
         return outcome
 
     def _over(self, errand: Errand[Outcome]) -> None:
-        if errand.holds_slot:  # it was given up before it began
-            errand.holds_slot = False
-            self._gate.release()
+        errand.leave(self._board.deployment)  # it may have been given up before it began
         self._errands.discard(errand)
         self._changed.set()
 

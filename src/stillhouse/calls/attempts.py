@@ -1,0 +1,202 @@
+"""One request's way to a reply: its turns, its attempts, and what a failed one means for all that wait behind it."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from stillhouse.core.errors import EXHAUSTED, ModelError, RowFault
+
+from .gate import Place
+from .ledger import Ledger
+from .pace import Size
+from .reply import Usage
+from .retry import Patience, Retries, TryAgain
+from .source import Source
+
+if TYPE_CHECKING:
+    from .deployment import Deployment
+    from .engine import Errand
+
+T = TypeVar("T")
+
+
+class _Answered(Protocol):
+    @property
+    def usage(self) -> Usage: ...
+
+
+A = TypeVar("A", bound=_Answered)
+
+
+async def heard(place: Place, call: Coroutine[Any, Any, A]) -> A:
+    """What a call to a provider returns or raises; its source learns from either."""
+    source, turn, size = place
+    started = asyncio.get_running_loop().time()
+    try:
+        reply = await call
+    except TryAgain as trouble:
+        source.heard(turn)
+        if trouble.cause not in ("throttled", "unreachable"):
+            source.pace.alive()
+        if trouble.cause != "throttled":
+            source.pace.failed(turn)
+        raise
+    except RowFault:
+        source.heard(turn)
+        source.pace.alive()
+        source.pace.failed(turn)
+        raise
+    except BaseException:
+        source.heard(turn)
+        source.pace.failed(turn)
+        raise
+    source.heard(turn)
+    source.pace.succeeded(turn, reply.usage, size, asyncio.get_running_loop().time() - started)
+    return reply
+
+
+class Attempts:
+    """Attempts at one request until one succeeds; the turn is given back while waiting between two.
+
+    A refusal that stands (a wrong key, an unknown model, a quota that is used up) ends them for all: at once where
+    nothing was ever answered, else when one more request, alone, is refused too. Of a pool, only that endpoint is left
+    out.
+    """
+
+    def __init__(self, deployment: Deployment, patience: Patience, ledger: Ledger, errand: Errand[Any]) -> None:
+        self._deployment = deployment
+        self._patience = patience
+        self._ledger = ledger
+        self._errand = errand
+        self._retries = Retries(patience)
+
+    async def run(self, size: Size, attempt: Callable[[Place], Awaitable[T]]) -> T:
+        """What `attempt` returns; raises `RowFault` for this request alone, or the `ModelError` that ends all."""
+        deployment, errand = self._deployment, self._errand
+        again = False
+        while True:
+            place = errand.place
+            if place is None:
+                place = errand.place = await deployment.gate.acquire(size, first=again)
+            try:
+                found = await self._confirmed(place, attempt)
+            except TryAgain as trouble:
+                wait = self._after(place, trouble)
+            except _Elsewhere:
+                wait = 0.0
+            except RowFault as fault:
+                self._ended(fault)
+                raise
+            else:
+                deployment.breaker.count(False)
+                return found
+            finally:
+                errand.leave(deployment)
+            self._ledger.entry(deployment.name).retries += 1
+            errand.check()
+            again = True
+            if wait:
+                await asyncio.sleep(wait)
+
+    async def _confirmed(self, place: Place, attempt: Callable[[Place], Awaitable[T]]) -> T:
+        """One attempt, and where it is refused for good, the one that confirms it."""
+        source = place.source
+        try:
+            return await attempt(place)
+        except (TryAgain, RowFault):
+            raise
+        except ModelError as refusal:
+            if source.verdict is not None:  # another request is finding out
+                await source.verdict
+            elif source.doubted and source.pace.answered and source.closed_by is None:
+                return await self._once_more(place, attempt)
+            else:
+                self._close(source, refusal)
+            if source.closed_by is not None and self._deployment.gate.failure is not None:
+                raise
+            raise _Elsewhere from None
+
+    async def _once_more(self, place: Place, attempt: Callable[[Place], Awaitable[T]]) -> T:
+        source = place.source
+        source.verdict = asyncio.get_running_loop().create_future()
+        try:
+            with source.pace.to_itself():
+                await asyncio.sleep(random.uniform(0.5, 1.0) * self._patience.first_wait)
+                try:
+                    return await attempt(place)
+                except (TryAgain, RowFault):
+                    raise
+                except ModelError as refusal:
+                    self._close(source, refusal)
+                    if self._deployment.gate.failure is not None:
+                        raise
+                    raise _Elsewhere from None
+        finally:
+            source.verdict.set_result(None)
+            source.verdict = None
+
+    def _close(self, source: Source, refusal: ModelError) -> None:
+        """Leave out a source; with the last one, end everything."""
+        if source.closed_by is not None:
+            return
+        source.closed_by = refusal
+        gate = self._deployment.gate
+        if all(each.closed_by is not None for each in gate.sources):
+            gate.shut_for_good(refusal)
+        else:
+            self._ledger.warn(f"`{source.name}` is left out of `{self._deployment.name}`: {refusal.message}")
+            gate.serve()
+
+    def _after(self, place: Place, trouble: TryAgain) -> float:
+        """Seconds that this request waits by itself; what all have to wait for is told to the source's pace."""
+        pace, name = place.source.pace, self._deployment.name
+        if trouble.cause == "unreachable":
+            pace.unanswered(self._retries.wait_after(trouble, name, pace.streak))
+            self._stop_if_nobody_is_there(trouble)
+            return 0.0
+        try:
+            wait = self._retries.wait_after(trouble, name, pace.streak)
+        except RowFault as fault:
+            self._ended(fault)
+            raise
+        except ModelError as error:
+            self._close(place.source, error)
+            if self._deployment.gate.failure is not None:
+                raise
+            return 0.0
+        if trouble.cause == "throttled":
+            pace.throttled(place.turn, wait)
+            return 0.0
+        if trouble.wait is not None:
+            pace.pause(wait)
+            return 0.0
+        return wait
+
+    def _stop_if_nobody_is_there(self, trouble: TryAgain) -> None:
+        name, gate = self._deployment.name, self._deployment.gate
+        seconds = min((each.pace.silent_seconds for each in gate.sources if each.closed_by is None), default=0.0)
+        if seconds > self._patience.unreachable:
+            error = ModelError(
+                f"`{name}` is down: {trouble.message}, for {seconds:.0f} s",
+                "Every reply so far is kept: run the same command again when it is back.",
+                kind="unreachable",
+                retryable=True,
+            )
+            gate.shut_for_good(error)
+            raise error from trouble
+
+    def _ended(self, fault: RowFault) -> None:
+        """Count a request that came to nothing; too many of them end all."""
+        deployment = self._deployment
+        deployment.breaker.count(fault.kind in (EXHAUSTED, "rejected"))
+        error = deployment.breaker.broken(deployment.name, fault.message)
+        if error is not None:
+            deployment.gate.shut_for_good(error)
+            raise error from fault
+
+
+class _Elsewhere(Exception):
+    """This source is left out, or let us in after all: the request looks for a turn again."""

@@ -1,0 +1,130 @@
+"""What the processes of a session folder share about one endpoint: its limits, and who may use how much of them.
+
+A small JSON file under a lock file. Nothing in it is worth keeping: a process that finds it torn begins anew, and what
+a process that was killed had taken comes back when it is no longer seen.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .limits import KINDS, Bucket, Kind
+
+SEEN_SECONDS = 5.0
+"""A process that has not been seen for so long is gone."""
+_LEARNT_SECONDS = 600.0
+"""What was learnt about an endpoint that nobody asked since is no longer believed."""
+
+
+@dataclass(slots=True)
+class Member:
+    """A process at work: calls that it may have in flight, calls that it has or would have, and when it was seen."""
+
+    granted: int
+    wants: int
+    seen: float
+
+
+@dataclass(slots=True)
+class Shared:
+    """The state; times are those of the day, in seconds."""
+
+    width: float | None = None
+    """Calls at once that the endpoint was found to take; None while nothing is known."""
+    opens_at: float = 0.0
+    buckets: dict[Kind, Bucket] = field(default_factory=dict)
+    members: dict[str, Member] = field(default_factory=dict)
+    at: float = 0.0
+
+    def leave_out_gone(self, now: float) -> None:
+        """Forget the processes that are no more, and old lessons when nobody is left."""
+        for name, member in list(self.members.items()):
+            if now - member.seen > SEEN_SECONDS or not _lives(name):
+                del self.members[name]
+        if not self.members and now - self.at > _LEARNT_SECONDS:
+            self.width = None
+            self.buckets.clear()
+
+    def as_json(self) -> bytes:
+        value = {
+            "width": self.width,
+            "opens_at": self.opens_at,
+            "at": self.at,
+            "buckets": {kind: [each.rate, each.size, each.level, each.at] for kind, each in self.buckets.items()},
+            "members": {name: [each.granted, each.wants, each.seen] for name, each in self.members.items()},
+        }
+        return json.dumps(value).encode()
+
+    @classmethod
+    def from_json(cls, text: bytes) -> Shared:
+        """The state; a new one where the text is none."""
+        try:
+            value: dict[str, Any] = json.loads(text)
+            return cls(
+                None if value["width"] is None else float(value["width"]),
+                float(value["opens_at"]),
+                {kind: Bucket(*map(float, value["buckets"][kind])) for kind in KINDS if kind in value["buckets"]},
+                {name: Member(int(each[0]), int(each[1]), float(each[2])) for name, each in value["members"].items()},
+                float(value["at"]),
+            )
+        except (ValueError, TypeError, KeyError, AttributeError):
+            return cls()
+
+
+class PaceFile:
+    """The file of one endpoint, opened for a moment at a time."""
+
+    def __init__(self, path: Path) -> None:
+        from filelock import FileLock
+
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._path = path
+        self._lock = FileLock(path.with_suffix(".lock"))
+
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[Shared | None]:
+        """The state, written back at the end; None while another process has it or the disk will not take it."""
+        from filelock import Timeout
+
+        try:
+            self._lock.acquire(timeout=0)
+        except (Timeout, OSError):
+            yield None
+            return
+        try:
+            try:
+                state = Shared.from_json(self._path.read_bytes())
+            except OSError:
+                state = Shared()
+            yield state
+            with contextlib.suppress(OSError):
+                self._path.write_bytes(state.as_json())
+        finally:
+            self._lock.release()
+
+
+def own_name() -> str:
+    """A name for this process that says where it lives."""
+    return f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+
+
+def _lives(name: str) -> bool:
+    """Whether a process may still live; only of those of this machine it can be said at once."""
+    host, process, _ = name.rsplit(":", 2)
+    if os.name != "posix" or host != socket.gethostname():
+        return True
+    try:
+        os.kill(int(process), 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, ValueError, OverflowError):
+        return True
+    return True

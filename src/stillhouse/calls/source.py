@@ -1,0 +1,58 @@
+"""One of the places that a deployment is answered from: its provider, and how fast that may be asked."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+
+from stillhouse.core.errors import ModelError
+
+from .pace import Pace, Turn
+from .providers.protocol import Provider
+
+
+class Source:
+    """An endpoint of a pool, or all there is of a deployment without one.
+
+    `doubted`: whether a refusal is asked for once more before it is believed, as of anything behind a network.
+    """
+
+    def __init__(self, name: str, pace: Pace, make: Callable[[], Provider], *, doubted: bool = False) -> None:
+        self.name = name
+        self.pace = pace
+        self.doubted = doubted
+        self.closed_by: ModelError | None = None
+        """Why nobody asks here any more."""
+        self.verdict: asyncio.Future[None] | None = None
+        """Done when it is known whether a refusal stands."""
+        self._headers: Mapping[str, str] | None = None
+        self._make = make
+        self._provider: Provider | None = None
+
+    @property
+    def provider(self) -> Provider:
+        """Made at the first call: what is answered from the cache needs neither key nor network."""
+        if self._provider is None:
+            self._provider = self._make()
+        return self._provider
+
+    def ready(self) -> None:
+        """Make the provider, whose key may be missing, before anything is on the wire."""
+        _ = self.provider
+
+    def watch(self, status: int, headers: Mapping[str, str]) -> None:
+        """Told by the transport of every response, just before it hands it on."""
+        del status
+        self._headers = headers
+
+    def heard(self, turn: Turn) -> None:
+        """Called as soon as a call is over: what its response said of limits."""
+        if self._headers is not None:
+            headers, self._headers = self._headers, None
+            self.pace.heard(headers, turn)
+
+    async def close(self) -> None:
+        self.pace.leave()
+        if self._provider is not None:
+            await self._provider.close()
+            self._provider = None
