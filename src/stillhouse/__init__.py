@@ -57,15 +57,27 @@ if TYPE_CHECKING:
     from .generate.amplify import Amplify as Amplify
     from .generate.answer import Answer as Answer
     from .generate.attributed import DataFromAttributedPrompt as DataFromAttributedPrompt
+    from .generate.backtranslate import Backtranslate as Backtranslate
     from .generate.cot import SynthesizeCoT as SynthesizeCoT
     from .generate.data_from_prompt import DataFromPrompt as DataFromPrompt
+    from .generate.evolve import Evolve as Evolve
     from .generate.few_shot import FewShot as FewShot
+    from .generate.calibration import Calibrate as Calibrate
+    from .generate.filter_with_prompt import FilterWithPrompt as FilterWithPrompt
     from .generate.judge_pairs import JudgePairs as JudgePairs
     from .generate.judges import PairJudge as PairJudge
     from .generate.judges_text import judges_text as judges_text
+    from .generate.personas import PersonaPrompt as PersonaPrompt
+    from .generate.personas import PersonaToPersona as PersonaToPersona
+    from .generate.personas import TextToPersona as TextToPersona
     from .generate.policy import ExtractPolicy as ExtractPolicy
     from .generate.process import ProcessWithPrompt as ProcessWithPrompt
     from .generate.prompt import Prompt as Prompt
+    from .generate.rubric import Criterion as Criterion
+    from .generate.rubric import JudgeRubric as JudgeRubric
+    from .generate.rubric import Rubric as Rubric
+    from .generate.score_with_prompt import RankWithPrompt as RankWithPrompt
+    from .generate.score_with_prompt import ScoreWithPrompt as ScoreWithPrompt
     from .measure.agreement import Agreement as Agreement
     from .measure.exact_match import ExactMatch as ExactMatch
     from .measure.function_verifier import FunctionVerifier as FunctionVerifier
@@ -201,8 +213,20 @@ _HOME = {
     "FewShot": "generate.few_shot",
     "DataFromPrompt": "generate.data_from_prompt",
     "DataFromAttributedPrompt": "generate.attributed",
+    "Evolve": "generate.evolve",
+    "Backtranslate": "generate.backtranslate",
+    "TextToPersona": "generate.personas",
+    "PersonaToPersona": "generate.personas",
+    "PersonaPrompt": "generate.personas",
     "ExtractPolicy": "generate.policy",
     "SynthesizeCoT": "generate.cot",
+    "FilterWithPrompt": "generate.filter_with_prompt",
+    "ScoreWithPrompt": "generate.score_with_prompt",
+    "RankWithPrompt": "generate.score_with_prompt",
+    "Criterion": "generate.rubric",
+    "Rubric": "generate.rubric",
+    "JudgeRubric": "generate.rubric",
+    "Calibrate": "generate.calibration",
     "JudgePairs": "generate.judge_pairs",
     "PairJudge": "generate.judges",
     "judges_text": "generate.judges_text",

@@ -15,6 +15,7 @@ from ..calls.request import Prompt as Question
 from ..core.artifact import Rows
 from ..core.errors import EXHAUSTED, RecipeError, RowFault
 from ..core.outcome import Fail, Made, Outcome, Row
+from ..text.schema import Schema
 
 IN_FLIGHT = 256
 """Rows of one chunk that talk at the same time; several chunks are open at once."""
@@ -92,6 +93,19 @@ def talked_through(one: Callable[[Row], Awaitable[Outcome]]) -> Mapping:
         return [outcomes[place] for place in range(len(rows))]
 
     return talk
+
+
+def reply_schema(title: str, **fields: Any) -> Schema:
+    """The schema of a reply: an object with just these fields, each given by its JSON Schema."""
+    return Schema(
+        {
+            "title": title,
+            "type": "object",
+            "properties": fields,
+            "required": list(fields),
+            "additionalProperties": False,
+        }
+    )
 
 
 def failed(fault: RowFault) -> Fail:

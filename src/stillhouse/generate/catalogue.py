@@ -15,6 +15,26 @@ CATALOGUE: dict[str, tuple[str, str]] = {
         "stillhouse.generate.attributed:DataFromAttributedPrompt",
         "Make rows from an instruction and every combination of attributes.",
     ),
+    "generate.evolve": (
+        "stillhouse.generate.evolve:Evolve",
+        "Rewrite instructions into harder ones, or others beside them (Evol-Instruct).",
+    ),
+    "generate.backtranslate": (
+        "stillhouse.generate.backtranslate:Backtranslate",
+        "Find the instruction that a text answers.",
+    ),
+    "generate.text_to_persona": (
+        "stillhouse.generate.personas:TextToPersona",
+        "Describe who would read or write a text.",
+    ),
+    "generate.persona_to_persona": (
+        "stillhouse.generate.personas:PersonaToPersona",
+        "Describe persons that stand near others.",
+    ),
+    "generate.persona_prompt": (
+        "stillhouse.generate.personas:PersonaPrompt",
+        "Write texts as they come from the lives of personas.",
+    ),
     "generate.extract_policy": (
         "stillhouse.generate.policy:ExtractPolicy",
         "Describe a task from examples: formats, rules, difficulty, lengths.",
@@ -33,4 +53,26 @@ CATALOGUE: dict[str, tuple[str, str]] = {
         "Say which of two answers is better, asked in both orders.",
     ),
     "generate.pair_judge": ("stillhouse.generate.judges:PairJudge", "Who compares two answers, and by what."),
+    "generate.filter_with_prompt": (
+        "stillhouse.generate.filter_with_prompt:FilterWithPrompt",
+        "Keep the rows that a model says yes to.",
+    ),
+    "generate.score_with_prompt": (
+        "stillhouse.generate.score_with_prompt:ScoreWithPrompt",
+        "Have a model give each row a number.",
+    ),
+    "generate.rank_with_prompt": (
+        "stillhouse.generate.score_with_prompt:RankWithPrompt",
+        "The rows by a model's score, with a threshold or the first few.",
+    ),
+    "generate.criterion": ("stillhouse.generate.rubric:Criterion", "One thing that a rubric judges."),
+    "generate.rubric": ("stillhouse.generate.rubric:Rubric", "Who scores, and by which criteria."),
+    "generate.judge_rubric": (
+        "stillhouse.generate.rubric:JudgeRubric",
+        "Score each row by named criteria, with reasons.",
+    ),
+    "generate.calibrate": (
+        "stillhouse.generate.calibration:Calibrate",
+        "Hold a judge's scores or verdicts against those of people.",
+    ),
 }

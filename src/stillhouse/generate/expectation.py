@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..calls.ask import Ask, scheme_of
+from ..calls.embedder import Embedder
+from ..calls.embedder import scheme_of as embedder_scheme
 from ..calls.prices import Price, price_of
 from ..calls.reply import Usage
 from ..core.plan import Expectation
@@ -12,6 +14,7 @@ if TYPE_CHECKING:
     from ..core.session import Session
 
 CHARACTERS_PER_TOKEN = 4
+_TEXTS_PER_CALL = 64
 
 
 def expected(
@@ -54,3 +57,19 @@ def expected_of(loads: Sequence[Load], session: "Session", *, rows: int | None) 
         tokens_out=sum(one.tokens_out or 0 for one in each),
         cost_usd=None if None in costs else sum(cost or 0.0 for cost in costs),
     )
+
+
+def expected_embedding(
+    by: Embedder | None, session: "Session", *, rows: int | None, texts: int | None, characters: int = 400
+) -> Expectation:
+    """An estimate for vectors of `texts` texts, some sixty of which go into one call; of none, where `by` is None."""
+    local = by is None or not isinstance(by.model, str) or embedder_scheme(by.model) is not None
+    if texts is None or by is None:
+        return Expectation(rows=rows, calls=0 if by is None else None)
+    tokens = texts * characters // CHARACTERS_PER_TOKEN
+    prices = {name: Price(*given) for name, given in session.prices.items()}
+    price = price_of(cast(Ask, by), prices, session.endpoints)  # names its model and endpoint as an `Ask` does
+    cost = price.cost(Usage(tokens)) if price is not None else 0.0 if local else None
+    hashed = isinstance(by.model, str) and embedder_scheme(by.model) == "hash"
+    calls = 0 if hashed else -(-texts // _TEXTS_PER_CALL)
+    return Expectation(rows=rows, calls=calls, tokens_in=tokens, tokens_out=0, cost_usd=cost)
