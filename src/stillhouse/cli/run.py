@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from . import exits
 from .interrupt import interruptible
 from .opening import open_session, recipe_arguments, work_arguments
-from .output import print_json, say
+from .output import print_json
 from .parser import FOLDER, positive
+from .preview import go_on, preview
 
 if TYPE_CHECKING:
     from ..core.session import Session
@@ -20,7 +23,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     recipe_arguments(parser)
     parser.add_argument("--name", help="what to call the result (default: the recipe's `name`, or its file's)")
     parser.add_argument("--limit", type=positive, metavar="N", help="only N rows, through the whole road")
-    parser.add_argument("--preview", type=positive, metavar="N", help="show N rows that the models made, then ask")
+    parser.add_argument("--preview", type=positive, metavar="N", help="show what the models make of N rows, then ask")
     work_arguments(parser)
 
 
@@ -41,10 +44,15 @@ def run(arguments: argparse.Namespace) -> int:
         open_session(folder, recipe.session, arguments, progress=shown, on_event=tally) as session,
     ):
         if arguments.preview is not None:
-            _preview(session, step, arguments)
-        _confirm(session, step, arguments)
+            seen = preview(session, step, arguments.preview)
+            if not go_on(yes=arguments.yes):
+                if arguments.json:
+                    print_json({"name": name, "preview": [one.as_dict() for one in seen]})
+                return exits.DONE
+        else:
+            _confirm(session, step, arguments)
         artifact = session.run(step, name=name)
-        _keep_recipe(session, name, step)
+        _keep_recipe(session, name, step, recipe.session_table)
         outcome = Outcome.of(session.store, name, artifact, tally)
     return tell(outcome, as_json=arguments.json)
 
@@ -65,24 +73,7 @@ def _confirm(session: Session, step: Step[Any], arguments: argparse.Namespace) -
     confirm(expected_bill(session, step, session.plan(step)), yes=arguments.yes)
 
 
-def _preview(session: Session, step: Step[Any], arguments: argparse.Namespace) -> None:
-    """Make a few rows as far as models are asked, and show them."""
-    from ..core.artifact import Rows
-    from ..rows.preview import preview
-    from .limit import limited
-    from .money import asking_steps
-
-    tables = [each for each in asking_steps(limited(step, arguments.preview)) if type(each).makes() is Rows]
-    if not tables:
-        say("no step of this recipe makes rows by asking a model: there is nothing to preview")
-        return
-    _confirm(session, tables[-1], arguments)
-    for each in tables:
-        rows = session.run(each)
-        say(f"{each.tag.partition('/')[0]}: {len(rows):,} rows\n{preview(rows, arguments.preview)}\n")
-
-
-def _keep_recipe(session: Session, name: str, step: Step[Any]) -> None:
+def _keep_recipe(session: Session, name: str, step: Step[Any], settings: Mapping[str, Any]) -> None:
     """Write the resolved recipe beside the name; it runs as it stands."""
     import yaml
 
@@ -96,5 +87,7 @@ def _keep_recipe(session: Session, name: str, step: Step[Any]) -> None:
     except RecipeError as error:
         session.bus.publish("warning", message=f"the resolved recipe is not kept: {error.message}")
         return
+    if settings:
+        table["session"] = dict(settings)
     text = yaml.safe_dump({"name": name, "output": "..", **table}, sort_keys=False, allow_unicode=True, width=100)
     write_bytes(target, text.encode())

@@ -6,6 +6,7 @@ COMMANDS = (
     ("distill", "distill", "turn a dozen examples into a small model"),
     ("plan", "plan", "say what a recipe would do and cost; spend nothing"),
     ("run", "run", "make what a recipe describes"),
+    ("retry", "retry", "ask again about rows that failed, and about no others"),
     ("show", "show", "show a result: how it came to be, the funnel, its first rows"),
     ("trace", "trace", "follow a row back to its seed and forward to what it shaped"),
     ("why", "why", "say which fields differ from the nearest earlier result"),

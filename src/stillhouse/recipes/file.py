@@ -51,6 +51,8 @@ class RecipeFile:
     output: Path | None = None
     """The session's folder, where the file names one."""
     session: SessionSettings = field(default_factory=SessionSettings)
+    session_table: Mapping[str, Any] = field(default_factory=dict)
+    """The same as it was written."""
     nodes: Mapping[str, Step[Any]] = field(default_factory=dict)
     """The steps of the table by name; empty for a recipe function."""
 
@@ -179,6 +181,7 @@ def _built(file: Path, document: Mapping[str, Any]) -> RecipeFile:
         step=beside(step),
         output=None if output is None else Path(os.path.normpath(file.parent / str(output))),
         session=session,
+        session_table=document.get("session", {}),
         nodes={name: beside(node) for name, node in nodes.items()},
     )
 
