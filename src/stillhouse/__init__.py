@@ -47,6 +47,12 @@ if TYPE_CHECKING:
     from .curate.funnel import funnel as funnel
     from .curate.funnel import funnel_text as funnel_text
     from .curate.keep import Keep as Keep
+    from .curate.language import Language as Language
+    from .curate.pii import NoPii as NoPii
+    from .curate.pii import Pii as Pii
+    from .curate.quality import MeasureText as MeasureText
+    from .curate.quality import Quality as Quality
+    from .curate.rule import Rule as Rule
     from .curate.semantic_dedup import SemanticDedup as SemanticDedup
     from .curate.split_apart import SplitApart as SplitApart
     from .evaluate.compare import Compare as Compare
@@ -58,11 +64,11 @@ if TYPE_CHECKING:
     from .generate.answer import Answer as Answer
     from .generate.attributed import DataFromAttributedPrompt as DataFromAttributedPrompt
     from .generate.backtranslate import Backtranslate as Backtranslate
+    from .generate.calibration import Calibrate as Calibrate
     from .generate.cot import SynthesizeCoT as SynthesizeCoT
     from .generate.data_from_prompt import DataFromPrompt as DataFromPrompt
     from .generate.evolve import Evolve as Evolve
     from .generate.few_shot import FewShot as FewShot
-    from .generate.calibration import Calibrate as Calibrate
     from .generate.filter_with_prompt import FilterWithPrompt as FilterWithPrompt
     from .generate.judge_pairs import JudgePairs as JudgePairs
     from .generate.judges import PairJudge as PairJudge
@@ -236,6 +242,12 @@ _HOME = {
     "Keep": "curate.keep",
     "SplitApart": "curate.split_apart",
     "Decontaminate": "curate.decontaminate",
+    "NoPii": "curate.pii",
+    "Pii": "curate.pii",
+    "Language": "curate.language",
+    "MeasureText": "curate.quality",
+    "Quality": "curate.quality",
+    "Rule": "curate.rule",
     "BestApart": "curate.best_apart",
     "DiverseSubset": "curate.diverse_subset",
     "SemanticDedup": "curate.semantic_dedup",

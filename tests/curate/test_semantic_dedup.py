@@ -14,7 +14,7 @@ from stillhouse.curate._vectors import normalised
 from stillhouse.curate.best_apart import BestApart
 from stillhouse.curate.semantic_dedup import SemanticDedup
 
-ANGLES = [0, 10, 90, 95, 180, 4]
+ANGLES: list[float | None] = [0, 10, 90, 95, 180, 4]
 
 
 def at(degrees: float) -> list[float]:

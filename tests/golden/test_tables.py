@@ -39,6 +39,7 @@ SCORED = sh.Import(
     ],
     require=(),
 )
+SECRETS = sh.Import(data=[{"input": "from ann@example.org, 415-555-2671"}, {"input": "a chai"}], require=())
 
 
 def shortened(row: dict[str, Any]) -> list[dict[str, Any]]:
@@ -80,6 +81,12 @@ STEPS: dict[str, sh.Step[sh.Rows]] = {
         (" farthest", sh.DiverseSubset(rows=SCORED, size=2, method="k_centre")),
         (" texts", sh.DiverseSubset(rows=ORDERS, size=2, texts="input")),
         ("", sh.BestApart(rows=SCORED, by="score", size=2, threshold=0.75)),
+        ("", sh.Quality(rows=ORDERS, columns="input", rules=("c4", sh.Rule(measure="mean_word_length", at_least=4.5)))),
+        (" languages", sh.Quality(rows=ORDERS, columns="input", rules=(sh.Language(languages="en"), sh.NoPii()))),
+        ("", sh.MeasureText(rows=ORDERS, column="input", measures=("words", "alphabetic_words"))),
+        (" redact", sh.Pii(rows=SECRETS, columns="input")),
+        (" mark", sh.Pii(rows=SECRETS, columns="input", action="mark")),
+        (" drop", sh.Pii(rows=SECRETS, columns="input", action="drop")),
         ("", sh.Keep(rows=ORDERS, where=holds_an_object)),
         ("", sh.Decontaminate(rows=ORDERS, against={"held_out": sh.Take(rows=ORDERS, num=1)})),
     ]

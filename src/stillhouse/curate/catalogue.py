@@ -14,4 +14,13 @@ CATALOGUE: dict[str, tuple[str, str]] = {
     ),
     "curate.diverse_subset": ("stillhouse.curate.diverse_subset:DiverseSubset", "A few rows that stand for many."),
     "curate.best_apart": ("stillhouse.curate.best_apart:BestApart", "The best rows that are not alike."),
+    "curate.rule": ("stillhouse.curate.rule:Rule", "A measure of a text, and the band in which it must lie."),
+    "curate.quality": (
+        "stillhouse.curate.quality:Quality",
+        "Keep the texts that follow rules: Gopher, C4, FineWeb, your own.",
+    ),
+    "curate.measure_text": ("stillhouse.curate.quality:MeasureText", "Columns with measures of a text."),
+    "curate.language": ("stillhouse.curate.language:Language", "The text must be in a language that is wanted."),
+    "curate.pii": ("stillhouse.curate.pii:Pii", "Drop, mark or redact personal data and secrets."),
+    "curate.no_pii": ("stillhouse.curate.pii:NoPii", "The text must hold no personal data or secret."),
 }
