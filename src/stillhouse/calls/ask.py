@@ -1,29 +1,32 @@
 """Who is asked, and with what settings: the part that steps carry."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from stillhouse.core.artifact import Model
 from stillhouse.core.errors import RecipeError
 from stillhouse.core.functions import resolve
-from stillhouse.core.keys import folder_digest
+from stillhouse.core.keys import file_digest, folder_digest
 from stillhouse.core.part import Part
 from stillhouse.core.step import Step
 
-from .endpoint import checked_url
-from .request import Sampling
+from .endpoint import Structured, checked_url
+from .request import NO_EXTRAS, Extras, Judging, RequestForm, Sampling, Tool, tools_of
+
+if TYPE_CHECKING:
+    from stillhouse.text.schema import Schema
 
 
 class Ask(Part, tag="calls.ask/1"):
     """A model that is asked: `Ask(model="openai/gpt-4o-mini", temperature=0.7)`.
 
     `model` is `openai/gpt-4o-mini` (provider/name), `python:package.module:function`, `scripted:NAME`, `local:FOLDER`,
-    or a step that makes a model. It counts with everything that shapes its answers: provider, model and endpoint (a
-    Python function by its source, a folder by its content), or in their place the id of a declared `deployment`; the
-    system prompt and the sampling.
+    `vllm:NAME`, `gguf:FILE`, or a step that makes a model. It counts with everything that shapes its answers: provider,
+    model and endpoint (a Python function by its source, a folder or file by its content), or in their place the id of a
+    declared `deployment`; the system prompt, the sampling, and whatever else it asks with.
     """
 
     model: str | Step[Model]
@@ -31,7 +34,7 @@ class Ask(Part, tag="calls.ask/1"):
     """A name you vouch for: all that answers under it answers alike. In keys it replaces provider, model and endpoint.
     """
     endpoint: str | None = Field(None, min_length=1)
-    """URL of an OpenAI-compatible server: `http://host:8000/v1`."""
+    """URL of a server: `http://host:8000/v1`. It speaks as the provider in `model` does; OpenAI's chat, for others."""
     system: str | None = None
     temperature: float | None = Field(0.0, ge=0, le=2)
     """None leaves it to the provider, as some reasoning models demand."""
@@ -40,6 +43,25 @@ class Ask(Part, tag="calls.ask/1"):
     stop: tuple[str, ...] = ()
     seed: int | None = None
     """Sent with the request; sample i of a request is asked with seed + i."""
+    tools: tuple[dict[str, Any], ...] = ()
+    """Tools that the model may want called: `{"name": …, "description": …, "parameters": JSON Schema}`."""
+    tool_choice: str | None = None
+    """`auto`, `none`, `required`, or the name of the tool that must be called."""
+    logprobs: int | None = Field(None, ge=0, le=20)
+    """Keep the log-probabilities of the reply's tokens, each with those of so many others in its place."""
+    effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = None
+    """How hard a reasoning model thinks; which of these it knows is the model's own."""
+    thinking: int | None = Field(None, ge=0)
+    """The most tokens to think with, for models that take a number."""
+    structured: Structured | None = None
+    """How JSON is asked for; None leaves it to the endpoint, and then it does not count."""
+    extra: dict[str, Any] = {}
+    """Fields of the provider's own, laid over the request's body: `{"top_k": 20}`."""
+    when_cut: Literal["fail", "keep", "extend"] = "fail"
+    """A reply that is cut at `max_tokens` fails its row, is kept and marked (`finish` is `length`), or is asked for
+    once more with four times the room."""
+    when_looping: Literal["fail", "keep"] = "fail"
+    """A reply that says the same again and again to its end is sampled once more, then fails its row; or is kept."""
 
     @field_validator("model")
     @classmethod
@@ -64,6 +86,20 @@ class Ask(Part, tag="calls.ask/1"):
         except RecipeError as error:
             raise ValueError(f"{error.message}. {error.hint}") from None
 
+    @field_validator("tools", mode="before")
+    @classmethod
+    def _in_one_form(cls, tools: Any) -> Any:
+        return tools_of(tools) if isinstance(tools, Sequence) and not isinstance(tools, str) else tools
+
+    @model_validator(mode="after")
+    def _sound(self) -> "Ask":
+        names = [tool["name"] for tool in self.tools]
+        if self.tool_choice is not None and self.tool_choice not in ("auto", "none", "required", *names):
+            raise ValueError(f"`tool_choice` is `{self.tool_choice}`, expected auto, none, required or one of {names}")
+        if self.when_cut == "extend" and self.max_tokens is None:
+            raise ValueError("`when_cut` can only extend `max_tokens` that are given")
+        return self
+
     @model_validator(mode="after")
     def _reachable(self) -> "Ask":
         if self.endpoint is not None and not (isinstance(self.model, str) and scheme_of(self.model) is None):
@@ -73,6 +109,29 @@ class Ask(Part, tag="calls.ask/1"):
     @property
     def sampling(self) -> Sampling:
         return Sampling(self.temperature, self.top_p, self.max_tokens, self.stop, self.seed)
+
+    @property
+    def extras(self) -> Extras:
+        made = Extras(
+            tuple(self.tools),
+            self.tool_choice,
+            self.logprobs,
+            self.effort,
+            self.thinking,
+            self.structured,
+            self.extra or None,
+        )
+        return made if made.form() else NO_EXTRAS
+
+    def form(
+        self, by: Mapping[str, Any], model: str, schema: "Schema | None", tools: tuple[Tool, ...] = ()
+    ) -> RequestForm:
+        """What its requests share; `by` is who answers, in canonical form, `tools` are offered besides its own."""
+        extras = self.extras
+        if tools:
+            extras = extras._replace(tools=(*extras.tools, *tools_of(tools)))
+        judging = Judging(self.when_cut, self.when_looping)
+        return RequestForm(by, model, self.sampling, schema, self.system, extras, judging)
 
     @property
     def name(self) -> str:
@@ -90,8 +149,13 @@ class Ask(Part, tag="calls.ask/1"):
         scheme = scheme_of(self.model)
         if scheme == "python":
             return {"model": self.model, "function": function_named(self.model)}
+        rest = self.model.partition(":")[2]
         if scheme == "local":
-            return {"model": "local", "content": _content(Path(self.model.partition(":")[2]))}
+            return {"model": "local", "content": _content(Path(rest))}
+        if scheme == "gguf":
+            return {"model": "gguf", "content": _file_content(Path(rest))}
+        if scheme == "vllm" and Path(rest).is_dir():
+            return {"model": "vllm", "content": _content(Path(rest))}
         return {"model": self.model} if self.endpoint is None else {"model": self.model, "endpoint": self.endpoint}
 
     def identity(self) -> Mapping[str, Any]:
@@ -100,11 +164,11 @@ class Ask(Part, tag="calls.ask/1"):
         return {"by": self.by(), **{name: value for name, value in self.values().items() if name not in who}}
 
 
-_SCHEMES = ("python", "scripted", "local")
+_SCHEMES = ("python", "scripted", "local", "vllm", "gguf")
 
 
 def scheme_of(model: str) -> str | None:
-    """`python`, `scripted` or `local` of a model that runs in this process; None of one that is reached over HTTP."""
+    """`python`, `local` and so on of a model that runs in this process; None of one that is reached over HTTP."""
     scheme, colon, rest = model.partition(":")
     return scheme if colon and rest and scheme in _SCHEMES else None
 
@@ -122,3 +186,9 @@ def _content(folder: Path) -> str:
             "Name a folder that transformers' `save_pretrained` wrote.",
         )
     return folder_digest(folder)
+
+
+def _file_content(file: Path) -> str:
+    if not file.is_file():
+        raise RecipeError(f"`gguf:{file}` is not a model: there is no such file", "Name a file that ends in `.gguf`.")
+    return file_digest(file)

@@ -15,12 +15,18 @@ from stillhouse.core.errors import RowFault
 from stillhouse.text.schema import Misfit
 
 from .answer import Answer, Outcome, Repaired
+from .looping import loops
 from .prices import Price
 from .reply import Reply, Usage
 from .request import Request, RequestForm
 
 if TYPE_CHECKING:
     from stillhouse.text.schema import Schema
+
+_LONGER = 4  # times the room for a reply that was cut, where it is to be extended
+
+WRAPPED = "reply"
+"""The one field of the object around a reply that is none, where an API takes objects alone."""
 
 _MEND = (
     "Your reply cannot be used: {problem}\n"
@@ -31,11 +37,12 @@ _MEND = (
 class Case:
     """One prompt on its way to an answer: the requests made for it and what they used."""
 
-    __slots__ = ("_form", "_price", "cached", "keys", "repair", "request", "usage")
+    __slots__ = ("_extended", "_form", "_price", "cached", "keys", "repair", "request", "usage")
 
     def __init__(self, form: RequestForm, request: Request, price: Price | None) -> None:
         self._form = form
         self._price = price
+        self._extended = False
         self.request = request
         self.keys: tuple[str, ...] = ()
         self.usage = Usage()
@@ -46,12 +53,23 @@ class Case:
         """The outcome, or the request that is to be made next."""
         self.cached = self.cached and cached
         self.keys = (*self.keys, self.request.key.hex())
-        self.usage = reply.usage if len(self.keys) == 1 else _sum(self.usage, reply.usage)
-        fault = _unusable(reply)
-        if fault is not None:
-            return fault
+        usage = with_usage(self.request, reply).usage
+        self.usage = usage if len(self.keys) == 1 else _sum(self.usage, usage)
+        if reply.refusal is not None:
+            return RowFault("refused", reply.refusal, reply.text or None)
+        if reply.finish == "refused":
+            return RowFault("refused", "the provider's content filter stopped the reply", reply.text or None)
+        if reply.tool_calls and reply.finish != "length":
+            return self._answer(reply, None, "no")
+        if reply.form not in _OWN_FORMS and self._form.judging.when_looping == "fail" and loops(reply.text):
+            return self._after_loop(reply)
+        if reply.finish == "length":
+            return self._after_cut(reply)
         if not reply.text.strip():
             return self._after_nothing()
+        return self._read(reply)
+
+    def _read(self, reply: Reply) -> Outcome | Request:
         schema = self.request.schema
         if schema is None:
             return self._answer(reply, None, "no")
@@ -64,11 +82,46 @@ class Case:
     def _answer(self, reply: Reply, value: Any, repaired: Repaired) -> Answer:
         cost = None if self._price is None else self._price.cost(self.usage)
         *earlier, key = self.keys
-        return Answer(reply.text, value, key, reply.finish, self.usage, self.cached, cost, repaired, tuple(earlier))
+        return Answer(
+            reply.text,
+            value,
+            key,
+            reply.finish,
+            self.usage,
+            self.cached,
+            cost,
+            repaired,
+            tuple(earlier),
+            reply.tool_calls,
+            reply.logprobs,
+            reply.reasoning,
+            reply.model,
+        )
+
+    def _after_cut(self, reply: Reply) -> Outcome | Request:
+        policy, cap = self._form.judging.when_cut, self.request.sampling.max_tokens
+        if policy == "extend" and cap is not None and not self._extended:
+            self._extended = True
+            self._form = self._form.with_room(_LONGER * cap)
+            self.request = self._form.follow_up(self.request, again=self.request.again)
+            return self.request
+        if policy == "keep" and reply.text.strip() and self.request.schema is None:
+            return self._answer(reply, None, "no")
+        tokens = f" at {reply.usage.reply_tokens} tokens" if reply.usage.reply_tokens else ""
+        room = " although it had four times the room" if self._extended else ""
+        return RowFault("cut", f"the reply was cut{tokens}{room}, raise `max_tokens`", reply.text or None)
 
     def _after_nothing(self) -> Outcome | Request:
         if self.request.again:
             return RowFault("empty", "the model replied with nothing, twice")
+        return self._again()
+
+    def _after_loop(self, reply: Reply) -> Outcome | Request:
+        if self.request.again:
+            return RowFault("degenerate", "the reply says the same again and again to its end, twice", reply.text)
+        return self._again()
+
+    def _again(self) -> Request:
         self.request = self._form.follow_up(self.request, again=1)
         return self.request
 
@@ -92,21 +145,23 @@ class Case:
         return self.request
 
 
-def _unusable(reply: Reply) -> RowFault | None:
-    if reply.refusal is not None:
-        return RowFault("refused", reply.refusal, reply.text or None)
-    if reply.finish == "refused":
-        return RowFault("refused", "the provider's content filter stopped the reply", reply.text or None)
-    if reply.finish == "length":
-        tokens = f" at {reply.usage.reply_tokens} tokens" if reply.usage.reply_tokens else ""
-        return RowFault("cut", f"the reply was cut{tokens}, raise `max_tokens`", reply.text or None)
-    return None
+_CHARACTERS_PER_TOKEN = 4.0
+_OWN_FORMS = ("text", "reply")  # functions and students: what they say is what they say, and costs nothing
+
+
+def with_usage(request: Request, reply: Reply) -> Reply:
+    """The reply with tokens estimated from its characters and the request's, where a provider said nothing of them."""
+    if reply.usage.prompt_tokens or reply.usage.reply_tokens or reply.form in _OWN_FORMS:
+        return reply
+    prompt = round(len(request.canonical) / _CHARACTERS_PER_TOKEN)
+    text = round((len(reply.text) + len(reply.reasoning or "")) / _CHARACTERS_PER_TOKEN)
+    return reply._replace(usage=Usage(prompt, text, estimated_tokens=prompt + text))
 
 
 def parse(text: str, schema: Schema) -> tuple[Any, bool]:
     """(value, whether the text had to be mended); raises `Misfit` when nothing in the text follows the schema."""
     try:
-        return schema.check(orjson.loads(text)), False
+        return checked(orjson.loads(text), schema), False
     except orjson.JSONDecodeError as error:
         place = f"line {error.lineno}, column {error.colno}"
         problem = Misfit(f"it is not JSON ({error})", f"it is not JSON from {place} on")
@@ -116,8 +171,18 @@ def parse(text: str, schema: Schema) -> tuple[Any, bool]:
         except RecursionError:
             raise Misfit("it is nested too deeply") from None
         if found is not None:
-            return schema.check(found), True
+            return checked(found, schema), True
     raise problem
+
+
+def checked(value: Any, schema: Schema) -> Any:
+    """The value by its schema; out of the object around it, where an API that takes objects alone was asked for it."""
+    try:
+        return schema.check(value)
+    except Misfit:
+        if not isinstance(value, dict) or value.keys() != {WRAPPED} or schema.form.get("type") == "object":
+            raise
+    return schema.check(value[WRAPPED])
 
 
 def _unfenced(text: str) -> Any:

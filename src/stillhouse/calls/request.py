@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 import orjson
+
+from .images import counted, has_parts, settled
+from .reply import REPLY_TOOL
 
 if TYPE_CHECKING:
     from stillhouse.text.schema import Schema
@@ -30,18 +33,45 @@ class Sampling(NamedTuple):
         return {name: value for name, value in self._asdict().items() if value is not None and value != ()}
 
 
+Tool: TypeAlias = Mapping[str, Any]
+"""`{"name": …, "description": …, "parameters": JSON Schema}`, as `tools_of` returns it."""
+
+
+class Extras(NamedTuple):
+    """What else is asked for or asked with. Most requests have none of it, and then it is in no key."""
+
+    tools: tuple[Tool, ...] = ()
+    tool_choice: str | None = None
+    logprobs: int | None = None
+    effort: str | None = None
+    thinking: int | None = None
+    structured: str | None = None
+    extra: Mapping[str, Any] | None = None
+
+    def form(self) -> dict[str, Any]:
+        """What is asked for, as JSON values."""
+        return {name: value for name, value in self._asdict().items() if value is not None and value != ()}
+
+
+NO_EXTRAS = Extras()
+
+
 class Prompt(NamedTuple):
-    """One question: a text (one message of the user) or messages, the schema of the reply and the sample index."""
+    """One question: a text (one message of the user) or messages, the schema of the reply and the sample index.
+
+    `tools` are offered besides those of the `Ask`.
+    """
 
     messages: str | Sequence[Message]
     schema: Schema | None = None
     sample: int = 0
+    tools: tuple[Tool, ...] = ()
 
 
 class Request(NamedTuple):
     """What a provider is asked. Two requests with one `key` are the same request.
 
-    `canonical` is the JSON that the key digests; `again` counts the resamples of an empty reply.
+    `canonical` is the JSON that the key digests; `again` counts the resamples of an empty or looping reply.
     """
 
     key: bytes
@@ -52,26 +82,57 @@ class Request(NamedTuple):
     schema: Schema | None = None
     sample: int = 0
     again: int = 0
+    extras: Extras = NO_EXTRAS
+
+
+class Judging(NamedTuple):
+    """What becomes of replies that are not well: of no call's key, as it changes nothing in what is asked first."""
+
+    when_cut: Literal["fail", "keep", "extend"] = "fail"
+    when_looping: Literal["fail", "keep"] = "fail"
 
 
 class RequestForm:
     """What many requests share, rendered once: who is asked, how, for which schema.
 
-    The canonical form of a request is JSON with sorted keys: `again` (when not 0), `by`, `messages`, `sample`,
-    `sampling`, `schema`, whose own order stays. The two halves around the messages are constants here, so that a key
-    costs one digest and no tree walk.
+    The canonical form of a request is JSON with sorted keys: `again` (when not 0), `by`, `extras` (when there are any),
+    `messages`, `sample`, `sampling`, `schema`, whose own order stays. The two halves around the messages are constants
+    here, so that a key costs one digest and no tree walk.
     """
 
-    __slots__ = ("_after", "_before", "_end_of_text", "_start_of_text", "_system", "model", "sampling", "schema")
+    __slots__ = (
+        "_after",
+        "_before",
+        "_by",
+        "_end_of_text",
+        "_start_of_text",
+        "_system",
+        "extras",
+        "judging",
+        "model",
+        "sampling",
+        "schema",
+    )
 
     def __init__(
-        self, by: Mapping[str, Any], model: str, sampling: Sampling, schema: Schema | None, system: str | None
+        self,
+        by: Mapping[str, Any],
+        model: str,
+        sampling: Sampling,
+        schema: Schema | None,
+        system: str | None,
+        extras: Extras = NO_EXTRAS,
+        judging: Judging = Judging(),  # noqa: B008 - immutable
     ) -> None:
         self.model = model
         self.sampling = sampling
         self.schema = schema
+        self.extras = extras
+        self.judging = judging
+        self._by = by
         self._system: list[Message] = [] if system is None else [{"role": "system", "content": system}]
-        self._before = b'"by":' + _json(by) + b',"messages":'
+        more = extras.form()
+        self._before = b'"by":' + _json(by) + (b',"extras":' + _json(more) if more else b"") + b',"messages":'
         # Unsorted, as it is sent: the order of its fields says whether a model reasons before it answers.
         shape = orjson.dumps(None if schema is None else schema.form)
         self._after = b',"sampling":' + _json(sampling.form()) + b',"schema":' + shape + b"}"
@@ -83,14 +144,17 @@ class RequestForm:
         """The messages that are sent: the system prompt of the `Ask`, then those of the prompt."""
         if isinstance(prompt, str):
             return [*self._system, {"role": "user", "content": prompt}]
-        return [*self._system, *prompt]
+        return [*self._system, *(settled(prompt) if has_parts(prompt) else prompt)]
 
     def canonical(self, prompt: str | Sequence[Message], sample: int = 0, again: int = 0) -> bytes:
         """The JSON that is digested; `prompt` as given by the caller, without the system prompt."""
         if sample == 0 and again == 0 and type(prompt) is str:  # most requests; a third of the work
             return self._start_of_text + orjson.dumps(prompt) + self._end_of_text
         start = b"{" if again == 0 else b'{"again":%d,' % again
-        return start + self._before + _json(self.messages(prompt)) + b',"sample":%d' % sample + self._after
+        messages = self.messages(prompt)
+        if not isinstance(prompt, str) and has_parts(prompt):
+            messages = counted(messages)
+        return start + self._before + _json(messages) + b',"sample":%d' % sample + self._after
 
     def request(self, prompt: str | Sequence[Message], sample: int = 0, again: int = 0) -> Request:
         canonical = self.canonical(prompt, sample, again)
@@ -100,12 +164,38 @@ class RequestForm:
         self, key: bytes, canonical: bytes, prompt: str | Sequence[Message], sample: int, again: int = 0
     ) -> Request:
         """The request whose canonical form and key are known already."""
-        return Request(key, canonical, self.model, self.messages(prompt), self.sampling, self.schema, sample, again)
+        messages = self.messages(prompt)
+        return Request(key, canonical, self.model, messages, self.sampling, self.schema, sample, again, self.extras)
 
     def follow_up(self, request: Request, *, more: Sequence[Message] = (), again: int = 0) -> Request:
         """The same request with messages added to its end, or asked once more."""
         messages = [*request.messages, *more][len(self._system) :]
         return self.request(messages, request.sample, again)
+
+    def with_room(self, max_tokens: int) -> RequestForm:
+        """The same with room for another length of reply."""
+        system = self._system[0]["content"] if self._system else None
+        sampling = self.sampling._replace(max_tokens=max_tokens)
+        return RequestForm(self._by, self.model, sampling, self.schema, system, self.extras, self.judging)
+
+
+def tools_of(tools: Sequence[Mapping[str, Any]]) -> tuple[Tool, ...]:
+    """Tools in the one form that counts; also takes OpenAI's (`{"type": "function", "function": …}`) and Anthropic's
+    (`input_schema`). Raises `ValueError` for what is none."""
+    found: list[Tool] = []
+    for tool in tools:
+        inner = tool.get("function", tool)
+        name = inner.get("name") if isinstance(inner, Mapping) else None
+        if not isinstance(name, str) or not name:
+            raise ValueError('a tool has no name; write {"name": …, "description": …, "parameters": {JSON Schema}}')
+        if name == REPLY_TOOL:
+            raise ValueError(f"a tool cannot be called `{name}`: structured replies are asked for under that name")
+        parameters = inner.get("parameters", inner.get("input_schema")) or {"type": "object", "properties": {}}
+        found.append({"name": name, "description": str(inner.get("description") or ""), "parameters": parameters})
+    names = [tool["name"] for tool in found]
+    if len({*names}) < len(names):
+        raise ValueError(f"two tools have the name `{max(names, key=names.count)}`")
+    return tuple(found)
 
 
 def key_of(canonical: bytes) -> bytes:

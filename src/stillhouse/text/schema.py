@@ -75,18 +75,18 @@ class Schema(Part, tag="text.schema/1"):
     @property
     def form(self) -> dict[str, Json]:
         """The schema as plain JSON, as it is sent and as it counts in call keys."""
-        form: dict[str, Json] = self._memo("form", lambda: orjson.loads(orjson.dumps(self.json_schema)))
+        form: dict[str, Json] = self.derived("form", lambda: orjson.loads(orjson.dumps(self.json_schema)))
         return form
 
     @property
     def strict_form(self) -> dict[str, Json] | None:
         """The schema in the dialect of strict modes (all objects closed, all fields required), or None."""
-        strict: dict[str, Json] | None = self._memo("strict", lambda: _strict(self.form))
+        strict: dict[str, Json] | None = self.derived("strict", lambda: _strict(self.form))
         return strict
 
     def check(self, value: Json) -> Json:
         """The value with fields filtered and defaults filled in; raises `Misfit` naming the place."""
-        check = self._memo("check", self._checker)
+        check = self.derived("check", self._checker)
         try:
             return check(value)
         except RecursionError:
@@ -98,8 +98,8 @@ class Schema(Part, tag="text.schema/1"):
         checker = Checker(self.form, drop_extra=self.drop_extra)
         return checker if self.python_model is None else _and_model(checker, resolve(self.python_model))
 
-    def _memo(self, name: str, make: Callable[[], Any]) -> Any:
-        """Derived values; the part is frozen, so they stay true."""
+    def derived(self, name: str, make: Callable[[], Any]) -> Any:
+        """What `make` returns, made once; the part is frozen, so it stays true."""
         key = f"_{name}"
         if key not in self.__dict__:
             self.__dict__[key] = make()

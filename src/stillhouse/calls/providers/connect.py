@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from importlib import import_module
+
 from ..credentials import Credentials
 from ..endpoint import Endpoint
 from .dialect import Dialect, Watch
 from .http import HttpProvider, Transport
-from .openai import OpenAIChat
 from .place import Place
+
+_DIALECTS: Mapping[str, str] = {
+    "openai": "openai:OpenAIChat",
+    "azure": "openai:AzureChat",
+    "responses": "responses:OpenAIResponses",
+    "anthropic": "anthropic:AnthropicMessages",
+    "gemini": "gemini:Gemini",
+    "vertex": "gemini:Vertex",
+    "bedrock": "bedrock:BedrockConverse",
+    "cohere": "cohere:CohereChat",
+}
+"""The class of each API: a new provider is a file here, a line in this table, and a row of the contract test."""
 
 
 def dialect_of(name: str, endpoint: Endpoint, credentials: Credentials) -> Dialect:
     """The dialect of an endpoint, for the deployment `name`; raises `ModelError` where its key is missing."""
-    return OpenAIChat(Place(name, endpoint, credentials))
+    file, _, kind = _DIALECTS[endpoint.api or "openai"].partition(":")
+    made: Callable[[Place], Dialect] = getattr(import_module(f".{file}", __package__), kind)
+    return made(Place(name, endpoint, credentials))
 
 
 def provider_over_http(

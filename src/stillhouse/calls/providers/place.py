@@ -1,10 +1,15 @@
-"""Who is asked where, with which key, and what an error response from there means."""
+"""Who is asked where, with which key, and what an error response from there means.
+
+One reading of errors serves all providers: their bodies differ in where the message stands, and gateways pass each
+other's on, so that a body of one kind comes from a server of another.
+"""
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -15,6 +20,7 @@ from ..endpoint import Endpoint
 from ..retry import TryAgain, asked_wait
 
 _SHOWN = 300  # characters of a server's own words in our messages
+_READ = 200  # characters of them that are searched for words: what comes after may quote the request
 
 
 class Place:
@@ -23,49 +29,87 @@ class Place:
     def __init__(self, name: str, endpoint: Endpoint, credentials: Credentials) -> None:
         self.name = name
         self.endpoint = endpoint
+        self.credentials = credentials
+        self.base = endpoint.url.rstrip("/")
         self.secret: str | None = None
+        self._hidden: tuple[str, ...] = ()
         if endpoint.api_key is not None:
             self.secret = credentials.require(endpoint.api_key, name)
+            self.hide(self.secret)
+
+    def hide(self, *secrets: str) -> None:
+        """Never show these, whoever repeats them."""
+        self._hidden = (*self._hidden, *secrets)
+
+    @property
+    def bearer(self) -> dict[str, str]:
+        """The header of a key that is a bearer token; nothing without a key."""
+        return {} if self.secret is None else {"Authorization": f"Bearer {self.secret}"}
+
+    def headers(self, own: Mapping[str, str]) -> dict[str, str]:
+        """The headers of every request: those of the endpoint, and an API's own."""
+        return {"Content-Type": "application/json", **self.endpoint.headers, **own}
 
     def unreadable(self, body: bytes, headers: Mapping[str, str], error: Exception) -> ModelError | RowFault:
         """What a response of status 200 means that holds no reply: some gateways report errors so."""
-        found = _error_of(body)
+        found = _Trouble.read(200, headers, body)
         if found is None:
             return TryAgain("garbled", f"the response cannot be read: {error}")
-        return self.failure(found.status or 500, headers, body)
+        return self._meaning(found.status or _status_of(found), headers, found)
 
     def failure(self, status: int, headers: Mapping[str, str], body: bytes) -> ModelError | RowFault:
         """What an error response means: try again, the end of the row, or the end of the step."""
-        found = _error_of(body) or _ErrorBody(_shown(body), "", None)
-        words = f"HTTP {status}" + (f": {self._clean(found.message)}" if found.message else "")
-        where = f"`{self.name}` at {self.endpoint.url}"
-        if status == 402 or found.is_quota:
+        found = _Trouble.read(status, headers, body) or _Trouble(_shown(body), "", None, None)
+        return self._meaning(status, headers, found)
+
+    def _meaning(self, status: int, headers: Mapping[str, str], found: _Trouble) -> ModelError | RowFault:
+        words = f"HTTP {status}" + (f": {self._clean(found.message)[:_SHOWN]}" if found.message else "")
+        if status == 402 or found.is_quota(status):
             hint = "Add credit or raise the limit at the provider; every reply is kept and the same command goes on."
-            return ModelError(f"the quota of {where} is used up ({words})", hint, kind="quota")
+            return ModelError(f"the quota of {self._where} is used up ({words})", hint, kind="quota")
         if found.is_filtered:
             return RowFault("refused", words)
-        if status in (401, 403):
-            return ModelError(f"{where} refuses the key ({words})", self._key_hint(), kind="credentials")
-        if status == 429:
-            return TryAgain("throttled", words, wait=asked_wait(headers, time.time()))
-        if status == 404 or found.is_unknown_model:
-            hint = "Check the name of the model and the URL, which ends before `/chat/completions`."
-            return ModelError(f"{where} knows no such model ({words})", hint, kind="unknown_model")
+        if found.is_unknown_model(status):
+            return ModelError(f"{self._where} knows no such model ({words})", self._model_hint(), kind="unknown_model")
+        if status in (401, 403, 498) or found.is_wrong_key:
+            return ModelError(f"{self._where} refuses the key ({words})", self._key_hint(), kind="credentials")
         if found.is_too_long or status == 413:
             return RowFault("too_long", words)
-        if found.is_unsupported:
+        if status == 429:
+            return TryAgain("throttled", words, wait=self._wait(headers, found))
+        if status < 500 and found.is_wrong_schema:
+            hint = "Ask for JSON in another way, by `structured` of the `Ask` or the endpoint: tool, object or prompt."
+            return ModelError(f"{self._where} does not take the JSON Schema ({words})", hint, kind="rejected")
+        if status < 500 and found.is_unsupported:
             hint = (
                 "Change that field of the `Ask` (`temperature=None` leaves it to the provider), or ask another model."
             )
-            return ModelError(f"{where} does not take what it is asked with ({words})", hint, kind="rejected")
-        if status in (408, 409, 425) or status >= 500:
-            return TryAgain("server", words, wait=asked_wait(headers, time.time()))
+            return ModelError(f"{self._where} does not take what it is asked with ({words})", hint, kind="rejected")
+        if _passes(status, headers):
+            return TryAgain("server", words, wait=self._wait(headers, found))
         return RowFault("rejected", words)
+
+    @property
+    def _where(self) -> str:
+        return f"`{self.name}` at {self.endpoint.url}"
+
+    def _wait(self, headers: Mapping[str, str], found: _Trouble) -> float | None:
+        asked = asked_wait(headers, time.time())
+        return found.wait if asked is None else asked
+
+    def _model_hint(self) -> str:
+        return (
+            "Check the name of the model, and the URL, which ends before `/chat/completions` or what the API adds. "
+            "The server is asked for what comes after the provider: if it knows its model as `openai/x`, write "
+            "`openai/openai/x`. Models of OpenAI's newer API are asked as `responses/NAME`."
+        )
 
     def _key_hint(self) -> str:
         name = self.endpoint.api_key
         if name is not None:
             return f"Check the value of `{name}` in the environment or in `.env`."
+        if self._hidden:
+            return "Check the keys in the environment or in `.env`; keys that are lent for a time may have expired."
         return (
             f'No key was sent. Declare where it is: Session(endpoints={{"{self.endpoint.url}": '
             f'Endpoint("{self.endpoint.url}", api_key="NAME_OF_VARIABLE")}}), `session: endpoints:` in a recipe file, '
@@ -73,64 +117,179 @@ class Place:
         )
 
     def _clean(self, text: str) -> str:
-        """A server's words without our key, which some repeat."""
-        return text.replace(self.secret, "***") if self.secret else text
+        """A server's words without our keys, which some repeat."""
+        for secret in self._hidden:
+            text = text.replace(secret, "***")
+        return text
 
 
-class _ErrorBody:
-    """The error object of a response: message, code and, on some gateways, a status."""
+def _passes(status: int, headers: Mapping[str, str]) -> bool:
+    """Whether the same request may be taken later: by what the server says of it, else by the status."""
+    said = headers.get("x-should-retry")
+    if said in ("true", "false"):
+        return said == "true"
+    return status in (408, 409, 424, 425, 499) or status >= 500
 
-    __slots__ = ("code", "message", "status")
 
-    def __init__(self, message: str, code: str, status: int | None) -> None:
-        self.message, self.code, self.status = message, code, status
+def _any_of(*words: str) -> re.Pattern[str]:
+    return re.compile("|".join(words), re.DOTALL)
+
+
+_QUOTA_CODES = _any_of("insufficient_quota", "billing", "insufficient_balance", "credit", "servicequotaexceeded")
+_QUOTA_WORDS = _any_of(
+    "exceeded your current quota", "credit balance", "insufficient (balance|credits|funds)", "out of credits",
+    "used all available credits", "spending limit", "specified api usage limits", "monthly included credits",
+    "credit limit exceeded", r"calls / month", "requires billing", "billing (hard limit|to be enabled|is disabled)",
+)  # fmt: skip
+_FILTER_CODES = _any_of("content_filter", "content_policy", "moderation", "responsibleaipolicy", "invalid_prompt")
+_FILTER_WORDS = _any_of(
+    "flagged", "content management policy", "content filter", "usage guidelines", "blocked by .{0,20}(safety|policy)",
+)  # fmt: skip
+_MODEL_CODES = _any_of("model_not_found", "model_not_supported", "deploymentnotfound", "invalid_model")
+_MODEL_WORDS = _any_of(
+    r"\bmodel\b.{0,80}\b(not found|does not exist|not exist|is invalid)", "(unknown|invalid|not a valid|no such) model",
+    "access to (the )?model",
+)  # fmt: skip
+_KEY_CODES = _any_of("api_key_invalid", "invalid_api_key", "authentication", "expiredtoken", "unrecognizedclient",
+                     "invalidsignature", "incompletesignature", "missingauthentication")  # fmt: skip
+_KEY_WORDS = _any_of("api key (not valid|expired)", "security token included in the request is (invalid|expired)")
+_LONG_CODES = _any_of("context_length", "exceed_context_size", "string_above_max_length", "request_too_large")
+_LONG_WORDS = _any_of(
+    "maximum context length", "context window", "context length", "context size", "(prompt|input) is too long",
+    "too many (input )?tokens", "input token count", "maximum number of tokens", "max_new_tokens` must be",
+    "request too large", "reduce the length",
+)  # fmt: skip
+_SCHEMA_CODES = _any_of("invalid_json_schema")
+_SCHEMA_WORDS = _any_of("invalid schema", r"(response_?(json_?)?schema|output_config\.format|input_schema)\b.{0,90}"
+                        "(invalid|not supported|unsupported|must|should|unknown)")  # fmt: skip
+_FIELD_CODES = _any_of("unsupported_value", "unsupported_parameter", "unknown_parameter", "extra_forbidden")
+_FIELDS = (
+    r"\b(temperature|top_?p|top_?k|max_(completion_|output_)?tokens|stop|seed|response_?format|tools|tool_?choice|"
+    r"toolconfig|(top_)?logprobs|reasoning(_effort)?|effort|thinking\w*|output_?config|prefill|json (mode|schema))\b"
+)
+_FIELD_WORDS = _any_of(
+    r"^unsupported (value|parameter)", "unrecognized request argument", "extra (inputs|fields) (are )?not permitted",
+    "unknown (name|parameter|field)",
+    rf"{_FIELDS}.{{0,80}}(not support|unsupported|deprecated|not permitted|not allowed|not available|not enabled)",
+    rf"(not support|unsupported|unrecognized).{{0,60}}{_FIELDS}",
+)  # fmt: skip
+
+
+class _Trouble(NamedTuple):
+    """The error in a response: message, codes in lower case, the status and the seconds to wait that it says itself."""
+
+    message: str
+    code: str
+    status: int | None
+    wait: float | None
+
+    @classmethod
+    def read(cls, status: int, headers: Mapping[str, str], body: bytes) -> _Trouble | None:
+        """The error object of a response, whoever wrote it; None where there is none."""
+        try:
+            value: Any = orjson.loads(body)
+        except orjson.JSONDecodeError:
+            return None
+        if isinstance(value, list) and value:
+            value = value[0]
+        if not isinstance(value, dict):
+            return None
+        error = value.get("error") or _of_choice(value)
+        if not isinstance(error, dict):
+            message = error or _said(value)
+            if status == 200 and error is None:
+                return None
+            error = {**value, "message": message}
+        codes = [error.get(name) for name in ("code", "type", "status", "__type", "error_type", "reason")]
+        codes += [value.get("error_type"), headers.get("x-amzn-errortype")]
+        inner = error.get("innererror")
+        if isinstance(inner, dict):
+            codes.append(inner.get("code"))
+        details = error.get("details")
+        for detail in details if isinstance(details, list) else ():
+            if isinstance(detail, dict):
+                codes += [detail.get("reason"), *_quotas(detail)]
+        number = next((code for code in codes if isinstance(code, int) and 400 <= code < 600), None)
+        return cls(_message(error), " ".join(str(code) for code in codes if code).lower(), number, _delay(details))
 
     @property
-    def is_quota(self) -> bool:
-        if any(word in self.code for word in ("insufficient_quota", "billing", "insufficient_balance", "credit")):
-            return True
-        text = self.message.lower()
-        return "exceeded your current quota" in text or "credit balance" in text or "insufficient balance" in text
+    def _words(self) -> str:
+        return self.message[:_READ].lower()
 
-    @property
-    def is_unknown_model(self) -> bool:
-        return "model_not_found" in self.code
+    def _is(self, codes: re.Pattern[str], words: re.Pattern[str]) -> bool:
+        return bool(codes.search(self.code) or words.search(self._words))
+
+    def is_quota(self, status: int) -> bool:
+        if self.wait is not None and "perday" not in self.code and "insufficient" not in self.code:
+            return False  # Google has the same words for a minute's quota, and says when it is over
+        return status < 500 and (self._is(_QUOTA_CODES, _QUOTA_WORDS) or "perday" in self.code)
 
     @property
     def is_filtered(self) -> bool:
         """Whether it was this request's content that was judged."""
-        if any(word in self.code for word in ("content_filter", "content_policy", "moderation")):
-            return True
-        return "flagged" in self.message.lower()
+        return self._is(_FILTER_CODES, _FILTER_WORDS)
+
+    def is_unknown_model(self, status: int) -> bool:
+        return status == 404 or (status < 500 and status != 429 and self._is(_MODEL_CODES, _MODEL_WORDS))
+
+    @property
+    def is_wrong_key(self) -> bool:
+        return self._is(_KEY_CODES, _KEY_WORDS)
+
+    @property
+    def is_too_long(self) -> bool:
+        return self._is(_LONG_CODES, _LONG_WORDS)
+
+    @property
+    def is_wrong_schema(self) -> bool:
+        return self._is(_SCHEMA_CODES, _SCHEMA_WORDS)
 
     @property
     def is_unsupported(self) -> bool:
         """Whether a parameter is not taken, which no other row changes."""
-        if any(word in self.code for word in ("unsupported_value", "unsupported_parameter", "unknown_parameter")):
-            return True
-        words = ("unsupported value", "unsupported parameter", "unrecognized request argument")
-        return self.message.lower().startswith(words)
-
-    @property
-    def is_too_long(self) -> bool:
-        text = self.message.lower()
-        return "context_length" in self.code or "maximum context length" in text or "context window" in text
+        return self._is(_FIELD_CODES, _FIELD_WORDS)
 
 
-def _error_of(body: bytes) -> _ErrorBody | None:
-    try:
-        value: Any = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return None
-    error = value.get("error") if isinstance(value, dict) else None
-    if isinstance(error, str):
-        return _ErrorBody(error[:_SHOWN], "", None)
-    if not isinstance(error, dict):
-        return None
-    code = f"{error.get('code') or ''} {error.get('type') or ''}"
-    number = error.get("code")
-    status = number if isinstance(number, int) and 400 <= number < 600 else None
-    return _ErrorBody(str(error.get("message") or "")[:_SHOWN], code, status)
+def _status_of(found: _Trouble) -> int:
+    """The status of an error that came with status 200 and says none, by its code."""
+    for words, status in (("rate_limit", 429), ("invalid_request", 400), ("overloaded", 529), ("not_found", 404)):
+        if words in found.code:
+            return status
+    return 500
+
+
+def _of_choice(value: Mapping[str, Any]) -> Any:
+    """The error inside of the first choice, where gateways put what their provider said."""
+    choices = value.get("choices")
+    first = choices[0] if isinstance(choices, list) and choices else None
+    return first.get("error") if isinstance(first, dict) else None
+
+
+def _said(value: Mapping[str, Any]) -> Any:
+    return next((value[name] for name in ("message", "Message", "detail", "errors") if value.get(name)), None)
+
+
+def _message(error: Mapping[str, Any]) -> str:
+    message = _said(error) or ""
+    text = message if isinstance(message, str) else orjson.dumps(message, default=str).decode()
+    about = error.get("metadata")
+    raw = about.get("raw") if isinstance(about, dict) else None
+    return f"{text}: {raw}" if isinstance(raw, str) else text
+
+
+def _quotas(detail: Mapping[str, Any]) -> list[Any]:
+    violations = detail.get("violations")
+    found = violations if isinstance(violations, list) else []
+    return [violation.get("quotaId") for violation in found if isinstance(violation, dict)]
+
+
+def _delay(details: object) -> float | None:
+    """The `retryDelay` of Google's errors, `34.07s`."""
+    for detail in details if isinstance(details, list) else ():
+        found = detail.get("retryDelay") if isinstance(detail, dict) else None
+        if isinstance(found, str) and re.fullmatch(r"\d+(\.\d+)?s", found):
+            return float(found[:-1])
+    return None
 
 
 def _shown(body: bytes) -> str:
