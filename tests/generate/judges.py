@@ -67,3 +67,35 @@ def babbles(messages: Messages, schema: Schema, sample: int) -> str:
     """Cannot judge pairs with `puzzle`."""
     one, other = shown(messages)
     return "well, well" if "puzzle" in one + other else longer(messages, schema, sample)
+
+
+def cooking(messages: Messages, schema: Schema, sample: int) -> str:
+    """Says yes to texts with `soup`, cannot read those with `puzzle`."""
+    text = messages[0]["content"]
+    if "puzzle" in text:
+        return "hm"
+    return json.dumps({"reason": "it names a soup" if "soup" in text else "no food", "answer": _yes("soup" in text)})
+
+
+def _yes(value: bool) -> str:
+    return "yes" if value else "no"
+
+
+def counting(messages: Messages, schema: Schema, sample: int) -> str:
+    """Scores a text by the number in it, half a point more in each further sample; cannot read those with `puzzle`."""
+    text = messages[0]["content"]
+    if "puzzle" in text:
+        raise RowFault("refused", "no puzzles")
+    number = float(re.findall(r"text (\d+)", text)[0])
+    return json.dumps({"reason": f"it says {number:g}", "score": number + sample / 2})
+
+
+def rubric(messages: Messages, schema: Schema, sample: int) -> str:
+    """`clarity` is the number in the text, `depth` one more in each further sample, at most 5."""
+    text = messages[0]["content"]
+    number = int(re.findall(r"text (\d+)", text)[0])
+    scores = {"clarity": number, "depth": min(5, 2 + sample)}
+    assert schema is not None
+    return json.dumps(
+        {name: {"reason": f"{name} is {scores[name]}", "score": scores[name]} for name in schema["properties"]}
+    )

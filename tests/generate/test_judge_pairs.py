@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stillhouse.calls.ask import Ask
@@ -164,6 +164,7 @@ def test_a_plan_counts_both_orders_for_each_judge(session: Session) -> None:
 texts = st.text(alphabet="ab\n{}<é", min_size=1, max_size=12).filter(str.strip)
 
 
+@settings(max_examples=15)
 @given(pairs=st.lists(st.tuples(texts, texts), min_size=1, max_size=6), name=st.sampled_from(["longer", "leaning"]))
 def test_swapping_the_columns_swaps_the_winners(tmp_path: Any, pairs: list[tuple[str, str]], name: str) -> None:
     with Session(tmp_path / "store", progress=False, track=False) as session:

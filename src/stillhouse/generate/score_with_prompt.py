@@ -1,0 +1,117 @@
+"""A number for each row, and the best rows by it."""
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field, model_validator
+
+from ..calls.ask import Ask
+from ..core.artifact import Rows
+from ..core.context import Context
+from ..core.step import Mapper, MapStep, Step
+from .checks import Column, Instruction, check_samples
+from .expectation import expected
+
+if TYPE_CHECKING:
+    from ..core.plan import Expectation
+    from ..core.session import Session
+
+
+def _check_scale(low: float, high: float) -> None:
+    if low >= high:
+        raise ValueError(f"`low` is {low:g} and `high` {high:g}: a scale rises")
+
+
+class ScoreWithPrompt(MapStep, tag="generate.score_with_prompt/1"):
+    """Adds `score`, a number from `low` to `high`, and `score_reason`.
+
+    The question is a template over the row: `How useful is this to a beginner? {{ text }}`. With `samples` above 1 the
+    scores are averaged and the reason is that of the first. A row without a usable score fails.
+    """
+
+    by: Ask
+    template: Instruction
+    low: float = 1
+    high: float = 10
+    samples: int = Field(1, ge=1)
+    column: Column = "score"
+
+    @model_validator(mode="after")
+    def _whole(self) -> "ScoreWithPrompt":
+        _check_scale(self.low, self.high)
+        check_samples(self.by, self.samples)
+        return self
+
+    def mapper(self, context: Context) -> Mapper:
+        from ._score_with_prompt import scoring
+
+        return scoring(self, context)
+
+    def summary(self, made: Rows) -> Mapping[str, Any]:
+        """Mean and spread of the scores."""
+        from ._scores import spread_of
+
+        return {"scores": spread_of(made, [self.column])}
+
+    def expect(self, rows_in: int | None, session: "Session") -> "Expectation":
+        """A call for each row and sample."""
+        calls = None if rows_in is None else rows_in * self.samples
+        return expected(self.by, session, rows=rows_in, calls=calls, prompt=len(self.template) + 600, reply=200)
+
+
+class RankWithPrompt(Step[Rows], tag="generate.rank_with_prompt/1"):
+    """The rows in the order of a score that a model gives, the highest first: `ScoreWithPrompt`, then a sort.
+
+    Rows below `least` and those after the first `top` are dropped, and say so; rows of equal scores stay in their
+    order. A row without a usable score failed when it was scored and is not ranked.
+    """
+
+    rows: Step[Rows]
+    by: Ask
+    template: Instruction
+    low: float = 1
+    high: float = 10
+    samples: int = Field(1, ge=1)
+    column: Column = "score"
+    top: int | None = Field(None, ge=1)
+    least: float | None = None
+    lowest_first: bool = False
+
+    @model_validator(mode="after")
+    def _whole(self) -> "RankWithPrompt":
+        _check_scale(self.low, self.high)
+        check_samples(self.by, self.samples)
+        if self.least is not None and not self.low <= self.least <= self.high:
+            raise ValueError(f"`least` is {self.least:g}, but scores go from {self.low:g} to {self.high:g}")
+        return self
+
+    @cached_property
+    def ranked(self) -> Step[Rows]:
+        """What is read: the scored rows in their order."""
+        from ..rows.order import Sort
+
+        names = ("rows", "by", "template", "low", "high", "samples", "column")
+        scored = ScoreWithPrompt(**{name: value for name, value in self.values().items() if name in names})
+        return Sort(rows=scored, by=(self.column,), descending=() if self.lowest_first else (self.column,))
+
+    def identity(self) -> Mapping[str, Any]:
+        """The sorted rows, and which of them stay."""
+        chosen = ("top", "least", "column")
+        return {"ranked": self.ranked, **{name: value for name, value in self.values().items() if name in chosen}}
+
+    def inputs(self) -> tuple[Step[Any], ...]:
+        return (self.ranked,)
+
+    def run(self, context: Context) -> None:
+        from ._score_with_prompt import write_best
+
+        write_best(self, context)
+
+    def expect(self, rows_in: int | None, session: "Session") -> "Expectation":
+        """No calls: the scores are there."""
+        del session
+        from ..core.plan import Expectation
+
+        rows = rows_in if self.top is None or rows_in is None else min(self.top, rows_in)
+        return Expectation(rows=rows, calls=0, tokens_in=0, tokens_out=0, cost_usd=0.0)
