@@ -63,7 +63,7 @@ def tiny_classifier(folder: Path, labels: tuple[str, ...] = ("bad", "fine", "goo
 
 
 def as_sentence_model(folder: Path, pooling: dict[str, Any], *, dense: int | None = None, **prompts: str) -> Path:
-    """Wraps an encoder's folder in the files that sentence-transformers writes, the weights in a folder of their own."""
+    """Wraps an encoder's folder in what sentence-transformers writes, the weights in a folder of their own."""
     parts = [("0", "0_Transformer", "Transformer"), ("1", "1_Pooling", "Pooling")]
     inner = folder / "0_Transformer"
     inner.mkdir()

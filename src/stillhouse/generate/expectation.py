@@ -1,7 +1,7 @@
 """What asking is expected to take, for plans."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from ..calls.ask import Ask, scheme_of
 from ..calls.embedder import Embedder
