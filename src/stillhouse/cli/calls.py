@@ -209,7 +209,8 @@ def _rows_of(store: Store, key: str) -> list[dict[str, Any]]:
     from ..track.query import query
 
     sql = f"SELECT id, step, artifact FROM rows WHERE list_contains(calls, '{key}') ORDER BY step, id LIMIT 1000"
-    return query(store.folder, sql, warn=say).to_pylist()
+    found: list[dict[str, Any]] = query(store.folder, sql, warn=say).to_pylist()
+    return found
 
 
 def _export(store: Store, archive: Archive, arguments: argparse.Namespace) -> int:

@@ -14,7 +14,7 @@ COMMANDS = (
     ("plot", "plot", "draw a metric in the terminal or into a PNG file"),
     ("chat", "chat", "talk to a model: lines in, replies out"),
     ("export", "export", "write rows to a JSONL, CSV or Parquet file"),
-    ("calls", "calls", "say what the cache of model calls holds"),
+    ("calls", "calls", "list, show, export and prune the kept model calls"),
     ("rm", "rm", "forget a name"),
     ("pin", "pin", "keep what a name means now, whatever becomes of the name"),
     ("gc", "gc", "remove what no name reaches"),

@@ -1,0 +1,200 @@
+"""Making the call cache smaller, beside living runs.
+
+Never taken: replies younger than an hour, and those of steps that run or are unfinished, which would pay again. What
+was spent stays written down.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from stillhouse.core.artifact import Rows
+from stillhouse.core.collect import YOUNG_SECONDS
+from stillhouse.core.errors import RecipeError
+from stillhouse.core.lease import leased
+from stillhouse.core.store import Store
+
+from .database import FILE, as_store_error, connected, halves, transaction
+
+_AT_ONCE = 500  # replies of one transaction: a living run waits no longer than for that
+_PAGES_AT_ONCE = 1000
+_AROUND = 110  # bytes of a record and its place in the index beside its two texts, measured
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is to go: replies older than so many seconds, of a model (a part of its name), that no artifact names.
+
+    `max_size` (bytes) takes the oldest that no artifact names until the rest fits. Conditions are met together.
+    """
+
+    older_than: float | None = None
+    model: str | None = None
+    unreferenced: bool = False
+    max_size: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.older_than is self.model is self.max_size is None and not self.unreferenced:
+            raise RecipeError(
+                "nothing says which calls should go",
+                "Give an age, a model, `unreferenced` or a size; several are met together.",
+            )
+
+
+class Pruned(NamedTuple):
+    """What went, or would go, of one model."""
+
+    model: str
+    calls: int
+    referenced: int
+    """Of them, calls that rows or other results came from: their lineage ends there then."""
+    size_bytes: int
+
+
+def prune(store: Store, wanted: Wanted, *, keep_seconds: float = YOUNG_SECONDS, dry_run: bool = False) -> list[Pruned]:
+    """Remove replies (or say which) by model; raises `StoreError` where the file cannot be written."""
+    path = store.folder / "calls-v1" / FILE
+    if not path.exists():
+        return []
+    with as_store_error(path), closing(connected(path, lambda message: None)) as connection:
+        connection.execute("PRAGMA temp_store = FILE")  # the references may be many
+        _write_references(connection, store, time.time() - keep_seconds)
+        _choose(connection, wanted, time.time(), keep_seconds)
+        found = [
+            Pruned(*row)
+            for row in connection.execute(
+                "SELECT w.text, count(*), sum(g.referenced), sum(g.size) FROM going g JOIN words w ON w.id = g.model "
+                "GROUP BY w.id ORDER BY 4 DESC"
+            )
+        ]
+        if found and not dry_run:
+            _remove(connection)
+            if wanted.older_than is not None:
+                _remove_old_notes(connection, time.time() - max(wanted.older_than, keep_seconds))
+            _give_back(connection)
+    return found
+
+
+def used_bytes(connection: sqlite3.Connection) -> int:
+    """Of the file, without pages that are free."""
+    (pages,), (free,), (size,) = (
+        connection.execute(f"PRAGMA {name}").fetchone() for name in ("page_count", "freelist_count", "page_size")
+    )
+    return int((pages - free) * size)
+
+
+def _write_references(connection: sqlite3.Connection, store: Store, newest: float) -> None:
+    """Temporary tables: keys that rows name, steps that have results, and steps that work stands on."""
+    connection.execute("CREATE TEMP TABLE named (head INTEGER PRIMARY KEY) WITHOUT ROWID")
+    connection.execute("CREATE TEMP TABLE made (step INTEGER PRIMARY KEY)")
+    connection.execute("CREATE TEMP TABLE at_work (step INTEGER PRIMARY KEY)")
+    connection.execute("BEGIN")
+    for keys in _keys_in_rows(store):
+        heads = ((halves(bytes.fromhex(key))[0],) for key in keys if _is_key(key))
+        connection.executemany("INSERT OR IGNORE INTO named VALUES (?)", heads)
+    working = {folder.name for folder in store.work.iterdir() if folder.is_dir()} | set(leased(store, newest))
+    steps = connection.execute("SELECT DISTINCT w.id, w.text FROM words w").fetchall()
+    for number, text in steps:
+        if text and text in working:
+            connection.execute("INSERT INTO at_work VALUES (?)", (number,))
+        if len(text) >= 32 and _is_key(text) and store.has(text):
+            connection.execute("INSERT INTO made VALUES (?)", (number,))
+    connection.execute("COMMIT")
+
+
+def _keys_in_rows(store: Store) -> Iterator[list[str]]:
+    """The calls that tables of the store name, a piece at a time."""
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    for record in store.records():
+        if record["kind"] != Rows.kind:
+            continue
+        folder = store.artifact_folder(record["build_key"])
+        for output in record.get("outputs") or [None]:
+            for path in Rows(folder, record, output).paths:
+                with pq.ParquetFile(path) as file:
+                    if "_calls" not in file.schema_arrow.names:
+                        continue
+                    for batch in file.iter_batches(columns=["_calls"]):
+                        yield pc.unique(pc.list_flatten(batch.column(0)).drop_null()).to_pylist()
+
+
+def _is_key(text: Any) -> bool:
+    if not isinstance(text, str) or len(text) < 32:
+        return False
+    try:
+        bytes.fromhex(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _choose(connection: sqlite3.Connection, wanted: Wanted, now: float, keep_seconds: float) -> None:
+    """The temporary table `going`: what the conditions choose, oldest first, as far as the size asks for it."""
+    connection.execute(
+        "CREATE TEMP TABLE going (id INTEGER PRIMARY KEY, model INTEGER, referenced INTEGER, size INTEGER)"
+    )
+    before = now - max(keep_seconds, wanted.older_than or 0.0)
+    conditions = ["r.made < ?", "r.step NOT IN (SELECT step FROM at_work)"]
+    values: list[Any] = [round(before * 1000)]
+    if wanted.model is not None:
+        conditions.append("r.model IN (SELECT id FROM words WHERE instr(text, ?))")
+        values.append(wanted.model)
+    referenced = "(r.head IN (SELECT head FROM named) OR r.step IN (SELECT step FROM made))"
+    if wanted.unreferenced or wanted.max_size is not None:
+        conditions.append(f"NOT {referenced}")
+    query = (
+        f"WITH chosen AS (SELECT r.id AS id, r.model AS model, {referenced} AS referenced, "
+        f"length(r.body) + length(r.request) + {_AROUND} AS size FROM replies r WHERE {' AND '.join(conditions)}) "
+    )
+    if wanted.max_size is None:
+        query += "SELECT id, model, referenced, size FROM chosen"
+    else:
+        query += (
+            "SELECT id, model, referenced, size FROM (SELECT *, sum(size) OVER (ORDER BY id ROWS UNBOUNDED PRECEDING) "
+            "- size AS before FROM chosen) WHERE before < ?"
+        )
+        values.append(used_bytes(connection) - wanted.max_size)
+    connection.execute(f"INSERT INTO going {query}", values)
+
+
+def _remove(connection: sqlite3.Connection) -> None:
+    place = -1
+    while True:
+        query = "SELECT id FROM going WHERE id > ? ORDER BY id LIMIT ?"
+        ids = [row[0] for row in connection.execute(query, (place, _AT_ONCE))]
+        if not ids:
+            return
+        place = ids[-1]
+        with transaction(connection):
+            connection.executemany("DELETE FROM replies WHERE id = ?", [(number,) for number in ids])
+
+
+def _remove_old_notes(connection: sqlite3.Connection, before: float) -> None:
+    """Replies that were set aside, and failed attempts, of the same age."""
+    for table in ("rejected", "trouble"):
+        with transaction(connection):
+            connection.execute(f"DELETE FROM {table} WHERE made < ?", (round(before * 1000),))
+
+
+def _give_back(connection: sqlite3.Connection) -> None:
+    """Return the room to the disk in small steps; what cannot be returned now is used again."""
+    while True:
+        (before,) = connection.execute("PRAGMA freelist_count").fetchone()
+        connection.execute(f"PRAGMA incremental_vacuum({_PAGES_AT_ONCE})").fetchall()
+        (after,) = connection.execute("PRAGMA freelist_count").fetchone()
+        if after == 0 or after == before:
+            break
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+
+def size_of(folder: Path) -> int:
+    """Bytes of the cache's files."""
+    return sum(path.stat().st_size for path in folder.glob(f"{FILE}*"))

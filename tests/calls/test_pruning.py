@@ -1,0 +1,195 @@
+"""Making the call cache smaller: what goes, what stays, and that living runs do not notice."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import sqlite3
+import subprocess
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from stillhouse.calls.archive import Archive
+from stillhouse.calls.ask import Ask
+from stillhouse.calls.cache import CallCache, Entry
+from stillhouse.calls.providers.scripted import script
+from stillhouse.calls.pruning import Wanted, prune
+from stillhouse.core.errors import RecipeError
+from stillhouse.core.events import Bus
+from stillhouse.core.session import Session
+from stillhouse.core.store import Store
+from stillhouse.generate.prompt import Prompt
+from stillhouse.rows.import_ import Import
+
+
+def fill(
+    folder: Path, number: int, *, model: str = "m", step: str = "", first: int = 0, size: int = 300
+) -> list[bytes]:
+    """Calls that nothing in the store names; returns their keys."""
+    draw = random.Random(first)
+    cache = CallCache(folder / "calls-v1", bus=Bus())
+    entries = [
+        Entry(draw.randbytes(16), "text", draw.randbytes(size), b"{}", 1.0, model, step, cost_usd=0.5)
+        for _ in range(number)
+    ]
+    asyncio.run(_put(cache, entries))
+    cache.close()
+    return [entry.key for entry in entries]
+
+
+async def _put(cache: CallCache, entries: list[Entry]) -> None:
+    await cache.put(entries)
+
+
+def make_older(folder: Path, hours: float, model: str = "") -> None:
+    with closing(sqlite3.connect(folder / "calls-v1" / "calls.sqlite")) as writer:
+        where = "WHERE model IN (SELECT id FROM words WHERE instr(text, ?))"
+        writer.execute(f"UPDATE replies SET made = made - ? {where}", (round(hours * 3.6e6), model))
+        writer.commit()
+
+
+def kept(folder: Path) -> dict[str, int]:
+    with Archive(folder / "calls-v1") as archive:
+        return {entry["model"]: entry["calls"] for entry in archive.sums()}
+
+
+def asked_rows(folder: Path, name: str, texts: list[str]) -> None:
+    script("teacher", lambda messages, schema, sample: f"reply to {messages[-1]['content']}")
+    rows = Import(data=[{"input": text, "output": ""} for text in texts])
+    with Session(folder, track=False) as session:
+        session.run(Prompt(rows=rows, template="{{ input }}", by=Ask(model="scripted:teacher")), name=name)
+
+
+def test_age_and_model_say_what_goes_and_a_dry_run_removes_nothing(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    fill(tmp_path, 10, model="openai/old")
+    fill(tmp_path, 5, model="openai/new", first=1)
+    make_older(tmp_path, 48, "old")
+    wanted = Wanted(older_than=24 * 3600)
+
+    (would,) = prune(store, wanted, dry_run=True)
+    assert (would.model, would.calls, would.referenced) == ("openai/old", 10, 0)
+    assert kept(tmp_path) == {"openai/old": 10, "openai/new": 5}
+
+    assert prune(store, Wanted(model="new")) == []  # younger than an hour
+    prune(store, wanted)
+    assert kept(tmp_path) == {"openai/new": 5}
+    (went,) = prune(store, Wanted(model="new"), keep_seconds=0.0)
+    assert went.calls == 5
+    with Archive(tmp_path / "calls-v1") as archive:  # the money stays written down
+        assert sum(entry.cost_usd for entry in archive.spending()) == 7.5
+    with pytest.raises(RecipeError, match="nothing says"):
+        Wanted()
+
+
+def test_what_rows_name_is_referenced_and_what_is_unfinished_stays(tmp_path: Path) -> None:
+    asked_rows(tmp_path, "asked", ["one", "two"])
+    fill(tmp_path, 3, model="stray")
+    step = "0" * 32
+    fill(tmp_path, 4, model="unfinished", step=step, first=1)
+    (tmp_path / "work-v1" / step / "scratch").mkdir(parents=True)
+    make_older(tmp_path, 48)
+    store = Store(tmp_path)
+
+    (stray,) = prune(store, Wanted(unreferenced=True))
+    assert (stray.model, stray.calls) == ("stray", 3)
+    assert kept(tmp_path) == {"scripted:teacher": 2, "unfinished": 4}
+
+    (rest,) = prune(store, Wanted(older_than=3600.0))
+    assert (rest.model, rest.calls, rest.referenced) == ("scripted:teacher", 2, 2)
+    assert kept(tmp_path) == {"unfinished": 4}
+
+
+def test_a_size_takes_the_oldest_that_nothing_names_and_gives_the_room_back(tmp_path: Path) -> None:
+    asked_rows(tmp_path, "asked", ["one", "two"])
+    fill(tmp_path, 400, model="first", size=5000)
+    fill(tmp_path, 400, model="second", first=1, size=5000)
+    make_older(tmp_path, 48)
+    path = tmp_path / "calls-v1" / "calls.sqlite"
+    before = path.stat().st_size
+    assert before > 4_000_000
+
+    prune(Store(tmp_path), Wanted(max_size=2_500_000))
+
+    found = kept(tmp_path)
+    assert (found["scripted:teacher"], found["second"]) == (2, 400)
+    assert 0 < found["first"] < 120
+    assert path.stat().st_size <= 2_600_000
+    assert prune(Store(tmp_path), Wanted(max_size=2_600_000)) == []
+
+
+_WRITER = """
+import asyncio, sys
+from pathlib import Path
+from stillhouse.calls.cache import CallCache, Entry
+from stillhouse.core.events import Bus
+
+async def main():
+    cache = CallCache(Path(sys.argv[1]), bus=Bus())
+    print("ready", flush=True)
+    sys.stdin.readline()
+    for n in range(600):
+        key = b"living" + n.to_bytes(10)
+        await cache.put([Entry(key, "text", b"reply %d" % n, b"{}", 0.0, "living")])
+        assert cache.look_up([key])[key][1] == b"reply %d" % n
+        if n == 100:
+            print("going", flush=True)
+    cache.close()
+
+asyncio.run(main())
+"""
+
+
+def test_pruning_beside_a_living_run_loses_none_of_its_replies(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    fill(tmp_path, 3000, model="old", size=1000)
+    make_older(tmp_path, 48)
+    folder = str(tmp_path / "calls-v1")
+    writer = subprocess.Popen(
+        [sys.executable, "-c", _WRITER, folder], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert writer.stdin is not None
+    assert writer.stdout is not None
+    assert writer.stdout.readline() == "ready\n"
+    writer.stdin.write("go\n")
+    writer.stdin.flush()
+    assert writer.stdout.readline() == "going\n"
+    prune(store, Wanted(older_than=24 * 3600))
+    writer.communicate(timeout=120)
+    assert writer.returncode == 0
+    assert kept(tmp_path) == {"living": 600}
+
+
+_PRUNER = """
+import sys
+from pathlib import Path
+from stillhouse.calls.pruning import Wanted, prune
+from stillhouse.core.store import Store
+print("ready", flush=True)
+prune(Store(Path(sys.argv[1])), Wanted(older_than=3600.0))
+"""
+
+
+def test_pruning_that_is_killed_leaves_a_whole_file(tmp_path: Path) -> None:
+    Store(tmp_path)
+    fill(tmp_path, 4000, model="old", size=1000)
+    make_older(tmp_path, 48)
+    young = fill(tmp_path, 100, model="young", first=1)
+    for delay in (0.0, 0.02, 0.05, 0.1, 0.2):
+        child = subprocess.Popen([sys.executable, "-c", _PRUNER, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+        assert child.stdout is not None
+        assert child.stdout.readline() == "ready\n"
+        time.sleep(delay)
+        child.kill()
+        child.communicate()
+    with closing(sqlite3.connect(tmp_path / "calls-v1" / "calls.sqlite")) as reader:
+        assert reader.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    cache = CallCache(tmp_path / "calls-v1", bus=Bus())
+    assert len(cache.look_up(young)) == 100
+    cache.close()
+    prune(Store(tmp_path), Wanted(older_than=3600.0))
+    assert kept(tmp_path) == {"young": 100}
