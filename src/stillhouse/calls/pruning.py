@@ -40,7 +40,7 @@ class Wanted:
     max_size: int | None = None
 
     def __post_init__(self) -> None:
-        if self.older_than is self.model is self.max_size is None and not self.unreferenced:
+        if all(value is None for value in (self.older_than, self.model, self.max_size)) and not self.unreferenced:
             raise RecipeError(
                 "nothing says which calls should go",
                 "Give an age, a model, `unreferenced` or a size; several are met together.",
