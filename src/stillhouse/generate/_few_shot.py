@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,34 +41,41 @@ class Shots:
         self._fill = Template(step.instruction) if step.instruction else None
         self._system = count(system) if system else 0
 
-    def question(self, row: Row, text: str, examples: Iterator[str] | Sequence[str]) -> str:
+    def question(self, row: Row, text: str, examples: Iterable[str]) -> str:
         """The question of a row, with as many of the examples as fit, in their order.
 
         Raises `RowFault` (`too_long`) where fewer than `least` do.
         """
+        return self.fitted(row, text, examples)[0]
+
+    def fitted(self, row: Row, text: str, examples: Iterable[str]) -> tuple[str, list[int]]:
+        """The same, and the places of the examples that it shows."""
         step = self._step
         head = [self._fill(row)] if self._fill else []
         tail = f"{_labelled(step.input_label, text)}\n{step.output_label}".rstrip()
-        taken: list[str] = []
+        taken: list[tuple[int, str]] = []
         if step.tokens is None:
-            taken = [example for _, example in zip(range(step.most), examples, strict=False)]
+            taken = [(place, example) for place, example in zip(range(step.most), examples, strict=False)]
         else:
             room = step.tokens - self._system - self._count(step.separator.join([*head, tail]))
-            for example in examples if room >= 0 else ():
+            for place, example in enumerate(examples) if room >= 0 else ():
                 if len(taken) == step.most:
                     break
                 size = self._count(example + step.separator)
                 if size <= room:
-                    taken.append(example)
+                    taken.append((place, example))
                     room -= size
             # Counted one by one they may come to a little less than together: tokens run over the ends of texts.
-            while taken and self._count(step.separator.join([*head, *taken, tail])) > step.tokens - self._system:
+            while taken and self._count(self._joined(head, taken, tail)) > step.tokens - self._system:
                 taken.pop()
             if room < 0:
                 self._too_long(row, "without any example it is longer than that")
         if len(taken) < step.least and step.tokens is not None:
             self._too_long(row, f"only {len(taken)} of at least {step.least} examples fit")
-        return str(step.separator.join([*head, *taken, tail]))
+        return self._joined(head, taken, tail), [place for place, _ in taken]
+
+    def _joined(self, head: list[str], taken: Sequence[tuple[int, str]], tail: str) -> str:
+        return str(self._step.separator.join([*head, *(example for _, example in taken), tail]))
 
     def example(self, row: Row, input: str, answer: str) -> str:
         """One example as it is shown."""
