@@ -84,6 +84,7 @@ if TYPE_CHECKING:
     from .generate.rubric import Rubric as Rubric
     from .generate.score_with_prompt import RankWithPrompt as RankWithPrompt
     from .generate.score_with_prompt import ScoreWithPrompt as ScoreWithPrompt
+    from .generate.self_instruct import SelfInstruct as SelfInstruct
     from .measure.agreement import Agreement as Agreement
     from .measure.exact_match import ExactMatch as ExactMatch
     from .measure.function_verifier import FunctionVerifier as FunctionVerifier
@@ -220,6 +221,7 @@ _HOME = {
     "DataFromPrompt": "generate.data_from_prompt",
     "DataFromAttributedPrompt": "generate.attributed",
     "Evolve": "generate.evolve",
+    "SelfInstruct": "generate.self_instruct",
     "Backtranslate": "generate.backtranslate",
     "TextToPersona": "generate.personas",
     "PersonaToPersona": "generate.personas",

@@ -19,6 +19,10 @@ CATALOGUE: dict[str, tuple[str, str]] = {
         "stillhouse.generate.evolve:Evolve",
         "Rewrite instructions into harder ones, or others beside them (Evol-Instruct).",
     ),
+    "generate.self_instruct": (
+        "stillhouse.generate.self_instruct:SelfInstruct",
+        "Make many new instructions from a few, each unlike all others.",
+    ),
     "generate.backtranslate": (
         "stillhouse.generate.backtranslate:Backtranslate",
         "Find the instruction that a text answers.",
