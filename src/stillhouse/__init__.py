@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from .core.step import GrowStep as GrowStep
     from .core.step import MapStep as MapStep
     from .core.step import Step as Step
+    from .curate.band import Band as Band
     from .curate.best_apart import BestApart as BestApart
     from .curate.decontaminate import Decontaminate as Decontaminate
     from .curate.dedup import Dedup as Dedup
@@ -48,6 +49,8 @@ if TYPE_CHECKING:
     from .curate.funnel import funnel_text as funnel_text
     from .curate.keep import Keep as Keep
     from .curate.language import Language as Language
+    from .curate.length_band import LengthBand as LengthBand
+    from .curate.perplexity import Perplexity as Perplexity
     from .curate.pii import NoPii as NoPii
     from .curate.pii import Pii as Pii
     from .curate.quality import MeasureText as MeasureText
@@ -244,6 +247,9 @@ _HOME = {
     "Keep": "curate.keep",
     "SplitApart": "curate.split_apart",
     "Decontaminate": "curate.decontaminate",
+    "Perplexity": "curate.perplexity",
+    "LengthBand": "curate.length_band",
+    "Band": "curate.band",
     "NoPii": "curate.pii",
     "Pii": "curate.pii",
     "Language": "curate.language",

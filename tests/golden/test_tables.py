@@ -87,6 +87,9 @@ STEPS: dict[str, sh.Step[sh.Rows]] = {
         (" redact", sh.Pii(rows=SECRETS, columns="input")),
         (" mark", sh.Pii(rows=SECRETS, columns="input", action="mark")),
         (" drop", sh.Pii(rows=SECRETS, columns="input", action="drop")),
+        ("", sh.Band(rows=SCORED, by="score", percentiles=(10, 90))),
+        ("", sh.LengthBand(rows=ORDERS, columns="input", unit="words", at_least=7, at_most=11)),
+        ("", sh.Perplexity(rows=ORDERS, columns="input", reference=SCORED)),
         ("", sh.Keep(rows=ORDERS, where=holds_an_object)),
         ("", sh.Decontaminate(rows=ORDERS, against={"held_out": sh.Take(rows=ORDERS, num=1)})),
     ]

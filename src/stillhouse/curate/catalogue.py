@@ -23,4 +23,10 @@ CATALOGUE: dict[str, tuple[str, str]] = {
     "curate.language": ("stillhouse.curate.language:Language", "The text must be in a language that is wanted."),
     "curate.pii": ("stillhouse.curate.pii:Pii", "Drop, mark or redact personal data and secrets."),
     "curate.no_pii": ("stillhouse.curate.pii:NoPii", "The text must hold no personal data or secret."),
+    "curate.band": ("stillhouse.curate.band:Band", "The rows whose number lies in a band."),
+    "curate.length_band": (
+        "stillhouse.curate.length_band:LengthBand",
+        "Texts of a fitting length in characters, words or tokens.",
+    ),
+    "curate.perplexity": ("stillhouse.curate.perplexity:Perplexity", "How surprising a text is to a language model."),
 }
