@@ -7,14 +7,14 @@ finished, those pieces count whose rows stand in its table just so; the others a
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 import pyarrow as pa
 
 from ._chunks import Reader
-from ._tables import common_schema, read_part
+from ._tables import common_schema, read_part, schema_of_part
 from .artifact import Rows
 from .errors import Interrupted
 from .keys import digest
@@ -49,6 +49,20 @@ class Feed:
             self.made, self.over = made, True
             self._changed.notify_all()
 
+    def moved(self, old: Path, new: Path) -> None:
+        """The files of pieces are in another folder now."""
+        with self._changed:
+            self.parts = [new / part.name if part.parent == old else part for part in self.parts]
+
+    def schema(self) -> pa.Schema | None:
+        """Columns and types of the first rows; None where there are none."""
+        if self.made is not None:
+            return self.made.schema if len(self.made) else None
+        try:
+            return schema_of_part(self.parts[0]) if self.parts else None
+        except FileNotFoundError:  # finished just now
+            return None
+
     def wait(self, seconds: float, num_parts: int) -> None:
         """Until there are more than `num_parts` files, or no more will come."""
         with self._changed:
@@ -66,7 +80,6 @@ class Flow:
         self._open: pa.Table | None = None
         self._rest: Reader | None = None
         self.place = 0
-        self.schema: pa.Schema | None = None
 
     @property
     def total(self) -> int | None:
@@ -100,7 +113,6 @@ class Flow:
             except FileNotFoundError:
                 return None  # the step has just become finished, and its pieces are gone
             self._num_opened += 1
-            self.schema = self.schema or self._open.schema
         if self._open is None:
             return None
         taken = self._open.slice(0, size)
@@ -154,13 +166,13 @@ def _type(kind: pa.DataType) -> str:
     return str(kind).replace("<element:", "<item:")  # what Parquet calls the values of a list
 
 
-def still_true(entries: list[Mapping[str, Any]], made: Rows) -> list[Mapping[str, Any]]:
+def still_true(entries: Sequence[dict[str, Any]], made: Rows) -> list[dict[str, Any]]:
     """The pieces whose rows stand in the finished table as they were when they were taken."""
-    found: list[Mapping[str, Any]] = []
+    found: list[dict[str, Any]] = []
     reader = Reader(made.paths)
     for entry in sorted(entries, key=lambda entry: entry["start"]):
         reader.skip(entry["start"] - reader.place)
         table = reader.take(entry["in"])
-        if table.num_rows == entry["in"] and mark(table)["of"] == entry.get("of"):
+        if "of" not in entry or (table.num_rows == entry["in"] and mark(table)["of"] == entry["of"]):
             found.append(entry)
     return found

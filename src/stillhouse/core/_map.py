@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 
 from ._chunks import Chunk, Counts, Here, Source, Table, Workers
-from ._feed import Feed
+from ._feed import Feed, still_true
 from ._tables import merge_aside, merge_parts, moved, read_part, write_aside
 from .artifact import Rows
 from .context import Context
@@ -54,6 +54,8 @@ def run_map(
     source = context.get(step.rows)
     pieces = Pieces(context.scratch / "chunks")
     done = [entry for entry in pieces.restore() if "start" in entry and not entry["failed"]]
+    if any("of" in entry for entry in done):  # mapped before the rows were all there
+        done = still_true(done, source)
     pieces.keep(done)
     run = MapRun(step, context, pieces, workers or Here(step, context, loop), feed=feed, worked=worked)
     if not done:

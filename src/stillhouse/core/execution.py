@@ -27,6 +27,7 @@ from .store import Known, Store, disk_error, disk_trouble
 from .travel import packed
 
 if TYPE_CHECKING:
+    from ._feed import Feed
     from .session import Session
 
 WAIT_SECONDS = 0.2
@@ -59,6 +60,8 @@ class Execution:
         self._lease = lease
         self._retry = retry
         self._retried: set[str] = set()
+        self._feeds: dict[str, Feed] = {}
+        self._lock = threading.Lock()
         self._made: dict[str, Artifact] = {}
         self._consistent: dict[str, bool] = {}
 
@@ -166,12 +169,26 @@ class Execution:
     def _run_graph(self, todo: Mapping[str, Step[Any]], needs: Mapping[str, set[str]]) -> None:
         waiting = dict(todo)
         running: dict[Future[Artifact], str] = {}
+        early: set[str] = set()
         first_error: BaseException | None = None
-        with ThreadPoolExecutor(self.session.options.workers, thread_name_prefix="stillhouse-step") as pool:
+        workers = self.session.options.workers
+        with (
+            ThreadPoolExecutor(workers, thread_name_prefix="stillhouse-step") as pool,
+            ThreadPoolExecutor(workers, thread_name_prefix="stillhouse-ahead") as ahead_pool,
+        ):
             while waiting or running:
-                ready = [key for key in waiting if needs[key] <= set(self._made)] if first_error is None else []
-                for key in ready:
-                    running[pool.submit(self._build, waiting.pop(key))] = key
+                if first_error is None:
+                    for key in [key for key in waiting if needs[key] <= set(self._made)]:
+                        running[pool.submit(self._build, waiting.pop(key))] = key
+                    for key, step in list(waiting.items()):
+                        if (
+                            isinstance(step, MapStep)
+                            and len(early & set(running.values())) < workers - 1
+                            and self._may_begin(step, needs[key], running)
+                        ):
+                            running[ahead_pool.submit(self._build_ahead, step)] = key
+                            early.add(key)
+                            del waiting[key]
                 if not running:
                     break
                 try:
@@ -190,8 +207,64 @@ class Execution:
                     ):
                         first_error = error
                         self.stop.set()
+                    made = self._made.get(key)
+                    self._feed(key).finish(made if isinstance(made, Rows) else None)
         if first_error is not None:
             raise first_error
+
+    def _feed(self, key: str) -> Feed:
+        """What a step has made so far, for those that take it."""
+        from ._feed import Feed
+
+        with self._lock:
+            return self._feeds.setdefault(key, Feed())
+
+    def _may_begin(self, step: MapStep, needs: set[str], running: Mapping[Future[Artifact], str]) -> bool:
+        """Whether a step can take rows of a step that still runs.
+
+        Not where its recipe was finished before: the rows may come out as they were, and it would have worked for
+        nothing.
+        """
+        if not self.session.options.ahead or not isinstance(step.rows, MapStep):
+            return False
+        before = self.book.recipe(step.rows)
+        others = {self.book.recipe(self.source(child)[0]) for child in step.inputs() if child is not step.rows}
+        return (
+            before in running.values()
+            and before not in others
+            and needs - {before} <= set(self._made)
+            and self.store.entry(self.book.recipe(step)) is None
+        )
+
+    def _build_ahead(self, step: MapStep) -> Artifact:
+        """Map rows as the step before makes them; once it is finished, build on what was mapped."""
+        from ._ahead import forget, map_ahead
+
+        before = self.book.recipe(step.rows)
+        feed = self._feed(before)
+        others = {self.book.recipe(child): self.artifact(child) for child in step.inputs() if child != step.rows}
+
+        def make_context(inputs: Mapping[str, Artifact], key: str, work: Path) -> Context:
+            return self._context(step, key, work, inputs)
+
+        map_ahead(
+            step,
+            before,
+            self.book.recipe(step),
+            feed=feed,
+            own_feed=self._feed(self.book.recipe(step)),
+            inputs=others,
+            make_context=make_context,
+            session=self.session,
+            stop=self.stop,
+        )
+        while not feed.over:
+            feed.wait(WAIT_SECONDS, len(feed.parts))
+        if feed.made is None:
+            raise Interrupted("the step before it did not come to its end")
+        made = self._build(step)
+        forget(self.book.recipe(step), self.store)
+        return made
 
     def _build(self, step: Step[Any]) -> Artifact:
         inputs = [(child, self.artifact(child)) for child in step.inputs()]
@@ -271,7 +344,9 @@ class Execution:
         try:
             shutil.rmtree(work / "result", ignore_errors=True)
             shutil.rmtree(work / "parts", ignore_errors=True)
-            context = self._context(step, build_key, work, inputs)
+            context = self._context(
+                step, build_key, work, {self.book.recipe(child): artifact for child, artifact in inputs.items()}
+            )
             self.session.bill(build_key)  # that of an earlier attempt in this session: it is written down
             open_bill(work)
             self.store.begin_work(build_key, [artifact.key for artifact in inputs.values()])
@@ -303,13 +378,13 @@ class Execution:
         )
         return artifact
 
-    def _context(self, step: Step[Any], build_key: str, work: Path, inputs: Mapping[Step[Any], Artifact]) -> Context:
+    def _context(self, step: Step[Any], build_key: str, work: Path, inputs: Mapping[str, Artifact]) -> Context:
         try:
             return Context(
                 step=step,
                 build_key=build_key,
                 work=work,
-                inputs={self.book.recipe(child): artifact for child, artifact in inputs.items()},
+                inputs=inputs,
                 options=self.session.options,
                 bus=self.session.bus,
                 stop=self.stop,
@@ -339,9 +414,13 @@ class Execution:
 
             return run_retry(step, context, self.session.loop, earlier, retry, calls_again)
         if isinstance(step, MapStep):
+            from ._ahead import take_up
             from ._map import run_map
 
-            return run_map(step, context, self.session.loop)
+            recipe_key = self.book.recipe(step)
+            feed = self._feed(recipe_key)
+            worked = take_up(recipe_key, context, work, feed, self.session)
+            return run_map(step, context, self.session.loop, feed=feed, worked=worked)
         if isinstance(step, GrowStep):
             from ._grow import run_grow
 

@@ -22,6 +22,8 @@ class Options(BaseModel):
     """Rows that a map step handles and commits together, to begin with; it follows the pace."""
     workers: int = Field(4, ge=1)
     """Steps that may run at the same time."""
+    ahead: bool = True
+    """Map steps begin with the rows of a step that still runs; its last row holds up nobody's first."""
     heavy: int = Field(1, ge=1)
     """Isolated steps (trainings) that may run at the same time."""
     max_failed: float = Field(0.5, ge=0, le=1)

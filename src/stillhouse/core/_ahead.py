@@ -1,0 +1,112 @@
+"""Map steps that begin while the step before them still runs.
+
+The build key of such a step is not known yet, as it holds the digest of rows that are still being made. So its pieces
+are kept under its recipe key and move to the build's own journal once that is known, where those stay whose rows are
+in the finished table just so (`_feed.still_true`). Whatever becomes of them: replies are in the call cache.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from ._chunks import Here, Workers
+from ._feed import Feed, Flow, NotYet, SomeRows, mark
+from ._map import LOOK_SECONDS, MapRun
+from .artifact import Artifact
+from .bill import FILE
+from .context import Context
+from .errors import Interrupted
+from .journal import Journal, Pieces
+from .locks import taken
+from .step import MapStep
+
+if TYPE_CHECKING:
+    from .session import Session
+    from .store import Store
+
+MakeContext = Callable[[Mapping[str, Artifact], str, Path], Context]
+"""A context for the inputs by recipe key, a key to be known by, and a folder to work in."""
+
+
+def map_ahead(
+    step: MapStep,
+    rows_key: str,
+    recipe_key: str,
+    *,
+    feed: Feed,
+    own_feed: Feed,
+    inputs: Mapping[str, Artifact],
+    make_context: MakeContext,
+    session: Session,
+    stop: threading.Event,
+) -> None:
+    """Map the rows of a step that runs, as they come, until it is finished or its mapper has to see all of them.
+
+    Raises what the mapper raises, and `Interrupted` when there will be no more rows.
+    """
+    work = session.store.work_folder(recipe_key)
+    work.parent.mkdir(parents=True, exist_ok=True)
+    with taken(_lock(work)) as free:
+        schema = _first_schema(feed, stop) if free else None
+        if schema is None:
+            return
+        shutil.rmtree(work, ignore_errors=True)
+        context = make_context({**inputs, rows_key: SomeRows(schema)}, recipe_key, work)
+        pieces = Pieces(context.scratch / "chunks")
+        workers: Workers = Here(step, context, session.loop)
+        try:
+            MapRun(step, context, pieces, workers, feed=own_feed, mark=mark).all(Flow(feed))
+        except NotYet:
+            shutil.rmtree(work, ignore_errors=True)
+        finally:
+            session.bill(recipe_key)  # written down beside the pieces
+
+
+def take_up(recipe_key: str, context: Context, work: Path, feed: Feed, session: Session) -> bool:
+    """Make what was mapped ahead the journal of the build, if it has none; says whether there was anything."""
+    ahead, chunks = session.store.work_folder(recipe_key), context.scratch / "chunks"
+    if not ahead.is_dir():
+        return False
+    with taken(_lock(ahead)) as free:
+        found = ahead / "scratch" / "chunks"
+        if not free or chunks.exists() or not found.is_dir():
+            return False
+        os.rename(found, chunks)
+        feed.moved(found, chunks)
+        bill = Journal(work / FILE)
+        for entry in Journal(ahead / FILE).entries():
+            bill.append(entry)
+        bill.close()
+        shutil.rmtree(ahead, ignore_errors=True)
+    return True
+
+
+def forget(recipe_key: str, store: Store) -> None:
+    """Take away what was mapped ahead and is not needed: the result was there, or has a journal of its own."""
+    work = store.work_folder(recipe_key)
+    if work.is_dir():
+        with taken(_lock(work)) as free:
+            if free:
+                shutil.rmtree(work, ignore_errors=True)
+
+
+def _first_schema(feed: Feed, stop: threading.Event) -> pa.Schema | None:
+    """Columns and types of the first rows; None where there are none."""
+    while not feed.parts and not feed.over:
+        feed.wait(LOOK_SECONDS, 0)
+        if stop.is_set():
+            raise Interrupted("stopped before its rows came")
+    if feed.over and feed.made is None:
+        raise Interrupted("the step before it did not come to its end")
+    return feed.schema()
+
+
+def _lock(work: Path) -> Path:
+    return work.with_name(f"{work.name}.lock")
