@@ -123,6 +123,7 @@ if TYPE_CHECKING:
     from .rows.order import Sort as Sort
     from .rows.preview import preview as preview
     from .rows.preview import preview_html as preview_html
+    from .rows.sample import Sample as Sample
     from .rows.slices import Skip as Skip
     from .rows.slices import Take as Take
     from .rows.split import Split as Split
@@ -188,6 +189,7 @@ _HOME = {
     "Zip": "rows.combine",
     "Join": "rows.combine",
     "Split": "rows.split",
+    "Sample": "rows.sample",
     "Export": "rows.export",
     "write_rows": "rows.export",
     "to_dataset": "rows.export",

@@ -37,7 +37,7 @@ def test_a_table_used_twice_is_told_once_and_outputs_count_by_themselves(session
     stages = funnel(session.store, session.run(Dedup(rows=both, threshold=None)))
     assert [(stage.tag, stage.rows_in, stage.out) for stage in stages] == [
         ("rows.import/1", None, 10),
-        ("rows.split/1", 10, 10),
+        ("rows.split/2", 10, 10),
         ("rows.concat/1", 10, 10),
         ("curate.dedup/1", 10, 6),
     ]

@@ -70,6 +70,8 @@ STEPS: dict[str, sh.Step[sh.Rows]] = {
         ("", sh.Skip(rows=ORDERS, num=3)),
         ("", sh.Shuffle(rows=ORDERS, seed=3)),
         ("", sh.Sort(rows=ORDERS, by=("day", "input"), descending=("day",))),
+        ("", sh.Sample(rows=ORDERS, size=2)),
+        (" equal", sh.Sample(rows=ORDERS, size=3, by="day", shares="equal")),
         ("", sh.Concat(rows=(DAYS, sh.Take(rows=ORDERS, num=1), DAYS))),
         ("", sh.Zip(rows=(DAYS, sh.Rename(rows=sh.Take(rows=ORDERS, num=2), names={"day": "weekday"})))),
         ("", sh.Join(left=ORDERS, right=DAYS, on=("day",), how="left")),
@@ -94,10 +96,11 @@ STEPS: dict[str, sh.Step[sh.Rows]] = {
         ("", sh.Decontaminate(rows=ORDERS, against={"held_out": sh.Take(rows=ORDERS, num=1)})),
     ]
 } | {
-    "rows.split/1 train": sh.Split(rows=ORDERS, test_size=2, by="day").train,
-    "rows.split/1 test": sh.Split(rows=ORDERS, test_size=2, by="day").test,
-    "curate.split_apart/1 train": sh.SplitApart(rows=ORDERS, test_size=2).train,
-    "curate.split_apart/1 test": sh.SplitApart(rows=ORDERS, test_size=2).test,
+    "rows.split/2 train": sh.Split(rows=ORDERS, test_size=2, by="day").train,
+    "rows.split/2 test": sh.Split(rows=ORDERS, test_size=2, by="day").test,
+    "rows.split/2 grouped": sh.Split(rows=ORDERS, test_size=2, group="day").test,
+    "curate.split_apart/2 train": sh.SplitApart(rows=ORDERS, test_size=2).train,
+    "curate.split_apart/2 test": sh.SplitApart(rows=ORDERS, test_size=2).test,
 }
 
 

@@ -330,7 +330,7 @@ def test_split_gives_each_row_to_one_part(session: Session) -> None:
     train, test = session.run(split.train), session.run(split.test)
     assert sorted(ids(train) + ids(test)) == sorted(ids(session.run(table(100))))
     assert numbers(train) == sorted(numbers(train))
-    assert Counter(row["kind"] for row in test) == {"a": 7, "b": 7, "c": 6}
+    assert sorted(Counter(row["kind"] for row in test).values()) == [6, 7, 7]
     assert train.columns == test.columns
 
 

@@ -9,7 +9,7 @@ from ..core.context import Context
 from ..core.step import Output, Step
 
 
-class SplitApart(Step[Rows], tag="curate.split_apart/1"):
+class SplitApart(Step[Rows], tag="curate.split_apart/2"):
     """Rows in two parts, `train` and `test`, that share no near-duplicates and no group; no row is lost.
 
     Rows that are alike (as in `Dedup`), or alike through others, go to the same side, and so do rows with the same
@@ -33,7 +33,7 @@ class SplitApart(Step[Rows], tag="curate.split_apart/1"):
     by: str | None = None
     """A column whose values shall have the same shares in both parts (as far as clusters allow)."""
     group: str | None = None
-    """A column whose equal values must not be torn apart: an author, a source document."""
+    """A column whose equal values must not be torn apart: an author, a source document. A row without a value is free."""
     known: Step[Rows] | None = None
     """Rows outside the two parts that no test row may be like."""
     seed: int = 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -30,36 +30,103 @@ def mixed(values: Keys) -> Keys:
     return values ^ (values >> np.uint64(31))
 
 
-def quotas(sizes: Integers, wanted: int) -> Integers:
-    """`wanted` shared out in proportion to `sizes`, each within one of its exact share (largest remainders first)."""
+def quotas(sizes: Integers, wanted: int, ties: Keys | None = None) -> Integers:
+    """`wanted` shared out in proportion to `sizes`, each within one of its exact share (largest remainders first).
+
+    Where remainders are equal, the smaller of `ties` goes first (without them, the earlier).
+    """
     exact = sizes * wanted
     total = max(int(sizes.sum()), 1)
     shares = exact // total
     remainders = exact - shares * total
-    extra = np.argsort(-remainders, kind="stable")[: wanted - int(shares.sum())]
-    shares[extra] += 1
+    order = np.lexsort((np.arange(len(sizes)) if ties is None else ties, -remainders))
+    shares[order[: wanted - int(shares.sum())]] += 1
     return shares
+
+
+def equal_quotas(sizes: Integers, wanted: int, ties: Keys) -> Integers:
+    """`wanted` shared out so that all get the same, or all they have; what does not divide goes by `ties`."""
+    wanted = min(wanted, int(sizes.sum()))
+    shares = np.zeros(len(sizes), dtype=np.int64)
+    while (left := wanted - int(shares.sum())) > 0:
+        open_places = np.flatnonzero(shares < sizes)
+        each = left // len(open_places)
+        if each == 0:
+            shares[open_places[np.argsort(ties[open_places], kind="stable")[:left]]] += 1
+        else:
+            shares[open_places] = np.minimum(shares[open_places] + each, sizes[open_places])
+    return shares
+
+
+def smallest_keys(keys: Keys, numbers: Integers, num: int) -> Keys:
+    """The smallest key of the rows of each number."""
+    found = np.full(num, np.iinfo(np.uint64).max, dtype=np.uint64)
+    np.minimum.at(found, numbers, keys)
+    return found
+
+
+def drawn(keys: Keys, stratum_of_row: Integers, quota: Integers) -> npt.NDArray[np.bool_]:
+    """Of each stratum the rows with the smallest keys, as many as its quota."""
+    order = np.lexsort((keys, stratum_of_row))
+    ordered = stratum_of_row[order]
+    starts = np.searchsorted(ordered, np.arange(len(quota)))
+    taken = np.zeros(len(keys), dtype=bool)
+    taken[order] = np.arange(len(keys)) - starts[ordered] < quota[ordered]
+    return taken
 
 
 def chosen(keys: Keys, unit_of_row: Integers, stratum_of_row: Integers, wanted: int) -> npt.NDArray[np.bool_]:
     """Rows of the test part: whole units in the order of their smallest key, as many as each stratum's quota holds.
 
-    Units and strata are numbered from 0; a unit belongs to the stratum of its row with the smallest key. So the choice
-    does not depend on the order of the rows.
+    A unit whose rows belong to several strata is taken where it fits into what each of them still lacks; where rows
+    are lacking in the end, also such units that bring the strata nearer to their quotas on the whole. Never more than
+    `wanted`. Units and strata are numbered from 0. The choice does not depend on the order of the rows.
     """
-    quota = quotas(np.bincount(stratum_of_row), wanted)
-    order = np.argsort(keys, kind="stable")
-    _, first = np.unique(unit_of_row[order], return_index=True)
-    strata = stratum_of_row[order[first]].tolist()
-    sizes = np.bincount(unit_of_row).tolist()
-    taken = np.zeros(len(sizes), dtype=bool)
+    sizes = np.bincount(stratum_of_row)
+    quota = quotas(sizes, wanted, smallest_keys(keys, stratum_of_row, len(sizes)))
+    num_units = int(unit_of_row.max(initial=-1)) + 1
+    if num_units == len(keys):
+        return drawn(keys, stratum_of_row, quota)
+    order = np.argsort(smallest_keys(keys, unit_of_row, num_units), kind="stable")
+    parts = _strata_of_units(unit_of_row, stratum_of_row, num_units)
+    taken = np.zeros(num_units, dtype=bool)
     left = quota.tolist()
     missing = int(quota.sum())
-    for unit in np.argsort(first, kind="stable").tolist():
-        if sizes[unit] <= left[strata[unit]]:
+    for unit in order.tolist():
+        strata, counts = parts(unit)
+        if all(count <= left[stratum] for stratum, count in zip(strata, counts, strict=True)):
             taken[unit] = True
-            left[strata[unit]] -= sizes[unit]
-            missing -= sizes[unit]
-            if missing == 0:
-                break
+            missing -= _take(left, strata, counts)
+        if missing == 0:
+            break
+    for unit in order.tolist() if missing else ():
+        strata, counts = parts(unit)
+        if taken[unit] or len(strata) == 1 or sum(counts) > missing:
+            continue
+        before = sum(abs(left[stratum]) for stratum in strata)
+        after = sum(abs(left[stratum] - count) for stratum, count in zip(strata, counts, strict=True))
+        if after < before:
+            taken[unit] = True
+            missing -= _take(left, strata, counts)
     return taken[unit_of_row]
+
+
+def _take(left: list[int], strata: Sequence[int], counts: Sequence[int]) -> int:
+    for stratum, count in zip(strata, counts, strict=True):
+        left[stratum] -= count
+    return sum(counts)
+
+
+def _strata_of_units(
+    unit_of_row: Integers, stratum_of_row: Integers, num_units: int
+) -> Callable[[int], tuple[list[int], list[int]]]:
+    """For a unit the strata of its rows, and how many rows it has in each."""
+    num_strata = int(stratum_of_row.max(initial=0)) + 1
+    pairs, counts = np.unique(unit_of_row * num_strata + stratum_of_row, return_counts=True)
+    starts = np.searchsorted(pairs, np.arange(num_units + 1) * num_strata)
+
+    def of_unit(unit: int) -> tuple[list[int], list[int]]:
+        own = slice(starts[unit], starts[unit + 1])
+        return (pairs[own] - unit * num_strata).tolist(), counts[own].tolist()
+
+    return of_unit

@@ -22,10 +22,12 @@ if TYPE_CHECKING:
 def write_split(step: Split, context: Context) -> None:
     """The work of `Split`."""
     source = context.get(step.rows)
-    facts = row_facts(source, context, step.seed, step.by)
+    facts = row_facts(source, context, step.seed, step.by, step.group)
     wanted = num_wanted(step.test_size, len(source))
     check_size("Split", wanted, len(source))
-    in_test = chosen(facts.keys, np.arange(len(source)), facts.strata, wanted)
+    in_test = chosen(facts.keys, facts.groups, facts.strata, wanted)
+    if step.group is not None:
+        context.note(groups=int(facts.groups.max()) + 1, test_wanted=wanted, test_found=int(in_test.sum()))
     write_parts(source, context, in_test)
 
 
@@ -38,12 +40,15 @@ class RowFacts(NamedTuple):
 
 
 def row_facts(source: Rows, context: Context, seed: int, by: str | None, group: str | None = None) -> RowFacts:
-    """One pass over the rows; without `by` there is one stratum, without `group` every row is a group of its own."""
+    """One pass over the rows; without `by` there is one stratum.
+
+    Without `group`, or without a value there, a row is a group of its own. Groups are numbered without gaps.
+    """
     for name in (by, group):
         if name is not None and name not in source.columns:
             raise missing_column(type(context.step).__name__, name, source.columns)
     keys: list[Keys] = [np.zeros(0, dtype=np.uint64)]
-    strata, groups = Numbers(), Numbers()
+    strata, groups = Numbers(), Numbers(missing_apart=True)
     for batch in source.arrow_batches():
         keys.append(keys_of(batch.column("_id").to_pylist(), seed))
         strata.add(batch, by)
@@ -55,9 +60,14 @@ def row_facts(source: Rows, context: Context, seed: int, by: str | None, group: 
 
 
 class Numbers:
-    """Numbers the distinct values of a column in order of appearance."""
+    """Numbers the distinct values of a column in order of appearance.
 
-    def __init__(self) -> None:
+    Where a value is missing, that is a value as any other, or with `missing_apart` each time a new one.
+    """
+
+    def __init__(self, *, missing_apart: bool = False) -> None:
+        self._missing_apart = missing_apart
+        self._next = 0
         self._known: dict[bytes, int] = {}
         self._parts: list[Integers] = [np.zeros(0, dtype=np.int64)]
 
@@ -65,9 +75,14 @@ class Numbers:
         if column is None:
             self._parts.append(np.zeros(batch.num_rows, dtype=np.int64))
             return
-        known = self._known
-        numbers = [known.setdefault(_bytes(value), len(known)) for value in batch.column(column).to_pylist()]
+        numbers = [self._number(value) for value in batch.column(column).to_pylist()]
         self._parts.append(np.array(numbers, dtype=np.int64))
+
+    def _number(self, value: object) -> int:
+        name = None if value is None and self._missing_apart else _bytes(value)
+        number = self._next if name is None else self._known.setdefault(name, self._next)
+        self._next += number == self._next
+        return number
 
     def array(self) -> Integers:
         return np.concatenate(self._parts)

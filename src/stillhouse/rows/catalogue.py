@@ -17,4 +17,5 @@ CATALOGUE: dict[str, tuple[str, str]] = {
     "rows.join": ("stillhouse.rows.combine:Join", "Rows of two tables matched by value."),
     "rows.split": ("stillhouse.rows.split:Split", "A training part and a test part."),
     "rows.export": ("stillhouse.rows.export:Export", "A JSONL, CSV or Parquet file."),
+    "rows.sample": ("stillhouse.rows.sample:Sample", "Some of the rows, drawn by chance, by shares where wanted."),
 }

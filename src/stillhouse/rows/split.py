@@ -7,11 +7,14 @@ from ..core.context import Context
 from ..core.step import Output, Step
 
 
-class Split(Step[Rows], tag="rows.split/1"):
+class Split(Step[Rows], tag="rows.split/2"):
     """The rows in two parts, `train` and `test`; together they are all rows, and each keeps its order.
 
     Row ids and `seed` decide, so a row tends to stay on its side when others are added. With `by`, each value of that
-    column has its share in the test part, to within one row. Near-duplicates may stand on both sides: see `SplitApart`.
+    column has its share in the test part, to within one row; a value with a single row is no error. With `group`, rows
+    with the same value there (an author, a source document) go to the same side, and shares are kept as far as whole
+    groups allow: the test part may then be smaller than asked for, never larger; the record says by how much.
+    Near-duplicates may stand on both sides: see `SplitApart`.
     """
 
     outputs = ("train", "test")
@@ -20,6 +23,9 @@ class Split(Step[Rows], tag="rows.split/1"):
     test_size: float = Field(0.1, gt=0)
     """A share of the rows if below 1, else their number."""
     by: str | None = None
+    """A column whose values have the same shares in both parts."""
+    group: str | None = None
+    """A column whose equal values must not be torn apart; a row without a value stands by itself."""
     seed: int = 0
 
     @property
