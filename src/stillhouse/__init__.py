@@ -89,11 +89,20 @@ if TYPE_CHECKING:
     from .generate.score_with_prompt import ScoreWithPrompt as ScoreWithPrompt
     from .generate.self_instruct import SelfInstruct as SelfInstruct
     from .measure.agreement import Agreement as Agreement
+    from .measure.code_verifier import CodeVerifier as CodeVerifier
+    from .measure.combined_verifiers import Accepted as Accepted
+    from .measure.combined_verifiers import AllOf as AllOf
+    from .measure.combined_verifiers import AnyOf as AnyOf
+    from .measure.combined_verifiers import MetricVerifier as MetricVerifier
     from .measure.exact_match import ExactMatch as ExactMatch
     from .measure.function_verifier import FunctionVerifier as FunctionVerifier
     from .measure.json_fields import JsonFields as JsonFields
     from .measure.limits import Limits as Limits
+    from .measure.number_verifier import NumberVerifier as NumberVerifier
     from .measure.schema_verifier import SchemaVerifier as SchemaVerifier
+    from .measure.text_verifiers import ContainsVerifier as ContainsVerifier
+    from .measure.text_verifiers import ListVerifier as ListVerifier
+    from .measure.text_verifiers import RegexVerifier as RegexVerifier
     from .measure.token_f1 import TokenF1 as TokenF1
     from .measure.verdict import Verdict as Verdict
     from .models.adapter import Lora as Lora
@@ -220,6 +229,15 @@ _HOME = {
     "Limits": "measure.limits",
     "SchemaVerifier": "measure.schema_verifier",
     "Verdict": "measure.verdict",
+    "NumberVerifier": "measure.number_verifier",
+    "RegexVerifier": "measure.text_verifiers",
+    "ContainsVerifier": "measure.text_verifiers",
+    "ListVerifier": "measure.text_verifiers",
+    "CodeVerifier": "measure.code_verifier",
+    "AllOf": "measure.combined_verifiers",
+    "AnyOf": "measure.combined_verifiers",
+    "MetricVerifier": "measure.combined_verifiers",
+    "Accepted": "measure.combined_verifiers",
     "Prompt": "generate.prompt",
     "ProcessWithPrompt": "generate.process",
     "FewShot": "generate.few_shot",

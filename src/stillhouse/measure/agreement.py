@@ -25,7 +25,7 @@ class Agreement(Part, tag="measure.agreement/1"):
     Without `least` it counts when it is more than half of them: one of two replies says nothing.
     """
 
-    normaliser: str = Field("strip", description="exact, strip, casefold, whitespace or json")
+    normaliser: str = Field("strip", description="exact, strip, casefold, whitespace, json or number")
     least: float | None = Field(None, gt=0, le=1, description="share of replies that must agree; none: more than half")
 
     @field_validator("normaliser")

@@ -17,4 +17,31 @@ CATALOGUE: dict[str, tuple[str, str]] = {
         "stillhouse.measure.schema_verifier:SchemaVerifier",
         "Accept replies that follow a JSON Schema.",
     ),
+    "measure.number_verifier": (
+        "stillhouse.measure.number_verifier:NumberVerifier",
+        "Accept replies that come to the right number.",
+    ),
+    "measure.regex_verifier": (
+        "stillhouse.measure.text_verifiers:RegexVerifier",
+        "Accept replies that a pattern matches, or does not.",
+    ),
+    "measure.contains_verifier": (
+        "stillhouse.measure.text_verifiers:ContainsVerifier",
+        "Accept replies that hold all, any or none of some texts.",
+    ),
+    "measure.list_verifier": (
+        "stillhouse.measure.text_verifiers:ListVerifier",
+        "Accept replies that list just the expected items.",
+    ),
+    "measure.code_verifier": (
+        "stillhouse.measure.code_verifier:CodeVerifier",
+        "Run the Python in a reply, contained, and accept what passes its tests.",
+    ),
+    "measure.all_of": ("stillhouse.measure.combined_verifiers:AllOf", "Accept what every verifier accepts."),
+    "measure.any_of": ("stillhouse.measure.combined_verifiers:AnyOf", "Accept what one of several verifiers accepts."),
+    "measure.metric_verifier": (
+        "stillhouse.measure.combined_verifiers:MetricVerifier",
+        "Accept replies that a metric scores high enough.",
+    ),
+    "measure.accepted": ("stillhouse.measure.combined_verifiers:Accepted", "Score 1 for what a verifier accepts."),
 }

@@ -17,7 +17,7 @@ class ExactMatch(Part, tag="measure.exact_match/1"):
     lists does.
     """
 
-    normaliser: str = Field("strip", description="exact, strip, casefold, whitespace or json")
+    normaliser: str = Field("strip", description="exact, strip, casefold, whitespace, json or number")
     column: str = Field("output", description="column with the expected answer")
 
     @field_validator("normaliser")

@@ -31,7 +31,8 @@ def normalise(name: str, text: str) -> str:
 
     `exact` changes nothing; `strip` drops space at both ends; `casefold` also ignores case; `whitespace` also counts
     any run of space as one; `json` compares JSON by value (order of keys, spaces and 1 against 1.0 do not count) and
-    falls back to `strip` for what is no JSON. Raises ValueError for an unknown name.
+    falls back to `strip` for what is no JSON; `number` compares the numbers that the texts come to
+    (`text.numbers.the_number`) and falls back to `strip` where there is none. Raises ValueError for an unknown name.
     """
     try:
         function = NORMALISERS[name]
@@ -63,6 +64,13 @@ def _json(text: str) -> str:
         return text.strip()
 
 
+def _number(text: str) -> str:
+    from .numbers import the_number
+
+    found = the_number(text)
+    return text.strip() if found is None else f"{found.value}{'%' if found.percent else ''}"
+
+
 def canonical_json(value: Any) -> str:  # any JSON value
     """One text for equal JSON values: sorted keys, no spaces, whole floats written as integers."""
     return json.dumps(_settled(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
@@ -88,4 +96,5 @@ NORMALISERS: dict[str, Callable[[str], str]] = {
     "casefold": _casefold,
     "whitespace": _whitespace,
     "json": _json,
+    "number": _number,
 }
