@@ -1,4 +1,4 @@
-"""A real OpenAI-compatible server on this machine that behaves, and misbehaves on demand."""
+"""A real server on this machine that speaks as each provider does, behaves, and misbehaves on demand."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any, Literal
 
 from aiohttp import web
 
 from stillhouse.core.errors import RowFault
+from tests.calls.voices import CHAT, VOICES, Heard, Said, Voice
 
 Teacher = Callable[[list[dict[str, Any]], dict[str, Any] | None, int], str]
 
@@ -29,19 +30,19 @@ class Call:
     before: int
     body: dict[str, Any]
     headers: Mapping[str, str]
+    heard: Heard
+    path: str
+    voice: Voice = CHAT
 
     @property
     def text(self) -> str:
         """The last message."""
-        content = self.body["messages"][-1]["content"]
-        return content if isinstance(content, str) else json.dumps(content)
+        return str(self.heard.messages[-1]["content"])
 
     @property
     def schema(self) -> dict[str, Any] | None:
         """The JSON Schema of a structured request."""
-        shape = self.body.get("response_format", {})
-        found: dict[str, Any] | None = shape.get("json_schema", {}).get("schema")
-        return found
+        return self.heard.schema
 
     @property
     def sample(self) -> int:
@@ -59,6 +60,8 @@ class Act:
     error: Mapping[str, Any] | None = None
     raw: bytes | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
+    said: Said | None = None
+    """What the model says, with all that a reply can hold; `text`, `finish` and `refusal` are short for it."""
     wire: Literal["whole", "reset", "cut", "trickle", "silence"] = "whole"
     """`reset`: half of the body, then the connection is torn; `cut`: half of the JSON with a matching length;
     `trickle`: byte by byte; `silence`: the headers, then nothing."""
@@ -158,7 +161,8 @@ class MisbehavingServer:
 
     async def _start(self, port: int = 0) -> None:
         app = web.Application(client_max_size=1 << 26)
-        app.router.add_post("/v1/chat/completions", self._chat)
+        for voice in VOICES.values():
+            app.router.add_post(voice.route, self._listening(voice))
         self._runner = web.AppRunner(app, shutdown_timeout=0.1)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", port, backlog=1024, reuse_address=True)
@@ -166,10 +170,19 @@ class MisbehavingServer:
         bound = self._runner.addresses[0][1]
         self.url = f"http://127.0.0.1:{bound}/v1"
 
-    async def _chat(self, request: web.Request) -> web.StreamResponse:
+    def _listening(self, voice: Voice) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+        async def listen(request: web.Request) -> web.StreamResponse:
+            return await self._chat(request, voice)
+
+        return listen
+
+    async def _chat(self, request: web.Request, voice: Voice) -> web.StreamResponse:
         body = await request.read()
         digest = hashlib.sha256(body).hexdigest()
-        call = Call(len(self.calls), self._seen[digest], json.loads(body), request.headers)
+        value = json.loads(body)
+        heard = voice.heard(value, request.match_info)
+        path = request.raw_path
+        call = Call(len(self.calls), self._seen[digest], value, request.headers, heard, path, voice)
         self._seen[digest] += 1
         self.calls.append(call)
         self.in_flight += 1
@@ -177,9 +190,10 @@ class MisbehavingServer:
         try:
             await asyncio.sleep(self._latency(call) if callable(self._latency) else self._latency)
             await self._answering.wait()
-            if self._key is not None and request.headers.get("Authorization") != f"Bearer {self._key}":
-                given = request.headers.get("Authorization", "none").removeprefix("Bearer ")
-                act = Act.error_of(401, f"Incorrect API key provided: {given}.", "invalid_api_key")
+            header, before = voice.key
+            given = request.headers.get(header, "none").removeprefix(before)
+            if self._key is not None and given != self._key:
+                act = trouble(call, "wrong key", key=given)
             else:
                 act = (self.behave and self.behave(call)) or self._taught(call)
             return await self._answer(request, call, act)
@@ -190,7 +204,7 @@ class MisbehavingServer:
         if self._teacher is None:
             return Act(text=f"reply to {call.text}")
         try:
-            return Act(text=self._teacher(call.body["messages"], call.schema, call.sample))
+            return Act(text=self._teacher(call.heard.messages, call.schema, call.sample))
         except RowFault as fault:
             return Act(refusal=fault.message) if fault.kind == "refused" else Act.error_of(400, fault.message)
 
@@ -224,18 +238,29 @@ class MisbehavingServer:
         return response
 
 
+def trouble(call: Call, kind: str, key: str = "") -> Act:
+    """An error as the API that was called words it."""
+    found = call.voice.troubles[kind]
+    raw = json.dumps(found.body).replace("{key}", key).encode()
+    return Act(status=found.status, raw=raw, headers=found.headers)
+
+
 def _body(call: Call, act: Act) -> bytes:
     if act.error is not None:
         return json.dumps({"error": act.error}).encode()
-    prompt = sum(len(str(message["content"])) for message in call.body["messages"])
-    reply = len(act.text or "")
-    message = {"role": "assistant", "content": act.text, "refusal": act.refusal}
-    return json.dumps(
-        {
-            "id": f"call-{call.number}",
-            "object": "chat.completion",
-            "model": call.body["model"],
-            "choices": [{"index": 0, "finish_reason": act.finish, "message": message}],
-            "usage": {"prompt_tokens": prompt, "completion_tokens": reply, "total_tokens": prompt + reply},
-        }
-    ).encode()
+    said = act.said
+    if said is None:
+        prompt = sum(len(str(message["content"])) for message in call.heard.messages)
+        reply = len(act.text or "")
+        model = call.heard.model
+        said = Said(act.text, act.finish, act.refusal, model=model, prompt_tokens=prompt, reply_tokens=reply)
+    if "give_reply" in call.heard.tools and said.text is not None and not said.tool_calls:
+        said = replace(said, text=None, finish="tools", tool_calls=(("call_1", "give_reply", _arguments(said.text)),))
+    return json.dumps(call.voice.answer(said)).encode()
+
+
+def _arguments(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return {"text": text}
