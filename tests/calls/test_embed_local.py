@@ -128,8 +128,10 @@ def test_folders_that_cannot_be_used_say_why(tmp_path: Path) -> None:
     folder = as_sentence_model(tiny_encoder(tmp_path / "model"), {"pooling_mode": "weightedmean"})
     with pytest.raises(RecipeError, match=r"asks for the pooling 'weightedmean'"):
         embed(tmp_path / "calls", Embedder(model=f"local:{folder}"))
+    chosen = embed(tmp_path / "calls", Embedder(model=f"local:{folder}", pooling="cls"), ["red"])
+    np.testing.assert_allclose(chosen.array[0], unit(by_hand(folder / "0_Transformer", "red", "cls")), atol=2e-6)
     modules = json.loads((folder / "modules.json").read_text())
-    (folder / "modules.json").write_text(json.dumps([*modules, {**modules[0], "type": "sentence_transformers.CNN"}]))
+    (folder / "modules.json").write_text(json.dumps([{**modules[0], "type": "sentence_transformers.CNN"}]))
     with pytest.raises(RecipeError, match="a part of the kind `CNN`"):
         embed(tmp_path / "calls", Embedder(model=f"local:{folder}"))
     (folder / "modules.json").write_text("{")

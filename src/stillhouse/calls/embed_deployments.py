@@ -40,7 +40,7 @@ class _Finder:
         prefix = by.instruction(role)
         declared = self._declared()
         if self._scheme == "local" and declared is None:
-            prefix = read_encoder(self._folder()).prompt(role) if prefix is None else prefix
+            prefix = read_encoder(self._folder(), by.pooling).prompt(role) if prefix is None else prefix
             return deployment, EmbedForm(deployment.model, prefix, pooling=by.pooling)
         if self._scheme is not None and declared is None:
             return deployment, EmbedForm(deployment.model, prefix or "")
@@ -72,7 +72,7 @@ class _Finder:
         return self._all.known(route, lambda: self._made(identity))
 
     def _made(self, identity: Any) -> Deployment:
-        by, options = self._by, self._all.options
+        by = self._by
         declared = self._declared()
         if declared is None and self._scheme is not None:
             # A function or a model that computes in one thread needs two: one is answered while the next one gathers.

@@ -32,8 +32,10 @@ class Encoder(NamedTuple):
         return self.query if role == "query" else self.document
 
 
-def read_encoder(folder: Path) -> Encoder:
+def read_encoder(folder: Path, pooling: str | None = None) -> Encoder:
     """How texts become vectors by this folder; a folder of transformers' alone means its token vectors' mean.
+
+    `pooling` stands in place of what the folder says.
 
     Raises `RecipeError` for parts that cannot be used here.
     """
@@ -43,14 +45,14 @@ def read_encoder(folder: Path) -> Encoder:
                 f"`{folder}` is no encoder: it has neither `modules.json` nor `config.json`",
                 "Name a folder that transformers' or sentence-transformers' `save_pretrained` wrote.",
             )
-        return Encoder(folder)
-    weights, pooling, dense = folder, "mean", []
+        return Encoder(folder, pooling or "mean")
+    weights, found_pooling, dense = folder, "mean", []
     for module in _read(folder / "modules.json"):
         place, kind = folder / module["path"], str(module["type"]).rpartition(".")[2]
         if kind == "Transformer":
             weights = place
         elif kind == "Pooling":
-            pooling = _mode(place)
+            found_pooling = pooling or _mode(place)
         elif kind == "Dense":
             dense.append(place)
         elif kind != "Normalize":  # whether vectors get length 1 says the `Embedder`
@@ -60,7 +62,9 @@ def read_encoder(folder: Path) -> Encoder:
             )
     settings = _read(weights / "sentence_bert_config.json")
     prompts = _read(folder / "config_sentence_transformers.json").get("prompts") or {}
-    found = Encoder(weights, pooling, tuple(dense), settings.get("max_seq_length"), bool(settings.get("do_lower_case")))
+    found = Encoder(
+        weights, found_pooling, tuple(dense), settings.get("max_seq_length"), bool(settings.get("do_lower_case"))
+    )
     document = prompts.get("document", prompts.get("passage"))
     return found._replace(query=prompts.get("query") or "", document=document or "")
 

@@ -35,8 +35,9 @@ class Shots:
     `step` has the fields of `FewShot` that say how: labels, separator, `least`, `most` and `tokens`.
     """
 
-    def __init__(self, step: Any, system: str | None, count: Callable[[str], int]) -> None:
+    def __init__(self, step: Any, system: str | None, count: Callable[[str], int], noun: str = "example") -> None:
         self._step = step
+        self._noun = noun
         self._count = count
         self._fill = Template(step.instruction) if step.instruction else None
         self._system = count(system) if system else 0
@@ -69,9 +70,9 @@ class Shots:
             while taken and self._count(self._joined(head, taken, tail)) > step.tokens - self._system:
                 taken.pop()
             if room < 0:
-                self._too_long(row, "without any example it is longer than that")
+                self._too_long(row, f"without any {self._noun} it is longer than that")
         if len(taken) < step.least and step.tokens is not None:
-            self._too_long(row, f"only {len(taken)} of at least {step.least} examples fit")
+            self._too_long(row, f"only {len(taken)} of at least {step.least} {self._noun}s fit")
         return self._joined(head, taken, tail), [place for place, _ in taken]
 
     def _joined(self, head: list[str], taken: Sequence[tuple[int, str]], tail: str) -> str:

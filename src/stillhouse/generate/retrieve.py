@@ -1,6 +1,6 @@
 """The rows of an index that are nearest to each row."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
@@ -49,3 +49,16 @@ def expected_search(index: Step[Files], session: "Session", rows_in: int | None)
     """What looking up one text for each row takes."""
     by = index.by if isinstance(index, Index) and isinstance(index.by, Embedder) else None
     return expected_embedding(by, session, rows=rows_in, texts=rows_in)
+
+
+def with_search(asked: "Expectation", search: "Expectation") -> "Expectation":
+    """What asking takes together with the look-ups before it."""
+    from dataclasses import replace
+
+    def both(name: str) -> Any:  # a number, or None where one of them is not known
+        values = getattr(asked, name), getattr(search, name)
+        return None if None in values else sum(values)
+
+    if search.calls == 0:
+        return asked
+    return replace(asked, **{name: both(name) for name in ("calls", "tokens_in", "tokens_out", "cost_usd")})

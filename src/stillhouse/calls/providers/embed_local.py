@@ -45,41 +45,41 @@ class LocalEmbeddings:
         self._encoder = None
 
     def _made(self, texts: Sequence[str], form: EmbedForm) -> Made:
+        parts = read_encoder(self._folder, form.pooling)
         if self._encoder is None:
-            self._encoder = LoadedEncoder(self._folder, self._device, self._threads)
-        return self._encoder.made(texts, form.pooling, self._batch)
+            self._encoder = LoadedEncoder(parts, self._device, self._threads)
+        return self._encoder.made(texts, parts.pooling, self._batch)
 
 
 class LoadedEncoder:
     """An encoder in memory."""
 
-    def __init__(self, folder: Path, device: str, threads: int | None) -> None:
+    def __init__(self, parts: Encoder, device: str, threads: int | None) -> None:
         from stillhouse.models.device import resolve_device, set_threads
         from stillhouse.models.encoder import load_encoder, longest_input
         from stillhouse.text.tokenizer import load_tokenizer
 
-        self._parts: Encoder = read_encoder(folder)
         set_threads(threads)
         self._device = resolve_device(device)
-        self._tokenizer: Any = load_tokenizer(self._parts.weights)
-        self._model: Any = load_encoder(self._parts.weights, self._device)
-        self._cut = longest_input(self._model.config, self._tokenizer, self._parts.longest)
-        self._dense = [_layer(place, self._device) for place in self._parts.dense]
+        self._tokenizer: Any = load_tokenizer(parts.weights)
+        self._model: Any = load_encoder(parts.weights, self._device)
+        self._cut = longest_input(self._model.config, self._tokenizer, parts.longest)
+        self._dense = [_layer(place, self._device) for place in parts.dense]
+        self._lower = parts.lower
 
-    def made(self, texts: Sequence[str], pooling: str | None, batch: int) -> Made:
+    def made(self, texts: Sequence[str], pooling: str, batch: int) -> Made:
         """Vectors in the order of the texts."""
         import torch
 
         cut = self._cut
-        lower = self._parts.lower
-        given = [text.lower() for text in texts] if lower else list(texts)
+        given = [text.lower() for text in texts] if self._lower else list(texts)
         ids = self._tokenizer(given, truncation=cut is not None, max_length=cut)["input_ids"]
         order = sorted(range(len(ids)), key=lambda place: len(ids[place]))
         rows: list[NDArray[np.float32] | None] = [None] * len(ids)
         for begin in range(0, len(order), batch):
             places = order[begin : begin + batch]
             with torch.inference_mode():
-                vectors = self._forward([ids[place] for place in places], pooling or self._parts.pooling)
+                vectors = self._forward([ids[place] for place in places], pooling)
             for place, vector in zip(places, vectors, strict=True):
                 rows[place] = vector
         made = np.stack([row for row in rows if row is not None])

@@ -1,0 +1,86 @@
+"""Questions answered from what was retrieved for them."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field, model_validator
+
+from ..calls.ask import Ask
+from ..core.artifact import Files, Model
+from ..core.context import Context
+from ..core.plan import Expectation
+from ..core.step import Mapper, MapStep, Step
+from ..text.schema import Schema
+from .checks import Column, Instruction, check_samples, check_unpack
+from .expectation import expected
+from .output import layout
+from .retrieve import expected_search, with_search
+
+if TYPE_CHECKING:
+    from ..core.session import Session
+
+INSTRUCTION = (
+    "Answer the question by the passages below and by nothing else. Name the numbers of the passages that you use, "
+    "such as [2]. If they do not answer it, say so."
+)
+
+
+class RAG(MapStep, tag="generate.rag/1"):
+    """Shows the passages of `index` that are nearest to each row's `question`, asks, and adds the reply as `column`.
+
+    The passages are the column `text` of the index, each with its number: `[1] …`. Of the `candidates` nearest those
+    that fit are shown, the nearest first: at most `most`, and so that the whole question keeps within `tokens`, counted
+    as `FewShot` counts. A row for which fewer than `least` fit fails as `too_long`; one for which fewer are near enough
+    (`near`) fails as `empty`. Neither is asked.
+
+    `sources` holds the ids of the passages that were shown, by number; they are parents of the row.
+    """
+
+    by: Ask
+    index: Step[Files]
+    question: str = Field("question", min_length=1)
+    text: str = Field("text", min_length=1, description="the column of the index that is shown")
+    instruction: Instruction = INSTRUCTION
+    column: Column = "answer"
+    sources: Column = "sources"
+    least: int = Field(1, ge=0)
+    most: int = Field(5, ge=1)
+    near: float | None = Field(None, description="passages with a lower score are not shown")
+    candidates: int | None = Field(None, ge=1, description="looked at to find `most` that fit; None: twice as many")
+    tokens: int | None = Field(None, ge=1, description="tokens of the whole question at most; None counts nothing")
+    tokenizer: Step[Files] | Step[Model] | None = Field(None, description="a tokenizer's folder, or a model with one")
+    question_label: str = "Question:"
+    answer_label: str = "Answer:"
+    separator: str = "\n\n"
+    response: Schema | None = None
+    unpack: bool = False
+    samples: int = Field(1, ge=1)
+
+    @model_validator(mode="after")
+    def _whole(self) -> "RAG":
+        check_samples(self.by, self.samples)
+        check_unpack(self.response, self.unpack)
+        if self.least > self.most:
+            raise ValueError(f"`least` is {self.least}, more than `most`, which is {self.most}")
+        if self.candidates is not None and self.candidates < self.most:
+            raise ValueError(f"`candidates` is {self.candidates}, fewer than `most`, which is {self.most}")
+        if self.tokenizer is not None and self.tokens is None:
+            raise ValueError("there is a `tokenizer`, but no limit in `tokens`")
+        return self
+
+    def identity(self) -> Mapping[str, Any]:
+        """The fields, and the order of the schema's fields, in which the JSON text is written."""
+        return {**self.values(), "layout": layout(self.response)} if self.response else self.values()
+
+    def mapper(self, context: Context) -> Mapper:
+        from ._with_retrieval import reader
+
+        return reader(self, context)
+
+    def expect(self, rows_in: int | None, session: "Session") -> Expectation:
+        """A look-up for each row, a call for each row and sample."""
+        rows = None if rows_in is None else rows_in * self.samples
+        prompt = len(self.instruction) + 1000 * self.most + 200
+        prompt = prompt if self.tokens is None else min(prompt, 4 * self.tokens)
+        asked = expected(self.by, session, rows=rows, calls=rows, prompt=prompt, reply=400)
+        return with_search(asked, expected_search(self.index, session, rows_in))
