@@ -12,8 +12,10 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from .calls.ask import Ask as Ask
+    from .calls.bm25 import Bm25 as Bm25
     from .calls.budget import Budget as Budget
     from .calls.credentials import Credentials as Credentials
+    from .calls.embedder import Embedder as Embedder
     from .calls.endpoint import Endpoint as Endpoint
     from .calls.prices import Price as Price
     from .core.artifact import Artifact as Artifact
@@ -70,9 +72,14 @@ if TYPE_CHECKING:
     from .generate.calibration import Calibrate as Calibrate
     from .generate.cot import SynthesizeCoT as SynthesizeCoT
     from .generate.data_from_prompt import DataFromPrompt as DataFromPrompt
+    from .generate.embed import CosineSimilarity as CosineSimilarity
+    from .generate.embed import Embed as Embed
     from .generate.evolve import Evolve as Evolve
     from .generate.few_shot import FewShot as FewShot
+    from .generate.few_shot_with_retrieval import FewShotWithRetrieval as FewShotWithRetrieval
     from .generate.filter_with_prompt import FilterWithPrompt as FilterWithPrompt
+    from .generate.index import Hnsw as Hnsw
+    from .generate.index import Index as Index
     from .generate.judge_pairs import JudgePairs as JudgePairs
     from .generate.judges import PairJudge as PairJudge
     from .generate.judges_text import judges_text as judges_text
@@ -82,12 +89,15 @@ if TYPE_CHECKING:
     from .generate.policy import ExtractPolicy as ExtractPolicy
     from .generate.process import ProcessWithPrompt as ProcessWithPrompt
     from .generate.prompt import Prompt as Prompt
+    from .generate.rag import RAG as RAG
+    from .generate.retrieve import Retrieve as Retrieve
     from .generate.rubric import Criterion as Criterion
     from .generate.rubric import JudgeRubric as JudgeRubric
     from .generate.rubric import Rubric as Rubric
     from .generate.score_with_prompt import RankWithPrompt as RankWithPrompt
     from .generate.score_with_prompt import ScoreWithPrompt as ScoreWithPrompt
     from .generate.self_instruct import SelfInstruct as SelfInstruct
+    from .generate.task_model import RunTaskModel as RunTaskModel
     from .measure.agreement import Agreement as Agreement
     from .measure.code_verifier import CodeVerifier as CodeVerifier
     from .measure.combined_verifiers import Accepted as Accepted
@@ -263,6 +273,16 @@ _HOME = {
     "judges_text": "generate.judges_text",
     "Amplify": "generate.amplify",
     "Answer": "generate.answer",
+    "Embedder": "calls.embedder",
+    "Bm25": "calls.bm25",
+    "Embed": "generate.embed",
+    "CosineSimilarity": "generate.embed",
+    "Index": "generate.index",
+    "Hnsw": "generate.index",
+    "Retrieve": "generate.retrieve",
+    "RAG": "generate.rag",
+    "FewShotWithRetrieval": "generate.few_shot_with_retrieval",
+    "RunTaskModel": "generate.task_model",
     "Dedup": "curate.dedup",
     "Keep": "curate.keep",
     "SplitApart": "curate.split_apart",

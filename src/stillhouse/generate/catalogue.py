@@ -79,4 +79,21 @@ CATALOGUE: dict[str, tuple[str, str]] = {
         "stillhouse.generate.calibration:Calibrate",
         "Hold a judge's scores or verdicts against those of people.",
     ),
+    "generate.embed": ("stillhouse.generate.embed:Embed", "Add vectors of a text column."),
+    "generate.cosine_similarity": (
+        "stillhouse.generate.embed:CosineSimilarity",
+        "Say how near two columns of texts or vectors are.",
+    ),
+    "generate.index": ("stillhouse.generate.index:Index", "Make rows searchable, by meaning or by words."),
+    "generate.hnsw": ("stillhouse.generate.index:Hnsw", "An approximate search, for large indexes."),
+    "generate.retrieve": ("stillhouse.generate.retrieve:Retrieve", "Find the rows of an index nearest to each row."),
+    "generate.rag": ("stillhouse.generate.rag:RAG", "Answer questions from what was retrieved for them."),
+    "generate.few_shot_with_retrieval": (
+        "stillhouse.generate.few_shot_with_retrieval:FewShotWithRetrieval",
+        "Answer inputs after the examples nearest to them.",
+    ),
+    "generate.run_task_model": (
+        "stillhouse.generate.task_model:RunTaskModel",
+        "Label rows by a text classifier of this machine.",
+    ),
 }
