@@ -10,7 +10,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-EXTRAS := train,hub,plot,curate,dev
+EXTRAS := train,hub,plot,curate,search,dev
 
 # Two processes of one thread each: more threads on small tensors only wait for each other.
 WORKERS ?= 2
