@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stillhouse.calls.retry import Cause, Patience, Retries, TryAgain, asked_wait
+from stillhouse.calls.limits import asked_wait
+from stillhouse.calls.retry import Cause, Patience, Retries, TryAgain
 from stillhouse.core.errors import ModelError, RowFault
 
 NOW = 1_700_000_000.0
@@ -27,6 +28,7 @@ NOW = 1_700_000_000.0
         ({"retry-after": "nan"}, None),
         ({"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "1m2.5s"}, 62.5),
         ({"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "20ms"}, 0.02),
+        ({"anthropic-ratelimit-requests-remaining": "0", "anthropic-ratelimit-requests-reset": "2023-11-14T22:13:25Z"}, 5.0),
         ({"x-ratelimit-remaining-tokens": "12", "x-ratelimit-reset-tokens": "20ms"}, None),
         ({}, None),
     ],

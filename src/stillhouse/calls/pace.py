@@ -135,20 +135,30 @@ class Pace:
         """0 when a call may go now; else the seconds after which to ask again, `inf` for when a call comes back."""
         if self.shut:
             return math.inf
-        if self.in_flight >= (1 if self.trial else self._granted):
+        if self.in_flight >= self._room:
             now = self._clock()
             if self.trial or self._granted >= int(self._width) or now < self._next_share:
+                self._keep_ticking()
                 return math.inf
             self._next_share = now + _SHARED_TICK_SECONDS  # the others may have let go of some
             self._look(self._needs(size))
-            if self.in_flight >= self._granted:
+            if self.in_flight >= self._room:
+                self._keep_ticking()
                 return math.inf
         return self._until_allowed(size)
 
+    @property
+    def _room(self) -> int:
+        """Calls that we may have in flight."""
+        return min(1, self._granted) if self.trial else self._granted
+
     def _until_allowed(self, size: Size) -> float:
-        if self._file is not None and not self._registered:
+        if not self._registered and (self._limited or self._file is not None):
             self._look(self._needs(size))
-            if self.in_flight >= (1 if self.trial else self._granted):
+            if not self._registered:  # another process has the file just now
+                return max(self._next_look - self._clock(), 0.001)
+            if self.in_flight >= self._room:
+                self._keep_ticking()
                 return math.inf
         now = self._clock()
         if self._opens_at > now:
@@ -171,8 +181,7 @@ class Pace:
         if self.trial:
             seconds = self._alone if self.silent_since is None else self._probe
             self._trial_timer = asyncio.get_running_loop().call_later(seconds, self._open)
-        if self._ticker is None:
-            self._begin_ticks()
+        self._keep_ticking()
         now = self._clock()
         self._count(now, 1.0, 0.0)
         if not self._limited:
@@ -364,7 +373,7 @@ class Pace:
             target = int((place + int(now)) % (len(others) + 1) < width)
         else:
             theirs = sum(each.wants for each in others.values())
-            target = max(1, width - theirs, width * wants // (wants + theirs))
+            target = max(1, width - theirs, math.ceil(width * wants / (wants + theirs)))
         self._granted = max(0, min(target, width - sum(each.granted for each in others.values())))
 
     def _share_limits(self, shared: Shared, needs: Mapping[Kind, float], weight: float, now: float) -> None:
@@ -408,9 +417,11 @@ class Pace:
 
     # time
 
-    def _begin_ticks(self) -> None:
-        seconds = _SHARED_TICK_SECONDS if self._others else _TICK_SECONDS
-        self._ticker = asyncio.get_running_loop().call_later(seconds, self._tick)
+    def _keep_ticking(self) -> None:
+        """Look again before long: the others may let go of something, and they are to see that we are here."""
+        if self._ticker is None:
+            seconds = _SHARED_TICK_SECONDS if self._others else _TICK_SECONDS
+            self._ticker = asyncio.get_running_loop().call_later(seconds, self._tick)
 
     def _tick(self) -> None:
         self._ticker = None
@@ -419,7 +430,7 @@ class Pace:
             self._next_look = self._clock()
         self._publish()
         if self.in_flight or self.waiting():
-            self._begin_ticks()
+            self._keep_ticking()
             self._wake()
         else:
             self.leave()
@@ -457,7 +468,7 @@ class Pace:
         requests, tokens = self._pot.get("requests"), self._pot.get("tokens") or self._pot.get("input")
         return {
             "in_flight": self.in_flight,
-            "width": 1 if self.trial else self._granted,
+            "width": self._room,
             "most": self.declared,
             "waiting": self.waiting(),
             "rpm": round(sum(slot[1] for slot in recent)),
