@@ -83,6 +83,7 @@ if TYPE_CHECKING:
     from .generate.judge_pairs import JudgePairs as JudgePairs
     from .generate.judges import PairJudge as PairJudge
     from .generate.judges_text import judges_text as judges_text
+    from .generate.majority_vote import MajorityVote as MajorityVote
     from .generate.personas import PersonaPrompt as PersonaPrompt
     from .generate.personas import PersonaToPersona as PersonaToPersona
     from .generate.personas import TextToPersona as TextToPersona
@@ -98,6 +99,7 @@ if TYPE_CHECKING:
     from .generate.score_with_prompt import ScoreWithPrompt as ScoreWithPrompt
     from .generate.self_instruct import SelfInstruct as SelfInstruct
     from .generate.task_model import RunTaskModel as RunTaskModel
+    from .generate.verify import Verify as Verify
     from .measure.agreement import Agreement as Agreement
     from .measure.code_verifier import CodeVerifier as CodeVerifier
     from .measure.combined_verifiers import Accepted as Accepted
@@ -283,6 +285,8 @@ _HOME = {
     "RAG": "generate.rag",
     "FewShotWithRetrieval": "generate.few_shot_with_retrieval",
     "RunTaskModel": "generate.task_model",
+    "MajorityVote": "generate.majority_vote",
+    "Verify": "generate.verify",
     "Dedup": "curate.dedup",
     "Keep": "curate.keep",
     "SplitApart": "curate.split_apart",

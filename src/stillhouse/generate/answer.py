@@ -10,6 +10,7 @@ from ..core.artifact import Report, Rows
 from ..core.context import Context
 from ..core.step import Mapper, MapStep, Step
 from ..measure.agreement import Agreement
+from ..measure.verify import Verifying
 from ..text.schema import Schema
 from .expectation import expected
 from .output import layout
@@ -27,6 +28,8 @@ class Answer(MapStep, tag="generate.answer/1"):
     Otherwise the row is dropped with the answers as evidence; replies that cannot be used count as votes for nobody.
     `agreement` is the group's share, `thinking` that of its first reply. A row fails when no sample gave a usable
     reply, or when the vote is open because some got no answer. With a `response` schema every output follows it.
+
+    An answer that `verify` rejects is a vote for nobody too; a row all of whose answers it rejects is dropped.
     """
 
     by: Ask
@@ -38,6 +41,8 @@ class Answer(MapStep, tag="generate.answer/1"):
     response: Schema | None = None
     samples: int = Field(1, ge=1)
     agreement: Agreement = Agreement(normaliser="json")
+    verify: Verifying | None = None
+    """A verifier, or a function of a row and its output."""
 
     @model_validator(mode="after")
     def _samples_differ(self) -> "Answer":

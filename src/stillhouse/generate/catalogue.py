@@ -96,4 +96,9 @@ CATALOGUE: dict[str, tuple[str, str]] = {
         "stillhouse.generate.task_model:RunTaskModel",
         "Label rows by a text classifier of this machine.",
     ),
+    "generate.majority_vote": (
+        "stillhouse.generate.majority_vote:MajorityVote",
+        "Ask several times, or several models, and take what most agree on.",
+    ),
+    "generate.verify": ("stillhouse.generate.verify:Verify", "Mark each row by what a verifier says of its reply."),
 }
