@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import math
 import subprocess
@@ -28,6 +29,7 @@ from tests.calls.helpers import asking, prompts, with_service
 from tests.calls.server import Act, Call, MisbehavingServer
 
 T = TypeVar("T")
+SIZE, USAGE = Size(400), Usage(100, 50)
 
 
 class Clock:
@@ -44,14 +46,14 @@ def on_a_loop(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
     return asyncio.run(work())
 
 
-def call(pace: Pace, size: Size = Size(400), usage: Usage = Usage(100, 50)) -> None:
+def call(pace: Pace, size: Size = SIZE, usage: Usage = USAGE) -> None:
     """One call that is answered at once."""
     turn = pace.take(size)
     pace.succeeded(turn, usage, size, 0.1)
     pace.give_back(turn)
 
 
-def until_free(pace: Pace, clock: Clock, size: Size = Size(400)) -> None:
+def until_free(pace: Pace, clock: Clock, size: Size = SIZE) -> None:
     """Let time pass until a call may go."""
     for _ in range(1000):
         wait = pace.seconds(size)
@@ -68,8 +70,8 @@ def until_free(pace: Pace, clock: Clock, size: Size = Size(400)) -> None:
 @given(rpm=st.integers(1, 3000))
 def test_declared_requests_a_minute_are_kept_and_used(rpm: int) -> None:
     async def run() -> list[float]:
-        clock = Clock()
-        pace, times = Pace(8, rpm=rpm, clock=clock), []
+        clock, times = Clock(), list[float]()
+        pace = Pace(8, rpm=rpm, clock=clock)
         while clock.now < 1_000_000 + 200 and len(times) < 2000:
             until_free(pace, clock)
             times.append(clock.now)
@@ -87,8 +89,8 @@ def test_declared_tokens_a_minute_are_kept_with_what_replies_really_come_to() ->
     """Replies are ten times as long as was guessed: that is learnt, and what was too much is waited for."""
 
     async def run() -> list[tuple[float, int]]:
-        clock = Clock()
-        pace, used = Pace(8, tpm=60_000, clock=clock), []
+        clock, used = Clock(), list[tuple[float, int]]()
+        pace = Pace(8, tpm=60_000, clock=clock)
         while clock.now < 1_000_000 + 600:
             until_free(pace, clock)
             call(pace, usage=Usage(100, 3000))
@@ -281,7 +283,7 @@ def test_retry_after_is_obeyed_by_everybody(tmp_path: Path) -> None:
 
         with_service(tmp_path, work, concurrency=2)
 
-    gaps = [later - earlier for earlier, later in zip(times, times[1:], strict=False)]
+    gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
     assert max(gaps) >= 0.9
     stopped = gaps.index(max(gaps))
     assert stopped <= 12 + 2  # at most those that were on the wire came after the refusal
@@ -316,7 +318,7 @@ def member(path: Path, clock: Clock, width: int = 8, **settings: Any) -> Pace:
 
 def filled(pace: Pace, wants: int) -> list[Turn]:
     """As many turns as it gives."""
-    turns = []
+    turns: list[Turn] = []
     while len(turns) < wants and pace.seconds(Size(1)) <= 0:
         turns.append(pace.take(Size(1)))
     return turns
@@ -396,7 +398,7 @@ def test_where_there_are_more_processes_than_calls_at_once_they_take_turns(tmp_p
 
 def test_requests_a_minute_are_those_of_all_processes(tmp_path: Path) -> None:
     async def run() -> list[float]:
-        clock, times = Clock(), []
+        clock, times = Clock(), list[float]()
         paces = [member(tmp_path / "pace.json", clock, rpm=120) for _ in range(3)]
         while clock.now < 1_000_000 + 180:
             for pace in paces:
@@ -493,4 +495,4 @@ def test_real_processes_together_keep_to_the_width_also_when_one_is_killed(tmp_p
 def test_patience_that_makes_no_sense_is_refused() -> None:
     for wrong in ({"attempts": 0}, {"max_failed": 1.5}, {"hedge": 1.0}, {"window": 0}):
         with pytest.raises(Exception, match="Patience"):
-            Patience(**wrong)  # type: ignore[arg-type]
+            Patience(**wrong)

@@ -154,8 +154,7 @@ class Pace:
 
     def _until_allowed(self, size: Size) -> float:
         if not self._registered and (self._limited or self._file is not None):
-            self._look(self._needs(size))
-            if not self._registered:  # another process has the file just now
+            if not self._look(self._needs(size)):  # another process has the file just now
                 return max(self._next_look - self._clock(), 0.001)
             if self.in_flight >= self._room:
                 self._keep_ticking()
@@ -325,16 +324,17 @@ class Pace:
                     return False
         return True
 
-    def _look(self, needs: Mapping[Kind, float]) -> None:
-        """Exchange what is known with the other processes, and take what is needed next."""
+    def _look(self, needs: Mapping[Kind, float]) -> bool:
+        """Exchange what is known with the other processes and take what is needed next; False where that must wait."""
         if self._file is None:
             self._exchange(self._own, needs)
-            return
+            return True
         with self._file.opened() as shared:
             if shared is None:
                 self._next_look = self._clock() + 0.02 + 0.03 * random.random()
-                return
+                return False
             self._exchange(shared, needs)
+            return True
 
     def _exchange(self, shared: Shared, needs: Mapping[Kind, float]) -> None:
         now = self._clock()
