@@ -36,8 +36,9 @@ DEFAULT_CONCURRENCY = 32
 _GUESSED_REPLY_TOKENS = 1000
 _CHARACTERS_PER_TOKEN = 3.0  # on the careful side: English has 4 to 5
 
-Endpoints = Mapping[str, "Endpoint | str | Sequence[Endpoint | str]"]
-"""Servers by the id of a deployment, which may have several, or by URL."""
+Endpoints = Mapping[str, "Endpoint | str | Sequence[Endpoint | str] | Mapping[str, Any]"]
+"""Servers by the id of a deployment, which may have several, or by URL; for `vllm:NAME` and `gguf:FILE` the arguments
+of the library that loads them."""
 
 Concurrency = int | Mapping[str, int] | None
 """Calls at once for each deployment, or by the name of the model, deployment or endpoint."""
@@ -138,7 +139,10 @@ class Deployments:
                     f"`{name}` is a provider, and a session cannot move it: kept replies would be taken for others",
                     "Name the place in the recipe, by `Ask(model=…, endpoint=…)` or a `deployment`, and declare that.",
                 )
-        self._endpoints = {name: _pool(name, found) for name, found in endpoints.items()}
+        self._engines = {name: found for name, found in endpoints.items() if isinstance(found, Mapping)}
+        self._endpoints = {
+            name: _pool(name, found) for name, found in endpoints.items() if not isinstance(found, Mapping)
+        }
         for name, pool in self._endpoints.items():
             for found in pool if "://" in name else ():
                 if found.url == name and found.model is None:
@@ -219,6 +223,8 @@ class Deployments:
             return self._scripted(by, identity, rest)
         if scheme == "local":
             return self._local(by, identity, Path(rest))
+        if scheme in ("vllm", "gguf"):
+            return self._engine(by, identity, rest)
         if by.endpoint is None:
             return self._over_http(by, identity, [hosted(by.model)])
         endpoint = self.declared(by.endpoint) or Endpoint(by.endpoint)
@@ -243,10 +249,11 @@ class Deployments:
         def make() -> Provider:
             from .providers.connect import provider_over_http
 
-            return provider_over_http(by.name, endpoint, self.credentials, 2 * width, source.watch)
+            return provider_over_http(by.name, endpoint, self.credentials, 2 * width, source.watch, self._warn)
 
         # Twice as many connections as calls: those that are given up take a while to close.
-        source = Source(endpoint.url, self.pace(endpoint, endpoint.model or model, width), make, doubted=True)
+        pace = self.pace(endpoint, endpoint.model or model, width)
+        source = Source(endpoint.url, pace, make, doubted=True, endpoint=endpoint)
         return source
 
     def pace(self, endpoint: Endpoint, model: str, width: int) -> Pace:
@@ -294,6 +301,23 @@ class Deployments:
 
         # Slots for two batches: one is computed while the next one gathers.
         return Deployment(by.name, identity, by.name, self.price(by) or FREE, 2 * options.inference_batch, make)
+
+    def _engine(self, by: Ask, identity: Any, rest: str) -> Deployment:
+        """A model that a library of this process runs, with the arguments that the session has for it."""
+        name = str(by.model)
+        options = self._engines.get(by.deployment or name, {})
+
+        def make() -> Provider:
+            from .providers.gguf import GgufModel
+            from .providers.vllm import OfflineVllm
+
+            return OfflineVllm(rest, options) if scheme_of(name) == "vllm" else GgufModel(Path(rest), options)
+
+        return Deployment(by.name, identity, name, self.price(by) or FREE, self.width(by, None), make)
+
+    def _warn(self, message: str) -> None:
+        if self._bus is not None:
+            self._bus.publish("warning", message=message)
 
     def price(self, by: Ask) -> Price | None:
         return price_of(by, self._prices, self._endpoints)

@@ -9,7 +9,9 @@ from urllib.parse import urlsplit
 
 from stillhouse.core.errors import RecipeError
 
-Api: TypeAlias = Literal["openai", "responses", "azure", "anthropic", "gemini", "vertex", "bedrock", "cohere"]
+Api: TypeAlias = Literal[
+    "openai", "responses", "azure", "anthropic", "gemini", "vertex", "bedrock", "cohere", "litellm"
+]
 """What is spoken at an endpoint: OpenAI's chat or responses, Azure's, …"""
 
 Structured: TypeAlias = Literal["native", "tool", "object", "prompt"]
@@ -41,6 +43,8 @@ class Endpoint:
     total_timeout: float = 900.0
     headers: Mapping[str, str] = field(default_factory=dict)
     max_tokens_field: str = "max_tokens"
+    batch: bool = False
+    """Ask in batch jobs, at half the price and with hours of patience."""
     api: Api | None = None
     """What is spoken there; None is what the provider in the model's name speaks, OpenAI's chat for others."""
     api_version: str = "2024-10-21"
@@ -108,6 +112,7 @@ HOSTS: Mapping[str, Host] = {
     "xai": Host("https://api.x.ai/v1", "XAI_API_KEY"),
     "huggingface": Host("https://router.huggingface.co/v1", "HF_TOKEN"),
     "ollama": Host("http://localhost:11434/v1", None),
+    "litellm": Host("https://litellm.invalid", None, api="litellm"),
 }
 
 

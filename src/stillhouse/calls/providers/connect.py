@@ -7,9 +7,10 @@ from importlib import import_module
 
 from ..credentials import Credentials
 from ..endpoint import Endpoint
-from .dialect import Dialect, Watch
+from .dialect import Dialect, Notice, Watch
 from .http import HttpProvider, Transport
 from .place import Place
+from .protocol import Provider
 
 _DIALECTS: Mapping[str, str] = {
     "openai": "openai:OpenAIChat",
@@ -32,7 +33,18 @@ def dialect_of(name: str, endpoint: Endpoint, credentials: Credentials) -> Diale
 
 
 def provider_over_http(
-    name: str, endpoint: Endpoint, credentials: Credentials, connections: int, watch: Watch | None = None
-) -> HttpProvider:
-    """The provider of an endpoint; `watch` is told status and headers of every response."""
-    return HttpProvider(dialect_of(name, endpoint, credentials), Transport(endpoint, connections, watch))
+    name: str,
+    endpoint: Endpoint,
+    credentials: Credentials,
+    connections: int,
+    watch: Watch | None = None,
+    notice: Notice | None = None,
+) -> Provider:
+    """The provider of an endpoint; `watch` is told status and headers of every response, `notice` what is odd."""
+    if endpoint.api == "litellm":
+        from .litellm import LiteLLMBridge
+
+        return LiteLLMBridge(name, endpoint, credentials, watch)
+    return HttpProvider(
+        dialect_of(name, endpoint, credentials), Transport(endpoint, connections, watch), endpoint, notice
+    )

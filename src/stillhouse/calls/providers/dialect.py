@@ -16,6 +16,9 @@ from ..request import Request
 Watch: TypeAlias = Callable[[int, Mapping[str, str]], None]
 """Called with status and headers of every response, as pacing wants to know them."""
 
+Notice: TypeAlias = Callable[[str], None]
+"""Called with words for the user, once for each thing that is odd."""
+
 
 class Dialect(Protocol):
     """One API, spoken at one place on behalf of one deployment.

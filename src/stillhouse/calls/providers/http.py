@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import aiohttp
 from yarl import URL
@@ -12,10 +13,11 @@ from yarl import URL
 from stillhouse.core.errors import ModelError
 
 from ..endpoint import Endpoint
+from ..repair import with_usage
 from ..reply import Reply
 from ..request import Request
 from ..retry import TryAgain
-from .dialect import Dialect, Watch
+from .dialect import Dialect, Notice, Watch
 
 
 class Response(NamedTuple):
@@ -37,16 +39,30 @@ class Transport:
         self._urls: dict[str, URL] = {}
 
     async def send(
-        self, url: str, headers: Mapping[str, str], body: bytes | aiohttp.FormData | None, *, method: str = "POST"
+        self,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes | aiohttp.FormData | BinaryIO | None,
+        *,
+        method: str = "POST",
+        into: BinaryIO | None = None,
     ) -> Response:
-        """One response, whatever its status. Raises `TryAgain` or, where nothing helps, `ModelError` without one."""
+        """One response, whatever its status; raises `TryAgain` or, where nothing helps, `ModelError` without one.
+
+        With `into` the body of a response of status 200 goes into that file.
+        """
         where = self._endpoint.url
         try:
             # No task of a redirect: a POST that is moved would be asked twice, and its key sent elsewhere.
             async with self._open().request(
                 method, self._url(url), data=body, headers=headers, allow_redirects=False
             ) as response:
-                found = Response(response.status, response.headers, await response.read())
+                if into is not None and response.status == 200:
+                    async for chunk in response.content.iter_chunked(1 << 16):
+                        into.write(chunk)
+                    found = Response(200, response.headers, b"")
+                else:
+                    found = Response(response.status, response.headers, await response.read())
         except aiohttp.ClientConnectorCertificateError as error:
             message = f"the certificate of {where} is not trusted ({error.certificate_error})"
             raise ModelError(message, kind="unreachable") from None
@@ -93,9 +109,14 @@ class Transport:
 class HttpProvider:
     """A provider that is a dialect over a transport."""
 
-    def __init__(self, dialect: Dialect, transport: Transport) -> None:
+    def __init__(
+        self, dialect: Dialect, transport: Transport, endpoint: Endpoint, notice: Notice | None = None
+    ) -> None:
         self.dialect = dialect
         self.transport = transport
+        self._endpoint = endpoint
+        self._notice = notice
+        self._answering: set[str] = set()
 
     async def ask(self, request: Request) -> Reply:
         dialect = self.dialect
@@ -103,7 +124,32 @@ class HttpProvider:
         status, headers, answer = await self.transport.send(dialect.url(request), dialect.headers(request, body), body)
         if status != 200:
             raise dialect.failure(status, headers, answer)
-        return dialect.read(answer)
+        reply = with_usage(request, dialect.read(answer))
+        if reply.model is not None and reply.model not in self._answering:
+            self._heard_of(reply.model, request)
+        return reply
 
     async def close(self) -> None:
         await self.transport.close()
+
+    def _heard_of(self, answering: str, request: Request) -> None:
+        """Tell once that another model answers than was asked, and once that it became yet another."""
+        earlier = next(iter(self._answering), None)
+        self._answering.add(answering)
+        asked = self._endpoint.model or request.model
+        if self._notice is None or self._endpoint.api == "azure":  # there it is asked by a name that the user chose
+            return
+        if earlier is None and not is_same_model(asked, answering):
+            self._notice(f"`{self._endpoint.url}` was asked for the model `{asked}`, and `{answering}` answers")
+        elif len(self._answering) == 2:
+            what = f"the model `{asked}` was answered by `{earlier}` so far, and now by `{answering}`"
+            self._notice(f"{what}: what is behind the name at `{self._endpoint.url}` may have changed")
+
+
+_DATED = re.compile(r"[-@:._]?(\d|latest|preview|v\d)")
+
+
+def is_same_model(asked: str, answering: str) -> bool:
+    """Whether two names of a model say the same: without owners, and with a date or version that was left open."""
+    one, other = (name.lower().rpartition("/")[2].removesuffix("-latest") for name in (asked, answering))
+    return one == other or (other.startswith(one) and _DATED.match(other[len(one) :]) is not None)
