@@ -47,6 +47,8 @@ if TYPE_CHECKING:
     from .curate.decontaminate import Decontaminate as Decontaminate
     from .curate.dedup import Dedup as Dedup
     from .curate.diverse_subset import DiverseSubset as DiverseSubset
+    from .curate.diversity import Diversity as Diversity
+    from .curate.diversity import diversity as diversity
     from .curate.funnel import funnel as funnel
     from .curate.funnel import funnel_text as funnel_text
     from .curate.keep import Keep as Keep
@@ -291,6 +293,8 @@ _HOME = {
     "Keep": "curate.keep",
     "SplitApart": "curate.split_apart",
     "Decontaminate": "curate.decontaminate",
+    "diversity": "curate.diversity",
+    "Diversity": "curate.diversity",
     "Perplexity": "curate.perplexity",
     "LengthBand": "curate.length_band",
     "Band": "curate.band",

@@ -51,6 +51,17 @@ def vectors_of(rows: Rows, column: str, context: Context) -> Vectors:
     return found
 
 
+def matrix_of(table: pa.Table, column: str, step: str) -> Vectors:
+    """The vectors of a small table, N × H, each of length 1; errors as in `vectors_of`."""
+    found = [_matrix(chunk, column, step, 0) for chunk in table.column(column).chunks]
+    widths = sorted({part.shape[1] for part in found} - {0})
+    if len(widths) > 1:
+        raise _widths(step, column, widths[0], widths[1], 0)
+    width = widths[0] if widths else 0
+    parts = [part if part.shape[1] else np.zeros((len(part), width), dtype=np.float32) for part in found]
+    return np.concatenate(parts) if parts else np.zeros((0, width), dtype=np.float32)
+
+
 def text_vectors(rows: Rows, columns: Sequence[str], ngram: int, unit: Unit, context: Context) -> Vectors:
     """Each text as its distinct n-grams, hashed with a sign into `TEXT_WIDTH` places (Weinberger et al. 2009).
 

@@ -29,4 +29,5 @@ CATALOGUE: dict[str, tuple[str, str]] = {
         "Texts of a fitting length in characters, words or tokens.",
     ),
     "curate.perplexity": ("stillhouse.curate.perplexity:Perplexity", "How surprising a text is to a language model."),
+    "curate.diversity": ("stillhouse.curate.diversity:Diversity", "Measures of diversity of tables, side by side."),
 }

@@ -33,7 +33,7 @@ class SplitApart(Step[Rows], tag="curate.split_apart/2"):
     by: str | None = None
     """A column whose values shall have the same shares in both parts (as far as clusters allow)."""
     group: str | None = None
-    """A column whose equal values must not be torn apart: an author, a source document. A row without a value is free."""
+    """A column whose equal values must not be torn apart: an author, a source document. Rows without one are free."""
     known: Step[Rows] | None = None
     """Rows outside the two parts that no test row may be like."""
     seed: int = 0
