@@ -90,6 +90,7 @@ if TYPE_CHECKING:
     from .generate.personas import PersonaToPersona as PersonaToPersona
     from .generate.personas import TextToPersona as TextToPersona
     from .generate.policy import ExtractPolicy as ExtractPolicy
+    from .generate.preference_pairs import PreferencePairs as PreferencePairs
     from .generate.process import ProcessWithPrompt as ProcessWithPrompt
     from .generate.prompt import Prompt as Prompt
     from .generate.rag import RAG as RAG
@@ -289,6 +290,7 @@ _HOME = {
     "RunTaskModel": "generate.task_model",
     "MajorityVote": "generate.majority_vote",
     "Verify": "generate.verify",
+    "PreferencePairs": "generate.preference_pairs",
     "Dedup": "curate.dedup",
     "Keep": "curate.keep",
     "SplitApart": "curate.split_apart",

@@ -101,4 +101,8 @@ CATALOGUE: dict[str, tuple[str, str]] = {
         "Ask several times, or several models, and take what most agree on.",
     ),
     "generate.verify": ("stillhouse.generate.verify:Verify", "Mark each row by what a verifier says of its reply."),
+    "generate.preference_pairs": (
+        "stillhouse.generate.preference_pairs:PreferencePairs",
+        "Several answers to each prompt, judged, as chosen and rejected.",
+    ),
 }
