@@ -95,6 +95,7 @@ if TYPE_CHECKING:
     from .generate.prompt import Prompt as Prompt
     from .generate.rag import RAG as RAG
     from .generate.retrieve import Retrieve as Retrieve
+    from .generate.revise import Revise as Revise
     from .generate.rubric import Criterion as Criterion
     from .generate.rubric import JudgeRubric as JudgeRubric
     from .generate.rubric import Rubric as Rubric
@@ -291,6 +292,7 @@ _HOME = {
     "MajorityVote": "generate.majority_vote",
     "Verify": "generate.verify",
     "PreferencePairs": "generate.preference_pairs",
+    "Revise": "generate.revise",
     "Dedup": "curate.dedup",
     "Keep": "curate.keep",
     "SplitApart": "curate.split_apart",

@@ -105,4 +105,5 @@ CATALOGUE: dict[str, tuple[str, str]] = {
         "stillhouse.generate.preference_pairs:PreferencePairs",
         "Several answers to each prompt, judged, as chosen and rejected.",
     ),
+    "generate.revise": ("stillhouse.generate.revise:Revise", "Have answers criticised and written again."),
 }

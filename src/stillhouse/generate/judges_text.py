@@ -8,7 +8,7 @@ from ..core.errors import RecipeError
 
 
 def judges_text(rows: Rows) -> str:
-    """A table of the judges of `JudgePairs`: how often each preferred a and b, how far its two orders agree, how much it
+    """A table of the judges of `JudgePairs`: how often each preferred a and b, how far its orders agree, how much it
     leans to the place of the first, and how far the judges agree.
 
     Raises `RecipeError` for rows that no judge compared.
