@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import email.utils
+import random
+import signal
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -378,8 +383,6 @@ def test_a_teacher_that_comes_back_in_time_is_asked_on(tmp_path: Path) -> None:
         server.stop()
 
         async def work(service: CallService) -> Answer:
-            import asyncio
-
             asking_now = asyncio.ensure_future(service.ask(asking(server), "hello"))
             await asyncio.sleep(0.1)
             assert not asking_now.done()
@@ -405,3 +408,302 @@ def test_what_was_answered_before_a_fatal_failure_is_kept(tmp_path: Path) -> Non
 
     assert all(isinstance(outcome, Answer) for outcome in outcomes)
     assert server.num_calls - asked_before == 20 - 5
+
+
+# refusals that no request changes: after one, or one more that confirms it, nobody is asked any more
+
+
+REFUSALS = [
+    ("credentials", Act.error_of(401, "Incorrect API key provided.", "invalid_api_key")),
+    ("credentials", Act.error_of(403, "This key may not use this model.")),
+    ("unknown_model", Act.error_of(404, "The model `x` does not exist", "model_not_found")),
+    ("quota", Act.error_of(429, "You exceeded your current quota", "insufficient_quota")),
+    ("quota", Act.error_of(402, "Payment required")),
+    ("rejected", Act.error_of(400, "Unsupported parameter: 'seed' is not supported with this model.")),
+]
+TO_ITSELF = Patience(attempts=3, first_wait=0.01, longest_wait=0.05, alone=60.0)
+"""The first call has the endpoint to itself for longer than any test takes."""
+
+
+@pytest.mark.parametrize(("kind", "act"), REFUSALS)
+def test_a_refusal_of_the_first_request_costs_one_request_however_many_wait(
+    tmp_path: Path, kind: str, act: Act
+) -> None:
+    async def work(service: CallService) -> None:
+        steps = [service.scope(name) for name in "abcd"]
+        asked = [step.ask_many(asking(server), prompts(f"{n}" for n in range(50))) for step in steps]
+        await asyncio.gather(*asked)
+
+    with MisbehavingServer(behave=lambda call: act) as server, pytest.raises(ModelError) as caught:
+        with_service(tmp_path, work, concurrency=64, patience=TO_ITSELF)
+
+    assert (caught.value.kind, server.num_calls) == (kind, 1)
+
+
+@pytest.mark.parametrize(("kind", "act"), REFUSALS)
+def test_a_refusal_in_mid_run_is_confirmed_by_one_request_and_then_stops(tmp_path: Path, kind: str, act: Act) -> None:
+    def behave(call: Call) -> Act | None:
+        return act if call.number >= 40 else None
+
+    with MisbehavingServer(behave=behave, latency=0.005) as server:
+        with pytest.raises(ModelError) as caught:
+            with_service(
+                tmp_path,
+                lambda service: service.ask_many(asking(server), prompts(f"q{n}" for n in range(300))),
+                concurrency=8,
+            )
+        assert caught.value.kind == kind
+        assert 41 <= server.num_calls <= 40 + 8 + 1  # those on the wire, and the one that confirms it
+        server.behave = None
+        before = server.num_calls
+        with_service(tmp_path, lambda service: service.ask_many(asking(server), prompts(f"q{n}" for n in range(300))))
+
+    assert server.num_calls - before == 300 - 40  # nothing that was answered is asked again
+
+
+def test_a_refusal_that_does_not_stand_stops_nothing(tmp_path: Path) -> None:
+    """A gateway that says 401 once in a night, to eight requests at the same time."""
+
+    def behave(call: Call) -> Act | None:
+        return Act.error_of(401, "who are you?") if 40 <= call.number < 48 and call.before == 0 else None
+
+    with MisbehavingServer(behave=behave, latency=0.005) as server:
+        outcomes = with_service(
+            tmp_path,
+            lambda service: service.ask_many(asking(server), prompts(f"q{n}" for n in range(100))),
+            concurrency=8,
+        )
+
+    assert [outcome.text for outcome in outcomes if isinstance(outcome, Answer)] == [
+        f"reply to q{n}" for n in range(100)
+    ]
+
+
+def test_what_was_wrong_may_be_mended_while_the_session_lives(tmp_path: Path) -> None:
+    with MisbehavingServer(behave=lambda call: Act.error_of(402, "Payment required")) as server:
+
+        async def work(service: CallService) -> tuple[Outcome, ...]:
+            with pytest.raises(ModelError, match="quota"):
+                await service.ask_many(asking(server), prompts(["a", "b"]))
+            server.behave = None
+            await asyncio.sleep(1.1)  # until then a call counts to the run that failed
+            return tuple(await service.ask_many(asking(server), prompts(["a", "b"])))
+
+        outcomes = with_service(tmp_path, work, patience=TO_ITSELF)
+
+    assert all(isinstance(outcome, Answer) for outcome in outcomes)
+    assert server.num_calls == 1 + 2
+
+
+# nobody there
+
+
+def test_an_outage_burns_no_attempts_and_is_probed_by_one_request_at_a_time(tmp_path: Path) -> None:
+    """Calls on the wire are torn, the next find nobody; when somebody is back all rows have their answer."""
+    with MisbehavingServer(latency=0.01) as server:
+
+        async def work(service: CallService) -> list[Outcome]:
+            asked = prompts(f"q{n}" for n in range(200))
+            task = asyncio.ensure_future(service.ask_many(asking(server), asked))
+            await asyncio.to_thread(server.wait_for, 30)
+            await asyncio.to_thread(server.stop)
+            await asyncio.sleep(0.5)
+            assert not task.done()
+            await asyncio.to_thread(server.restart)
+            return await task
+
+        patience = Patience(attempts=2, first_wait=0.05, unreachable=60.0)
+        outcomes = with_service(tmp_path, work, concurrency=8, patience=patience)
+
+    assert [outcome.text for outcome in outcomes if isinstance(outcome, Answer)] == [
+        f"reply to q{n}" for n in range(200)
+    ]
+    assert set(server.answered) == {f"q{n}" for n in range(200)}
+
+
+# the circuit breaker
+
+
+@pytest.mark.parametrize("act", [Act.error_of(500, "boom"), Act.error_of(400, "not like this"), Act(raw=b"<html>")])
+def test_a_provider_that_fails_most_requests_stops_the_run(tmp_path: Path, act: Act) -> None:
+    def behave(call: Call) -> Act | None:
+        return act if call.text >= "q0100" else None
+
+    asked = prompts(f"q{n:04d}" for n in range(1000))
+    with MisbehavingServer(behave=behave) as server:
+        with pytest.raises(ModelError) as caught:
+            with_service(tmp_path, lambda service: service.ask_many(asking(server), asked), concurrency=8)
+        asked_before = server.num_calls
+        server.behave = None
+        outcomes = with_service(tmp_path, lambda service: service.ask_many(asking(server), asked), concurrency=8)
+
+    assert (caught.value.kind, caught.value.retryable) == ("failing", True)
+    assert "of the last 50 requests" in str(caught.value)
+    assert asked_before <= 100 + 3 * (50 + 8)
+    assert all(isinstance(outcome, Answer) for outcome in outcomes)
+    assert server.num_calls - asked_before <= 1000 - 90  # what was answered was kept
+
+
+def test_trouble_that_passes_trips_no_breaker(tmp_path: Path) -> None:
+    """Each request fails at first: half of all attempts, and not one row."""
+    with MisbehavingServer(behave=lambda call: Act.error_of(503) if call.before == 0 else None) as server:
+        asked = prompts(f"q{n}" for n in range(120))
+        outcomes = with_service(tmp_path, lambda service: service.ask_many(asking(server), asked), concurrency=64)
+
+    assert all(isinstance(outcome, Answer) for outcome in outcomes)
+    assert server.num_calls == 240
+
+
+def test_how_many_failures_are_too_many_is_the_users_to_say(tmp_path: Path) -> None:
+    patience = Patience(first_wait=0.01, max_failed=1.0)
+    with MisbehavingServer(behave=lambda call: Act.error_of(400, "never")) as server:
+        asked = prompts(f"q{n}" for n in range(120))
+        outcomes = with_service(tmp_path, lambda service: service.ask_many(asking(server), asked), patience=patience)
+
+    assert [outcome.kind for outcome in outcomes if isinstance(outcome, RowFault)] == ["rejected"] * 120
+
+
+# equal prompts
+
+
+@pytest.mark.parametrize("status", [400, 500])
+def test_equal_prompts_that_all_fail_are_one_request(tmp_path: Path, status: int) -> None:
+    with MisbehavingServer(behave=lambda call: Act.error_of(status, "never"), latency=0.01) as server:
+
+        async def work(service: CallService) -> list[list[Outcome]]:
+            steps = [service.scope(name) for name in "abc"]
+            return list(await asyncio.gather(*(step.ask_many(asking(server), prompts(["bad"] * 30)) for step in steps)))
+
+        outcomes = with_service(tmp_path, work)
+
+    kinds = {outcome.kind for each in outcomes for outcome in each if isinstance(outcome, RowFault)}
+    assert kinds == {"rejected" if status == 400 else "exhausted"}
+    assert server.num_calls == (1 if status == 400 else QUICK.attempts)
+
+
+def test_a_prompt_that_was_refused_is_not_asked_again_by_the_step_but_by_the_next_run(tmp_path: Path) -> None:
+    with MisbehavingServer(behave=always(Act.error_of(400, "never"))) as server:
+
+        async def work(service: CallService) -> None:
+            for _ in range(3):  # chunks of one step
+                await service.scope("step").ask_many(asking(server), prompts(["bad"] * 5))
+            assert server.num_calls == 1
+            await asyncio.to_thread(service.bill, "step")
+            await service.scope("step").ask_many(asking(server), prompts(["bad"]))
+
+        with_service(tmp_path, work)
+
+    assert server.num_calls == 2
+
+
+# hedging
+
+
+def test_a_late_reply_is_asked_for_a_second_time_and_the_first_to_come_counts(tmp_path: Path) -> None:
+    def latency(call: Call) -> float:
+        return 30.0 if call.text == "late" and call.before == 0 else 0.01
+
+    patience = Patience(hedge=0.9)
+    with MisbehavingServer(latency=latency) as server:
+        asked = prompts([*(f"q{n}" for n in range(80)), "late"])
+
+        async def work(service: CallService) -> tuple[list[Outcome], Totals]:
+            return await service.ask_many(asking(server), asked), service.ledger.total()
+
+        outcomes, totals = with_service(tmp_path, work, patience=patience, concurrency=4)
+
+    assert isinstance(outcomes[-1], Answer)
+    assert outcomes[-1].text == "reply to late"
+    assert server.texts()["late"] == 2
+    assert totals.calls >= 81
+
+
+def test_nothing_is_asked_twice_unless_one_says_so(tmp_path: Path) -> None:
+    with MisbehavingServer(latency=lambda call: 0.5 if call.number == 70 else 0.002) as server:
+        asked = prompts(f"q{n}" for n in range(100))
+        with_service(tmp_path, lambda service: service.ask_many(asking(server), asked), concurrency=4)
+
+    assert server.num_calls == 100
+
+
+# this machine
+
+
+_FULL = """
+import asyncio, resource, signal, sys
+from pathlib import Path
+from stillhouse.calls.ask import Ask
+from stillhouse.calls.credentials import Credentials
+from stillhouse.calls.request import Prompt
+from stillhouse.calls.service import CallService
+from stillhouse.core.errors import StoreError
+from stillhouse.core.events import Bus
+
+async def main():
+    service = CallService(Path(sys.argv[1]), bus=Bus(), credentials=Credentials(), concurrency=4)
+    by = Ask(model="openai/teacher", endpoint=sys.argv[2], deployment="teacher")
+    await service.ask_many(by, [Prompt(f"before {n}") for n in range(20)])
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))  # as if the disk were full from there on
+    try:
+        await service.ask_many(by, [Prompt(f"after {n} " + "x" * 5000 + str(n) * 999) for n in range(2000)])
+    except StoreError as error:
+        print(f"StoreError: {error}")
+
+asyncio.run(main())
+"""
+
+
+def test_a_full_disk_stops_the_run_and_what_was_kept_stays(tmp_path: Path) -> None:
+    def teacher(messages: list[dict[str, Any]], schema: Any, sample: int) -> str:
+        return random.Random(messages[-1]["content"]).randbytes(4000).hex()
+
+    with MisbehavingServer(teacher) as server:
+        done = subprocess.run(
+            [sys.executable, "-c", _FULL, str(tmp_path), server.url], capture_output=True, text=True, timeout=120
+        )
+        asked = server.num_calls
+        by = asking(server, deployment="teacher")
+        again = prompts(f"before {n}" for n in range(20))
+        outcomes = with_service(tmp_path, lambda service: service.ask_many(by, again))
+
+    assert "StoreError: " in done.stdout, done.stderr
+    assert asked < 1000
+    assert all(isinstance(outcome, Answer) and outcome.cached for outcome in outcomes)
+    assert server.num_calls == asked
+
+
+_INTERRUPTED = """
+import sys
+from stillhouse.calls.ask import Ask
+from stillhouse.core.errors import Interrupted
+from stillhouse.core.session import Session
+from stillhouse.generate.prompt import Prompt
+from stillhouse.rows.import_ import Import
+
+folder, url, rows = sys.argv[1:]
+step = Prompt(rows=Import(path=rows, require=()), by=Ask(model="openai/teacher", deployment="t"), template="{{ text }}")
+try:
+    with Session(folder, endpoints={"t": url}, concurrency=8, progress=False, track=False) as session:
+        session.run(step)
+except Interrupted:
+    sys.exit(130)
+"""
+
+
+def test_ctrl_c_stops_asking_and_keeps_what_is_on_the_wire(tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("".join(f'{{"text": "q{n}"}}\n' for n in range(400)))
+    words = [sys.executable, "-c", _INTERRUPTED, str(tmp_path / "out"), "", str(rows)]
+    with MisbehavingServer(latency=0.05) as server:
+        words[4] = server.url
+        process = subprocess.Popen(words)
+        server.wait_for(60)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=60) == 130
+        asked = server.num_calls
+        assert 60 <= asked < 400
+        assert sum(server.answered.values()) == asked  # each reply was waited for
+        assert subprocess.run(words, check=False, timeout=120).returncode == 0
+
+    assert server.num_calls == 400  # none is asked again

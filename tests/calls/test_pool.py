@@ -77,8 +77,7 @@ def test_a_slow_server_holds_up_nothing(tmp_path: Path) -> None:
             stuck.hold()
             asked = prompts(f"q{index}" for index in range(100))
             task = asyncio.ensure_future(service.ask_many(TEACHER, asked))
-            while quick.num_calls < 97:
-                await asyncio.sleep(0.01)
+            await asyncio.to_thread(quick.wait_for, 97)
             stuck.let_go()
             return await task
 
@@ -113,8 +112,7 @@ def test_a_server_that_comes_back_is_asked_again(tmp_path: Path) -> None:
         async def work(service: CallService) -> list[Outcome]:
             asked = prompts(f"q{index}" for index in range(2000))
             task = asyncio.ensure_future(service.ask_many(TEACHER, asked))
-            while up.num_calls < 20:
-                await asyncio.sleep(0.01)
+            await asyncio.to_thread(up.wait_for, 20)
             await asyncio.to_thread(down.restart)
             return await task
 
@@ -162,9 +160,9 @@ def test_when_all_servers_refuse_the_run_stops(tmp_path: Path) -> None:
     def refuse(call: Call) -> Act | None:
         return Act.error_of(401, "wrong key", "invalid_api_key")
 
-    with servers(MisbehavingServer(behave=refuse), MisbehavingServer(behave=refuse)) as pool:
-        with pytest.raises(ModelError) as caught:
-            ask_pool(tmp_path, [each.url for each in pool], 60, patience=Patience(alone=60.0))
+    refusing = MisbehavingServer(behave=refuse), MisbehavingServer(behave=refuse)
+    with servers(*refusing) as pool, pytest.raises(ModelError) as caught:
+        ask_pool(tmp_path, [each.url for each in pool], 60, patience=Patience(alone=60.0))
 
     assert caught.value.kind == "credentials"
     assert [each.num_calls for each in pool] == [1, 1]

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
-from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeAlias, TypeVar
 
 from stillhouse.core.errors import EXHAUSTED, ModelError, RowFault
 
@@ -23,6 +23,9 @@ from .repair import Case
 from .reply import Garbled, Reply, read_reply
 from .request import Request
 from .retry import Patience
+
+if TYPE_CHECKING:
+    from .batch.batcher import Batcher
 
 T = TypeVar("T")
 
@@ -96,6 +99,8 @@ class Engine:
         """Keys on their way. The future is done when the attempt is over: with the fault that it ended in, or None when
         one should look again."""
         self.patience = patience
+        self.batcher: Batcher | None = None
+        """Where questions go into batch jobs."""
         self.landings = Landings()
         self._unkept: list[tuple[Entry, asyncio.Future[dict[bytes, Kept]]]] = []
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -185,6 +190,8 @@ class Engine:
                 ledger.entry(deployment.name).cached += 1
                 return kept, True
         known = None if faults is None else faults.get(key)
+        if known is None and looked is not None:
+            known = self.landings.fault(key, looked)
         if known is not None:
             raise RowFault(known.kind, known.message, known.raw)
         flight = self.flights[key] = asyncio.get_running_loop().create_future()
@@ -193,6 +200,7 @@ class Engine:
             return await self._call(deployment, request, ledger, errand), False
         except RowFault as fault:
             ended = fault
+            self.landings.note_fault(key, fault)
             if faults is not None and fault.kind != EXHAUSTED and len(faults) < _MOST_FAULTS:
                 faults[key] = fault
             raise
@@ -291,10 +299,11 @@ class Look(NamedTuple):
 
 
 class Landings:
-    """Keys that were kept lately: tells whether one that was looked for may be there by now."""
+    """What became of requests lately: tells whether the reply to one that was looked for may be there by now."""
 
     def __init__(self) -> None:
         self._numbers: dict[bytes, int] = {}
+        self._faults: dict[bytes, tuple[int, RowFault]] = {}
         self._number = 0
 
     def note(self, keys: Sequence[bytes]) -> None:
@@ -304,6 +313,18 @@ class Landings:
             self._numbers[key] = self._number
         while len(self._numbers) > _LANDINGS:
             del self._numbers[next(iter(self._numbers))]
+
+    def note_fault(self, key: bytes, fault: RowFault) -> None:
+        """This came to nothing."""
+        self._number += 1
+        self._faults[key] = self._number, fault
+        while len(self._faults) > _MOST_FAULTS:
+            del self._faults[next(iter(self._faults))]
+
+    def fault(self, key: bytes, looked: Look) -> RowFault | None:
+        """What an equal request came to that was under way when this one was looked for."""
+        number, fault = self._faults.get(key, (0, None))
+        return fault if number > looked.number else None
 
     def look(self) -> Look:
         return Look(self._number, time.monotonic())
