@@ -72,6 +72,7 @@ if TYPE_CHECKING:
     from .generate.attributed import DataFromAttributedPrompt as DataFromAttributedPrompt
     from .generate.backtranslate import Backtranslate as Backtranslate
     from .generate.calibration import Calibrate as Calibrate
+    from .generate.converse import Converse as Converse
     from .generate.cot import SynthesizeCoT as SynthesizeCoT
     from .generate.data_from_prompt import DataFromPrompt as DataFromPrompt
     from .generate.embed import CosineSimilarity as CosineSimilarity
@@ -260,6 +261,7 @@ _HOME = {
     "DataFromPrompt": "generate.data_from_prompt",
     "DataFromAttributedPrompt": "generate.attributed",
     "Evolve": "generate.evolve",
+    "Converse": "generate.converse",
     "SelfInstruct": "generate.self_instruct",
     "Backtranslate": "generate.backtranslate",
     "TextToPersona": "generate.personas",

@@ -14,18 +14,21 @@ from ..calls.ask import Ask
 from ..calls.request import Prompt as Question
 from ..core.artifact import Rows
 from ..core.errors import EXHAUSTED, RecipeError, RowFault
-from ..core.outcome import Fail, Made, Outcome, Row
+from ..core.outcome import Emit, Fail, Made, Outcome, Row
 from ..text.schema import Schema
 
 IN_FLIGHT = 256
 """Rows of one chunk that talk at the same time; several chunks are open at once."""
 
-Mapping: TypeAlias = Callable[[Sequence[Row]], Awaitable[list[Outcome]]]
+SAMPLE = "sample"
+"""The column that numbers several new rows of one row."""
+
+AsyncMapper: TypeAlias = Callable[[Sequence[Row]], Awaitable[list[Outcome]]]
 
 
 def asked_at_once(
     calls: Any, by: Ask, questions: Callable[[Row], Sequence[Question]], read: Callable[[Row, int, Answer], Made]
-) -> Mapping:
+) -> AsyncMapper:
     """Asks the questions of all rows of a chunk in one go; `read(row, place, answer)` says what an answer makes.
 
     `place` is that of the question among those of its row. A row whose questions cannot be made (`RowFault`) fails
@@ -65,7 +68,7 @@ def _read(read: Callable[[Row, int, Answer], Made], row: Row, place: int, answer
         return failed(fault)
 
 
-def talked_through(one: Callable[[Row], Awaitable[Outcome]]) -> Mapping:
+def talked_through(one: Callable[[Row], Awaitable[Outcome]]) -> AsyncMapper:
     """Gives each row to `one`, which asks as often as it needs; rows do not wait for each other.
 
     A `RowFault` fails its row. Any other error stops the step; calls on the wire come home and are kept.
@@ -93,6 +96,32 @@ def talked_through(one: Callable[[Row], Awaitable[Outcome]]) -> Mapping:
         return [outcomes[place] for place in range(len(rows))]
 
     return talk
+
+
+def sampled(one: Callable[[Row, int], Awaitable[Emit]], number: int) -> Callable[[Row], Awaitable[Outcome]]:
+    """`one(row, sample)` for each sample of a row at the same time; with several, each new row bears its number."""
+
+    async def single(row: Row) -> Outcome:
+        return await one(row, 0)
+
+    async def attempt(row: Row, sample: int) -> Made:
+        try:
+            made = await one(row, sample)
+        except RowFault as fault:
+            return failed(fault)
+        return Emit([{**content, SAMPLE: sample} for content in made.rows], made.calls, made.parents)
+
+    async def several(row: Row) -> Outcome:
+        tasks = [asyncio.ensure_future(attempt(row, sample)) for sample in range(number)]
+        try:
+            return await asyncio.gather(*tasks)
+        except BaseException:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            raise
+
+    return single if number == 1 else several
 
 
 def reply_schema(title: str, **fields: Any) -> Schema:

@@ -9,8 +9,7 @@ from ..calls.answer import Answer
 from ..calls.request import Prompt as Question
 from ..core.context import Context
 from ..core.outcome import Emit, Made, Row
-from ._asking import Mapping as Mapper
-from ._asking import asked_at_once
+from ._asking import AsyncMapper, asked_at_once
 from .data_from_prompt import NUMBER
 from .output import Reading
 from .template import Template
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from .data_from_prompt import DataFromPrompt
 
 
-def writer(step: DataFromPrompt, context: Context) -> Mapper:
+def writer(step: DataFromPrompt, context: Context) -> AsyncMapper:
     fill = Template(step.instruction)
     reading = Reading(step.column, step.response, unpack=step.unpack)
 

@@ -11,8 +11,7 @@ from ..core.context import Context
 from ..core.errors import RowFault
 from ..core.outcome import Emit, Made, Row
 from ..rows.transform import missing_column
-from ._asking import Mapping as Mapper
-from ._asking import asked_at_once, refuse_taken, reply_schema, text_of
+from ._asking import AsyncMapper, asked_at_once, refuse_taken, reply_schema, text_of
 from ._prompt import SAMPLE
 
 if TYPE_CHECKING:
@@ -45,7 +44,7 @@ SCHEMAS = {
 }
 
 
-def drawer(step: Backtranslate | TextToPersona, context: Context, what: str) -> Mapper:
+def drawer(step: Backtranslate | TextToPersona, context: Context, what: str) -> AsyncMapper:
     name, source, schema, wording = type(step).__name__, context.get(step.rows), SCHEMAS[what], WORDS[what]
     if step.input not in source.columns:
         raise missing_column(name, step.input, source.columns)

@@ -12,8 +12,7 @@ from ..core.errors import EXHAUSTED, RowFault
 from ..core.outcome import Drop, Emit, Made, Row
 from ..rows.transform import missing_column
 from ..text.ngrams import words
-from ._asking import Mapping as Mapper
-from ._asking import failed, reply_schema, talked_through, text_of
+from ._asking import AsyncMapper, failed, reply_schema, talked_through, text_of
 from .evolve import METHODS
 
 if TYPE_CHECKING:
@@ -74,7 +73,7 @@ class Stage(NamedTuple):
     calls: tuple[str, ...] = ()
 
 
-def evolver(step: Evolve, context: Context) -> Mapper:
+def evolver(step: Evolve, context: Context) -> AsyncMapper:
     source = context.get(step.rows)
     for name in (step.input, *step.carry):
         if name not in source.columns:

@@ -16,8 +16,7 @@ from ..core.context import Context
 from ..core.errors import RecipeError, RowFault
 from ..core.outcome import Emit, Made, Row
 from ..rows.transform import missing_column
-from ._asking import Mapping as Mapper
-from ._asking import asked_at_once, refuse_taken, text_of
+from ._asking import AsyncMapper, asked_at_once, refuse_taken, text_of
 from ._prompt import SAMPLE
 from .output import Reading
 from .template import Template, shown
@@ -89,7 +88,7 @@ class Shots:
         )
 
 
-def shower(step: FewShot, context: Context) -> Mapper:
+def shower(step: FewShot, context: Context) -> AsyncMapper:
     source, reading = context.get(step.rows), Reading(step.column, step.response, unpack=step.unpack)
     if step.input not in source.columns:
         raise missing_column(NAME, step.input, source.columns)

@@ -12,8 +12,7 @@ from ..core.context import Context
 from ..core.errors import RowFault
 from ..core.outcome import Emit, Made, Row
 from ..rows.transform import missing_column
-from ._asking import Mapping as Mapper
-from ._asking import asked_at_once, refuse_taken, reply_schema, text_of
+from ._asking import AsyncMapper, asked_at_once, refuse_taken, reply_schema, text_of
 from ._drawn import said
 from ._prompt import SAMPLE
 from .personas import PERSONA_KINDS
@@ -51,7 +50,7 @@ TEXT = reply_schema("PersonaText", text={"type": "string"})
 KIND = "kind"
 
 
-def relator(step: PersonaToPersona, context: Context) -> Mapper:
+def relator(step: PersonaToPersona, context: Context) -> AsyncMapper:
     name, source = type(step).__name__, context.get(step.rows)
     if step.input not in source.columns:
         raise missing_column(name, step.input, source.columns)
@@ -73,7 +72,7 @@ def relator(step: PersonaToPersona, context: Context) -> Mapper:
     return asked_at_once(context.calls, step.by, questions, read)
 
 
-def persona_asker(step: PersonaPrompt, context: Context) -> Mapper:
+def persona_asker(step: PersonaPrompt, context: Context) -> AsyncMapper:
     name, source = type(step).__name__, context.get(step.rows)
     if step.input not in source.columns:
         raise missing_column(name, step.input, source.columns)

@@ -10,8 +10,7 @@ from ..calls.request import Prompt as Question
 from ..core.context import Context
 from ..core.outcome import Emit, Made, Row
 from ..rows.transform import missing_column
-from ._asking import Mapping as Mapper
-from ._asking import asked_at_once, refuse_taken, text_of
+from ._asking import AsyncMapper, asked_at_once, refuse_taken, text_of
 from ._prompt import SAMPLE
 from .output import Reading
 from .template import Template
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 NAME = "ProcessWithPrompt"
 
 
-def processor(step: ProcessWithPrompt, context: Context) -> Mapper:
+def processor(step: ProcessWithPrompt, context: Context) -> AsyncMapper:
     source, fill = context.get(step.rows), Template(step.instruction)
     reading = Reading(step.column, step.response, unpack=step.unpack)
     if step.input not in source.columns:

@@ -12,8 +12,8 @@ from ..core.errors import RecipeError, RowFault
 from ..core.outcome import Emit, Made, Row
 from ..rows.conversation import check_messages
 from ..rows.transform import missing_column
-from ._asking import Mapping as Mapper
-from ._asking import asked_at_once
+from ._asking import SAMPLE as SAMPLE
+from ._asking import AsyncMapper, asked_at_once
 from ._asking import failed as failed  # others take them from here
 from ._asking import most_passing as most_passing
 from ._asking import refuse_taken as refuse_taken
@@ -23,11 +23,10 @@ from .template import Template
 if TYPE_CHECKING:
     from .prompt import Prompt
 
-SAMPLE = "sample"
 TEMPLATE = "template"
 
 
-def prompter(step: Prompt, context: Context, *, name: str = "Prompt") -> Mapper:
+def prompter(step: Prompt, context: Context, *, name: str = "Prompt") -> AsyncMapper:
     """The mapper; `name` is what messages call the step."""
     source, reading = context.get(step.rows), Reading(step.column, step.response, unpack=step.unpack)
     named = step.templates

@@ -23,6 +23,10 @@ CATALOGUE: dict[str, tuple[str, str]] = {
         "stillhouse.generate.self_instruct:SelfInstruct",
         "Make many new instructions from a few, each unlike all others.",
     ),
+    "generate.converse": (
+        "stillhouse.generate.converse:Converse",
+        "Hold conversations in which a model plays the user.",
+    ),
     "generate.backtranslate": (
         "stillhouse.generate.backtranslate:Backtranslate",
         "Find the instruction that a text answers.",
