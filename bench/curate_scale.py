@@ -77,7 +77,9 @@ def measured(rows: int) -> dict[str, Any]:
         if writer is not None:
             writer.close()
         command = [sys.executable, __file__, "--child", str(rows), folder]
-        found: dict[str, Any] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+        found: dict[str, Any] = json.loads(
+            subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+        )
         return found
 
 

@@ -8,6 +8,7 @@ COMMANDS = (
     ("run", "run", "make what a recipe describes"),
     ("retry", "retry", "ask again about rows that failed, and about no others"),
     ("show", "show", "show a result: how it came to be, the funnel, its first rows"),
+    ("funnel", "funnel", "what became of the rows at each step, why, and how diverse they are; a picture of it"),
     ("trace", "trace", "follow a row back to its seed and forward to what it shaped"),
     ("why", "why", "say which fields differ from the nearest earlier result"),
     ("query", "query", "ask the store in SQL; it only reads"),
