@@ -258,7 +258,7 @@ PROGRAM = """
 import sys
 from stillhouse import Ask, Import, Options, Prompt, Session
 folder, url = sys.argv[1:]
-rows = Import(data=[{"n": str(number)} for number in range(240)], require=("n",))
+rows = Import(data=[{"n": str(number)} for number in range(1400)], require=("n",))
 by = Ask(model="openai/teacher", endpoint=url)
 first = Prompt(rows=rows, template="{{ n }}", column="one", by=by)
 step = Prompt(rows=first, template="judge {{ one }} {{ n }}", column="two", by=by)
@@ -270,13 +270,13 @@ with Session(folder, track=False, progress=False, options=Options(chunk=8, first
 
 def test_a_kill_in_the_middle_of_both_asks_nothing_twice(tmp_path: Path) -> None:
     environment = {**os.environ, "OPENAI_API_KEY": "k"}
-    with MisbehavingServer(lambda messages, schema, sample: "ok", latency=0.05) as server:
+    with MisbehavingServer(lambda messages, schema, sample: "ok", latency=0.02) as server:
         command = [sys.executable, "-c", PROGRAM, str(tmp_path / "store"), server.url]
         process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
         until(lambda: sum(text.startswith("judge") for text in server.answered) >= 12 or process.poll() is not None)
-        assert sum(not text.startswith("judge") for text in server.answered) < 240
+        assert sum(not text.startswith("judge") for text in server.answered) < 1400
         process.send_signal(signal.SIGKILL)
         process.wait()
         done = subprocess.run(command, check=True, env=environment, capture_output=True, text=True)
-        assert done.stdout.split()[0] == "240"
-        assert server.num_calls <= 480 + 8  # those on the wire when it was killed
+        assert done.stdout.split()[0] == "1400"
+        assert server.num_calls <= 2800 + 8  # those on the wire when it was killed

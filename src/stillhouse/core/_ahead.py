@@ -22,8 +22,8 @@ from ._map import LOOK_SECONDS, MapRun
 from .artifact import Artifact
 from .bill import FILE
 from .context import Context
-from .errors import Interrupted
-from .journal import Journal, Pieces
+from .errors import Ended, Interrupted
+from .journal import JOURNAL, Journal, Pieces
 from .locks import taken
 from .step import MapStep
 
@@ -46,8 +46,10 @@ def map_ahead(
     make_context: MakeContext,
     session: Session,
     stop: threading.Event,
-) -> None:
+) -> Flow | None:
     """Map the rows of a step that runs, as they come, until it is finished or its mapper has to see all of them.
+
+    Returns where the rows came from, None where nothing was made that could be taken up.
 
     Raises what the mapper raises, and `Interrupted` when there will be no more rows.
     """
@@ -56,36 +58,65 @@ def map_ahead(
     with taken(_lock(work)) as free:
         schema = _first_schema(feed, stop) if free else None
         if schema is None:
-            return
+            return None
         shutil.rmtree(work, ignore_errors=True)
         context = make_context({**inputs, rows_key: SomeRows(schema)}, recipe_key, work)
         pieces = Pieces(context.scratch / "chunks")
         workers: Workers = Here(step, context, session.loop)
+        flow = Flow(feed)
         try:
-            MapRun(step, context, pieces, workers, feed=own_feed, mark=mark).all(Flow(feed))
+            MapRun(step, context, pieces, workers, feed=own_feed, mark=mark).all(flow)
         except NotYet:
-            shutil.rmtree(work, ignore_errors=True)
+            own_feed.broken = own_feed.broken or bool(own_feed.parts)
+            return None
         finally:
             session.bill(recipe_key)  # written down beside the pieces
+        return flow
 
 
-def take_up(recipe_key: str, context: Context, work: Path, feed: Feed, session: Session) -> bool:
-    """Make what was mapped ahead the journal of the build, if it has none; says whether there was anything."""
+def take_up(recipe_key: str, flow: Flow | None, context: Context, work: Path, feed: Feed, session: Session) -> bool:
+    """Make what was mapped ahead the journal of the build, if it has none; says whether there was anything.
+
+    The bill goes along in any case: it was paid for this step.
+    """
     ahead, chunks = session.store.work_folder(recipe_key), context.scratch / "chunks"
     if not ahead.is_dir():
         return False
     with taken(_lock(ahead)) as free:
-        found = ahead / "scratch" / "chunks"
-        if not free or chunks.exists() or not found.is_dir():
+        if not free:
             return False
-        os.rename(found, chunks)
-        feed.moved(found, chunks)
         bill = Journal(work / FILE)
-        for entry in Journal(ahead / FILE).entries():
-            bill.append(entry)
+        for paid in Journal(ahead / FILE).entries():
+            bill.append(paid)
         bill.close()
+        found = ahead / "scratch" / "chunks"
+        usable = flow is not None and not chunks.exists() and found.is_dir()
+        if usable and flow is not None:
+            starts = flow.true_starts()
+            _move(found, chunks, starts)
+            feed.renumber(starts, chunks)
+        else:
+            feed.broken = feed.broken or bool(feed.parts)
         shutil.rmtree(ahead, ignore_errors=True)
-    return True
+    return usable
+
+
+def _move(found: Path, chunks: Path, starts: Mapping[int, int]) -> None:
+    """Pieces with their journal into another folder, each under its true number."""
+    chunks.mkdir(parents=True)
+    moved = []
+    for entry in Journal(found / JOURNAL).entries():
+        start = starts[entry["start"]]
+        files = {}
+        for name, known in entry["files"].items():
+            target = f"{start:012d}.{name.rpartition('.')[2]}"
+            os.rename(found / name, chunks / target)
+            files[target] = known
+        moved.append({**entry, "start": start, "files": files})
+    journal = Journal(chunks / JOURNAL)
+    for entry in moved:
+        journal.append(entry)
+    journal.close()
 
 
 def forget(recipe_key: str, store: Store) -> None:
@@ -104,7 +135,7 @@ def _first_schema(feed: Feed, stop: threading.Event) -> pa.Schema | None:
         if stop.is_set():
             raise Interrupted("stopped before its rows came")
     if feed.over and feed.made is None:
-        raise Interrupted("the step before it did not come to its end")
+        raise Ended
     return feed.schema()
 
 

@@ -28,6 +28,7 @@ from ._tables import (
 from .context import Context
 from .errors import EXHAUSTED, RecipeError, RowFault
 from .outcome import KEEP, Drop, Emit, Fail, Outcome, Row, content_of
+from .sent import tell_when_sent
 from .step import Mapper, MapStep
 
 
@@ -62,7 +63,7 @@ class Made(NamedTuple):
     examples: list[Fail]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Chunk:
     """Rows from number `start` on that are being mapped; `future` is None where their outcomes are there already."""
 
@@ -71,6 +72,8 @@ class Chunk:
     begun: float
     made: Callable[[], Made]
     future: concurrent.futures.Future[Any] | None = None
+    sent: bool = False
+    """Whether all that is asked for these rows is on its way."""
 
     @property
     def plain(self) -> bool:
@@ -88,8 +91,8 @@ class Workers(Protocol):
         """Meet what is wrong with a step before any row does."""
         ...
 
-    def start(self, start: int, table: pa.Table) -> Chunk:
-        """Begin with the rows of a table, of which the first has number `start`."""
+    def start(self, start: int, table: pa.Table, changed: Callable[[], None]) -> Chunk:
+        """Begin with the rows of a table, of which the first has number `start`; `changed` is told of each change."""
         ...
 
     def close(self) -> None: ...
@@ -108,7 +111,7 @@ class Here:
         if self._mapper is None:
             self._mapper = self._step.mapper(self._context)
 
-    def start(self, start: int, table: pa.Table) -> Chunk:
+    def start(self, start: int, table: pa.Table, changed: Callable[[], None]) -> Chunk:
         self.prepare()
         assert self._mapper is not None
         begun = time.monotonic()
@@ -116,8 +119,16 @@ class Here:
         outcomes = self._mapper(rows)
         if not inspect.isawaitable(outcomes):
             return Chunk(start, len(rows), begun, lambda: self._made(start, table, rows, outcomes))
-        future = asyncio.run_coroutine_threadsafe(_awaited(outcomes), self._loop)
-        return Chunk(start, len(rows), begun, lambda: self._made(start, table, rows, future.result()), future)
+        chunk = Chunk(start, len(rows), begun, lambda: self._made(start, table, rows, future.result()))
+
+        def sent() -> None:
+            chunk.sent = True
+            changed()
+
+        future = asyncio.run_coroutine_threadsafe(_awaited(outcomes, sent), self._loop)
+        chunk.future = future
+        future.add_done_callback(lambda _: changed())
+        return chunk
 
     def _made(self, start: int, table: pa.Table, rows: list[Row], outcomes: Sequence[Outcome]) -> Made:
         return made_of(self._step, start, table, rows, outcomes, by_row=self._by_row)
@@ -126,7 +137,8 @@ class Here:
         """Nothing is held that others could want."""
 
 
-async def _awaited(outcomes: Any) -> Sequence[Outcome]:
+async def _awaited(outcomes: Any, sent: Callable[[], None]) -> Sequence[Outcome]:
+    tell_when_sent(sent)
     return await outcomes  # type: ignore[no-any-return]
 
 
@@ -271,7 +283,7 @@ def made_of(
         if len(failed) > num_failed:
             lost += own == 0 and len(dropped) == num_dropped
             for record in failed[num_failed:]:
-                record.update(_place=start + place, _at=num_out, _outs=own, _attempt=0)
+                record.update(_place=place, _at=num_out, _outs=own, _attempt=0)
     files: dict[str, bytes] = {}
     if buffer.ids:
         made = _kept_table(table, kept, buffer) if kept else buffer.table()

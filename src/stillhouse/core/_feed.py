@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -16,70 +17,92 @@ import pyarrow as pa
 from ._chunks import Reader
 from ._tables import common_schema, read_part, schema_of_part
 from .artifact import Rows
-from .errors import Interrupted
+from .errors import Ended
 from .keys import digest
 
 
+@dataclass(slots=True, eq=False)
+class Part:
+    """Rows of one committed piece: their file, how many they are, and the number of the piece's first row in."""
+
+    path: Path
+    num_rows: int
+    start: int
+    offset: int | None = None
+    """How many rows stand before them in the finished table; None until it is."""
+
+
 class Feed:
-    """What a map step has committed so far, in order, from its first row on without a gap."""
+    """What a map step has committed so far, piece by piece, in any order."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._entries: dict[int, tuple[Mapping[str, Any], Path]] = {}
-        self._next = 0
-        self.parts: list[Path] = []
-        """The files of rows that can be taken; a piece of which nothing came out has none."""
+        self.parts: list[Part] = []
+        self._by_start: dict[int, Part] = {}
         self.made: Rows | None = None
         self.over = False
+        self.broken = False
+        """The step had to make anew what others have taken."""
+        self.wanted = False
+        """Another step takes the rows, so they should come soon, a few at a time."""
 
     def add(self, entry: Mapping[str, Any], folder: Path) -> None:
-        """A piece is committed; its rows can be taken once all before it are."""
+        """A piece is committed. One that is known already was made ahead and has been taken up."""
         with self._changed:
-            self._entries[entry["start"]] = (entry, folder)
-            while self._next in self._entries:
-                found, place = self._entries.pop(self._next)
-                if found["out"]:
-                    self.parts.append(place / f"{found['start']:012d}.rows")
-                self._next += found["in"]
-            self._changed.notify_all()
+            if entry["out"] and entry["start"] not in self._by_start:
+                part = Part(folder / f"{entry['start']:012d}.rows", entry["out"], entry["start"])
+                self.parts.append(part)
+                self._by_start[part.start] = part
+                self._changed.notify_all()
+
+    def renumber(self, starts: Mapping[int, int], folder: Path) -> None:
+        """Pieces that were made ahead have the numbers now that they have in the build, and stand in its folder."""
+        with self._changed:
+            for part in self.parts:
+                self.broken = self.broken or part.start not in starts
+                part.start = starts.get(part.start, -1)
+                part.path = folder / f"{part.start:012d}.rows"
+            self._by_start = {part.start: part for part in self.parts}
 
     def finish(self, made: Rows | None) -> None:
         """The step is finished, or (without its result) will not be."""
         with self._changed:
+            before = 0
+            for part in sorted(self.parts, key=lambda part: part.start):
+                part.offset = before
+                before += part.num_rows
+            self.broken = self.broken or (made is not None and before != len(made))
             self.made, self.over = made, True
             self._changed.notify_all()
-
-    def moved(self, old: Path, new: Path) -> None:
-        """The files of pieces are in another folder now."""
-        with self._changed:
-            self.parts = [new / part.name if part.parent == old else part for part in self.parts]
 
     def schema(self) -> pa.Schema | None:
         """Columns and types of the first rows; None where there are none."""
         if self.made is not None:
             return self.made.schema if len(self.made) else None
         try:
-            return schema_of_part(self.parts[0]) if self.parts else None
+            return schema_of_part(self.parts[0].path) if self.parts else None
         except FileNotFoundError:  # finished just now
             return None
 
     def wait(self, seconds: float, num_parts: int) -> None:
-        """Until there are more than `num_parts` files, or no more will come."""
+        """Until there are more than `num_parts` pieces, or no more will come."""
         with self._changed:
             self._changed.wait_for(lambda: self.over or len(self.parts) > num_parts, timeout=seconds)
 
 
 class Flow:
-    """A feed as the source of a map step."""
+    """A feed as the source of a map step. Rows are numbered as they come; `true_starts` tells where they stand."""
 
     tail = 0
 
     def __init__(self, feed: Feed) -> None:
         self._feed = feed
-        self._num_opened = 0
+        self._next_part = 0
         self._open: pa.Table | None = None
-        self._rest: Reader | None = None
-        self.place = 0
+        self._open_part: Part | None = None
+        self._taken_of_open = 0
+        self._place = 0
+        self._came_from: dict[int, tuple[Part, int]] = {}
 
     @property
     def total(self) -> int | None:
@@ -87,40 +110,49 @@ class Flow:
 
     @property
     def ended(self) -> bool:
-        return self.total is not None and self.place >= self.total
+        return self._feed.made is not None and self._open is None and self._next_part >= len(self._feed.parts)
 
     def next(self, size: int) -> tuple[int, pa.Table] | None:
-        """Rows that were committed, or what is left of the finished table. Raises `Interrupted` when none will be."""
-        table = self._next(size)
-        if table is None or table.num_rows == 0:
+        """Rows that were committed. Raises `Ended` when the rest will not be, `NotYet` when they changed."""
+        if self._feed.broken:
+            raise NotYet("rows that were taken are made anew")
+        if self._feed.over and self._feed.made is None:
+            raise Ended
+        if self._open is None and not self._open_next():
             return None
-        start = self.place
-        self.place += table.num_rows
-        return start, table
-
-    def _next(self, size: int) -> pa.Table | None:
-        feed = self._feed
-        if feed.over and feed.made is None:
-            raise Interrupted("the step before it did not come to its end")
-        if feed.made is not None:
-            if self._rest is None:
-                self._rest = Reader(feed.made.paths)
-                self._rest.skip(self.place)
-            return self._rest.take(size)
-        if self._open is None and self._num_opened < len(feed.parts):
-            try:
-                self._open = read_part(feed.parts[self._num_opened])
-            except FileNotFoundError:
-                return None  # the step has just become finished, and its pieces are gone
-            self._num_opened += 1
-        if self._open is None:
-            return None
-        taken = self._open.slice(0, size)
+        assert self._open is not None
+        assert self._open_part is not None
+        taken, start = self._open.slice(0, size), self._place
+        self._came_from[start] = (self._open_part, self._taken_of_open)
+        self._place += taken.num_rows
+        self._taken_of_open += taken.num_rows
         self._open = self._open.slice(size) if self._open.num_rows > size else None
-        return taken
+        return start, taken
+
+    def _open_next(self) -> bool:
+        feed = self._feed
+        if self._next_part >= len(feed.parts):
+            return False
+        part = feed.parts[self._next_part]
+        if feed.made is not None:
+            reader = Reader(feed.made.paths)
+            reader.skip(part.offset or 0)
+            table = reader.take(part.num_rows)
+        else:
+            try:
+                table = read_part(part.path)
+            except FileNotFoundError:
+                return False  # moved, or its step is finished: the next look shows which
+        self._open, self._open_part, self._taken_of_open = table, part, 0
+        self._next_part += 1
+        return True
+
+    def true_starts(self) -> dict[int, int]:
+        """For the number of each first row as it came, the one that it has in the finished table."""
+        return {start: (part.offset or 0) + before for start, (part, before) in self._came_from.items()}
 
     def wait(self, seconds: float) -> None:
-        self._feed.wait(seconds, self._num_opened)
+        self._feed.wait(seconds, self._next_part)
 
 
 class NotYet(Exception):

@@ -11,7 +11,7 @@ from .context import Context
 from .errors import EXHAUSTED, ModelError, RowFault
 from .journal import Journal
 from .outcome import Drop, Emit, Fail, Row
-from .step import Grower, GrowStep
+from .step import Following, Grower, GrowStep
 from .writer import RowsWriter
 
 
@@ -151,6 +151,8 @@ class _Growth:
             self.failed_calls += 1
         self.unanswered = 0 if made else self.unanswered + _is_unanswered(outcomes)
         self.after.append(len(self.accepted))
+        if isinstance(self.grower, Following):
+            self.grower.took(len(self.after) - 1, outcomes)
 
     def _watch(self) -> None:
         look = self.context.options.first_look

@@ -1,4 +1,4 @@
-"""Running a map step: chunks in flight without a barrier, committed in order, taken up again after a kill.
+"""Running a map step: chunks in flight without a barrier, committed as they are done, taken up again after a kill.
 
 A chunk is known by the number of its first row. What an earlier attempt committed stays, except chunks with rows that
 failed: the cause may be mended since.
@@ -7,9 +7,8 @@ failed: the cause may be mended since.
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
+import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ from .outcome import Fail
 from .step import MapStep
 
 OPEN_CHUNKS = 8
+MOST_CHUNKS = 128  # small ones, of which a few rows are still waited for
 SMALLEST, LARGEST = 64, 4096  # rows of a chunk
 QUICK, LONG = 0.25, 4.0  # seconds: a chunk that takes less makes the next larger, one that takes more makes it smaller
 PATIENCE = 1.0  # seconds that a plain mapper may work on a chunk: it cannot be stopped meanwhile
@@ -55,7 +55,10 @@ def run_map(
     pieces = Pieces(context.scratch / "chunks")
     done = [entry for entry in pieces.restore() if "start" in entry and not entry["failed"]]
     if any("of" in entry for entry in done):  # mapped before the rows were all there
-        done = still_true(done, source)
+        true = still_true(done, source)
+        if feed is not None:
+            feed.broken = feed.broken or len(true) < len(done)
+        done = true
     pieces.keep(done)
     run = MapRun(step, context, pieces, workers or Here(step, context, loop), feed=feed, worked=worked)
     if not done:
@@ -91,7 +94,8 @@ class MapRun:
         self._worked, self._mark, self._watch = worked, mark, watch or watch_failures
         self._marks: dict[int, Entry] = {}
         self._size = context.options.chunk
-        self._waiting: deque[Chunk] = deque()
+        self._waiting: list[Chunk] = []
+        self._changed = threading.Event()
 
     def all(self, source: Source, done: Iterable[Entry] = ()) -> None:
         """Map what is left of the source after the pieces that are `done`."""
@@ -120,25 +124,36 @@ class MapRun:
         A plain mapper has its outcomes at once: they are committed before the next chunk is begun. Until a first row
         has worked there is one chunk, and a small one: what is asked may be rubbish, or the model gone.
         """
-        while len(self._waiting) < (OPEN_CHUNKS if self._worked else 1) and not (
-            self._waiting and self._waiting[0].ready
-        ):
-            taken = source.next(self._size if self._worked else self.context.options.first_look)
+        while self._has_room() and not any(chunk.ready for chunk in self._waiting):
+            taken = source.next(self._next_rows() if self._worked else self.context.options.first_look)
             if taken is None:
                 break
             start, table = taken
             self._marks[start] = self._mark(table)
-            self._waiting.append(self.workers.start(start, table))
+            self._waiting.append(self.workers.start(start, table, self._changed.set))
+
+    def _has_room(self) -> bool:
+        if not self._worked:
+            return not self._waiting
+        if self.feed is None or not self.feed.wanted:
+            return len(self._waiting) < OPEN_CHUNKS
+        # Where another step waits for the rows: the next when the last are all on their way. More at once would come
+        # home later, as those who answer take their questions in turn; fewer would leave them idle.
+        return len(self._waiting) < MOST_CHUNKS and sum(not chunk.sent for chunk in self._waiting) < 2
+
+    def _next_rows(self) -> int:
+        """Rows of the next chunk; few where another step waits for them."""
+        return min(self._size, SMALLEST) if self.feed is not None and self.feed.wanted else self._size
 
     def _look(self, source: Source) -> None:
-        """Commit the first chunk once it is done; while rows may still come, look for them now and then."""
-        chunk = self._waiting[0]
-        if chunk.future is not None and not chunk.future.done():
-            concurrent.futures.wait([chunk.future], timeout=0.2 if source.ended else LOOK_SECONDS)
-            if not chunk.future.done():
-                return
+        """Commit a chunk that is done; while rows may still come, look for them now and then."""
+        self._changed.clear()
+        chunk = next((chunk for chunk in self._waiting if chunk.ready), None)
+        if chunk is None:
+            self._changed.wait(0.2 if source.ended else LOOK_SECONDS)
+            return
         made = chunk.made()  # it stays among those that are cancelled when this ends in an error
-        self._waiting.popleft()
+        self._waiting.remove(chunk)
         entry = {**made.entry, **self._marks.pop(chunk.start)}
         self.pieces.commit(entry, made.files)
         self.examples = [*self.examples, *made.examples][:3]
@@ -209,7 +224,7 @@ def _failed(folder: Path, entries: Sequence[Entry]) -> Iterable[pa.Table]:
     rows_out = 0
     for entry in sorted(entries, key=lambda entry: entry["start"]):
         if entry["failed"]:
-            yield moved(read_part(folder / f"{entry['start']:012d}.failed"), 0, rows_out)
+            yield moved(read_part(folder / f"{entry['start']:012d}.failed"), entry["start"], rows_out)
         rows_out += entry["out"]
 
 

@@ -95,8 +95,11 @@ class _Group:
 
     def failed(self) -> Iterator[pa.Table]:
         """Failed rows with their true place and the attempt that they failed at; `_at` is left to be counted."""
-        for table in self.parts("failed"):
-            rows = [self.chosen[index] for index in table.column("_place").to_pylist()]
+        for entry in sorted(self.entries, key=lambda entry: entry["start"]):
+            if not entry["failed"]:
+                continue
+            table = read_part(self.folder / f"{entry['start']:012d}.failed")
+            rows = [self.chosen[entry["start"] + index] for index in table.column("_place").to_pylist()]
             table = _with(table, "_place", [row.place for row in rows])
             yield _with(table, "_attempt", [row.attempt for row in rows])
 

@@ -56,8 +56,19 @@ class ModelError(StillhouseError):
         self.retryable = retryable
 
 
+class Waiting(StillhouseError):
+    """What was asked for is at a provider that takes its time; the same command, given later, goes on."""
+
+
 class Interrupted(StillhouseError):
     """The session was asked to stop; everything finished so far is kept and the same command goes on."""
+
+
+class Ended(Interrupted):
+    """The step whose rows were taken while it ran did not come to its end; why, its own error says."""
+
+    def __init__(self) -> None:
+        super().__init__("the step before did not come to its end")
 
 
 EXHAUSTED = "exhausted"

@@ -19,7 +19,7 @@ from .artifact import Artifact, Rows
 from .bill import added_bill, open_bill, whole_bill
 from .context import Context
 from .definition import define
-from .errors import EXHAUSTED, Interrupted, StillhouseError, StoreError
+from .errors import EXHAUSTED, Ended, Interrupted, StillhouseError, StoreError, Waiting
 from .lease import Lease
 from .retry import Retry
 from .step import GrowStep, KeyBook, MapStep, Output, Step
@@ -27,7 +27,7 @@ from .store import Known, Store, disk_error, disk_trouble
 from .travel import packed
 
 if TYPE_CHECKING:
-    from ._feed import Feed
+    from ._feed import Feed, Flow
     from .session import Session
 
 WAIT_SECONDS = 0.2
@@ -61,6 +61,7 @@ class Execution:
         self._retry = retry
         self._retried: set[str] = set()
         self._feeds: dict[str, Feed] = {}
+        self._flows: dict[str, Flow | None] = {}
         self._lock = threading.Lock()
         self._made: dict[str, Artifact] = {}
         self._consistent: dict[str, bool] = {}
@@ -171,7 +172,11 @@ class Execution:
         running: dict[Future[Artifact], str] = {}
         early: set[str] = set()
         first_error: BaseException | None = None
+        waited: Waiting | None = None
         workers = self.session.options.workers
+        for step in todo.values():
+            if isinstance(step, MapStep) and workers > 1 and self._may_take(step) and needs[self.book.recipe(step)]:
+                self._feed(self.book.recipe(step.rows)).wanted = True
         with (
             ThreadPoolExecutor(workers, thread_name_prefix="stillhouse-step") as pool,
             ThreadPoolExecutor(workers, thread_name_prefix="stillhouse-ahead") as ahead_pool,
@@ -202,6 +207,10 @@ class Execution:
                     error = future.exception()
                     if error is None:
                         self._made[key] = future.result()
+                    elif isinstance(error, Waiting):  # the others may go on, and wait at the same time
+                        waited = waited or error
+                    elif isinstance(error, Ended):
+                        pass
                     elif first_error is None or (
                         isinstance(first_error, Interrupted) and not isinstance(error, Interrupted)
                     ):
@@ -209,8 +218,9 @@ class Execution:
                         self.stop.set()
                     made = self._made.get(key)
                     self._feed(key).finish(made if isinstance(made, Rows) else None)
-        if first_error is not None:
-            raise first_error
+        stopped = first_error or waited
+        if stopped is not None:
+            raise stopped
 
     def _feed(self, key: str) -> Feed:
         """What a step has made so far, for those that take it."""
@@ -219,21 +229,25 @@ class Execution:
         with self._lock:
             return self._feeds.setdefault(key, Feed())
 
-    def _may_begin(self, step: MapStep, needs: set[str], running: Mapping[Future[Artifact], str]) -> bool:
-        """Whether a step can take rows of a step that still runs.
+    def _may_take(self, step: MapStep) -> bool:
+        """Whether a step may take rows of a step that still runs.
 
         Not where its recipe was finished before: the rows may come out as they were, and it would have worked for
         nothing.
         """
-        if not self.session.options.ahead or not isinstance(step.rows, MapStep):
-            return False
+        ahead = self.session.options.ahead and isinstance(step.rows, MapStep)
+        return ahead and self.store.entry(self.book.recipe(step)) is None
+
+    def _may_begin(self, step: MapStep, needs: set[str], running: Mapping[Future[Artifact], str]) -> bool:
+        """Whether the step whose rows it takes runs, and all else that it needs is there."""
         before = self.book.recipe(step.rows)
-        others = {self.book.recipe(self.source(child)[0]) for child in step.inputs() if child is not step.rows}
+        others = {self.book.recipe(self.source(child)[0]) for child in step.inputs() if child != step.rows}
         return (
             before in running.values()
             and before not in others
             and needs - {before} <= set(self._made)
-            and self.store.entry(self.book.recipe(step)) is None
+            and self._may_take(step)
+            and not self.session.gathers(step)  # it asks all at once, or nothing
         )
 
     def _build_ahead(self, step: MapStep) -> Artifact:
@@ -247,7 +261,7 @@ class Execution:
         def make_context(inputs: Mapping[str, Artifact], key: str, work: Path) -> Context:
             return self._context(step, key, work, inputs)
 
-        map_ahead(
+        self._flows[self.book.recipe(step)] = map_ahead(
             step,
             before,
             self.book.recipe(step),
@@ -261,7 +275,7 @@ class Execution:
         while not feed.over:
             feed.wait(WAIT_SECONDS, len(feed.parts))
         if feed.made is None:
-            raise Interrupted("the step before it did not come to its end")
+            raise Ended
         made = self._build(step)
         forget(self.book.recipe(step), self.store)
         return made
@@ -417,9 +431,13 @@ class Execution:
             from ._ahead import take_up
             from ._map import run_map
 
+            if self.session.gathers(step):
+                from ._gather import gather
+
+                gather(step, context, self.session.loop)
             recipe_key = self.book.recipe(step)
             feed = self._feed(recipe_key)
-            worked = take_up(recipe_key, context, work, feed, self.session)
+            worked = take_up(recipe_key, self._flows.get(recipe_key), context, work, feed, self.session)
             return run_map(step, context, self.session.loop, feed=feed, worked=worked)
         if isinstance(step, GrowStep):
             from ._grow import run_grow

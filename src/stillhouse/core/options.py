@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ByteSize, ConfigDict, Field
 
 
 class Options(BaseModel):
@@ -30,5 +30,9 @@ class Options(BaseModel):
     """Share of failed rows past which a step stops (looked at from `first_look` rows on)."""
     first_look: int = Field(20, ge=1)
     """Rows after which a step that has nothing but failures stops."""
+    call_cache_bytes: ByteSize | None = None
+    """When the session ends, the oldest replies that no result names go until the call cache fits (`2GB`)."""
+    cache_only: bool = False
+    """Ask nobody: every reply must be kept already, as in a replay; one that is not stops the step."""
     checkpoint_seconds: float = Field(30.0, ge=0)
     """Training writes a checkpoint this often."""

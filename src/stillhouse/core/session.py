@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from .artifact import Artifact
 from .bill import BillKeeper
-from .errors import Interrupted, RecipeError
+from .errors import Interrupted, RecipeError, Waiting
 from .events import Bus, Listener
 from .execution import INTERRUPTED, Execution
 from .lease import Lease
@@ -65,8 +65,9 @@ class Session:
 
     `endpoints` maps a provider or model name to an `Endpoint` (or its URL), `credentials` gives keys (default: the
     environment and `.env`), `budget` stops paid calls cleanly, `concurrency` bounds calls in flight for each model,
-    `prices` adds to the price table, `patience` (`calls.retry.Patience`) bounds trying again, `on_event` sees every
-    event. None of these changes what a result is called.
+    `prices` adds to the price table, `patience` (`calls.retry.Patience`) bounds trying again, `batch` (True or
+    `"wait"`) asks in batch jobs of the providers, `on_event` sees every event. None of these changes what a result is
+    called.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class Session:
         concurrency: int | None = None,
         prices: Mapping[str, Any] | None = None,
         patience: Any = None,
+        batch: Any = None,
         on_event: Listener | None = None,
         progress: bool | None = None,
         track: bool = True,
@@ -100,6 +102,7 @@ class Session:
             "concurrency": concurrency,
             "prices": prices,
             "patience": patience,
+            "batch": batch,
         }
         self._loop_thread: Any = None
         self._service: Any = None
@@ -132,6 +135,14 @@ class Session:
             if self._service is None:
                 self._service = _load(SERVICE)(self, **self._call_settings)
             return self._service
+
+    def gathers(self, step: Step[Any]) -> bool:
+        """Whether a step's questions go into batch jobs of a provider."""
+        batch = self._call_settings["batch"]
+        if batch is None:
+            pools = [pool if isinstance(pool, list | tuple) else [pool] for pool in self.endpoints.values()]
+            batch = any(getattr(each, "batch", False) for pool in pools for each in pool)
+        return bool(batch) and bool(self.calls.gathers(step))
 
     def calls_for(self, build_key: str) -> Any:
         """The call service as one step sees it: what it asks stands on that step's bill."""
@@ -225,7 +236,7 @@ class Session:
         try:
             artifacts = execution.run(steps)
             status = "finished"
-        except Interrupted:
+        except (Interrupted, Waiting):
             status = "interrupted"
             raise
         except KeyboardInterrupt:  # before or after the steps themselves, where it is met as it is

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typing
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 from pydantic import Field, GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
@@ -155,6 +155,13 @@ class Grower(Protocol[Answer]):
     def accept(self, call: int, answer: Answer, accepted: Sequence[Row]) -> Sequence[Emit | Drop | Fail]:
         """Judge an answer, in order of call; `accepted` holds the rows of all calls before."""
         ...
+
+
+@runtime_checkable
+class Following(Protocol):
+    """A grower that wants to know what became of every call, in order, those of earlier attempts among them."""
+
+    def took(self, call: int, outcomes: Sequence[Emit | Drop | Fail]) -> None: ...
 
 
 class GrowStep(Step[Rows]):

@@ -1,0 +1,20 @@
+"""How a mapper that waits for others says that all it asks for is on its way: there is room for the next rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextvars import ContextVar
+
+_told: ContextVar[Callable[[], None] | None] = ContextVar("stillhouse_sent", default=None)
+
+
+def tell_when_sent(tell: Callable[[], None]) -> None:
+    """Call `tell` when what the present task asks is on its way."""
+    _told.set(tell)
+
+
+def all_sent() -> None:
+    """All that the present task asks just now is on its way."""
+    tell = _told.get()
+    if tell is not None:
+        tell()
