@@ -62,6 +62,8 @@ class Ask(Part, tag="calls.ask/1"):
     once more with four times the room."""
     when_looping: Literal["fail", "keep"] = "fail"
     """A reply that says the same again and again to its end is sampled once more, then fails its row; or is kept."""
+    draw: str | None = Field(None, min_length=1)
+    """Steps that ask alike share their replies, sample by sample; those that name a draw get replies of its own."""
 
     @field_validator("model")
     @classmethod
@@ -127,6 +129,8 @@ class Ask(Part, tag="calls.ask/1"):
         self, by: Mapping[str, Any], model: str, schema: "Schema | None", tools: tuple[Tool, ...] = ()
     ) -> RequestForm:
         """What its requests share; `by` is who answers, in canonical form, `tools` are offered besides its own."""
+        if self.draw is not None:
+            by = {**by, "draw": self.draw}
         extras = self.extras
         if tools:
             extras = extras._replace(tools=(*extras.tools, *tools_of(tools)))

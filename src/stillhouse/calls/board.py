@@ -121,6 +121,8 @@ class Board:
                 if after is not None:
                     further.append(after)
             waiting, kept = further, None
+        if self.engine.cache_only:
+            self.engine.check_may_ask(self.deployment.name, [item.canonical for item in missing])
         if num_kept:
             self.ledger.entry(self.deployment.name).cached += num_kept
         return missing

@@ -140,6 +140,8 @@ class EmbedWork:
 
     async def _ask(self, keys: list[bytes]) -> None:
         """Ask for all of `keys`, in batches."""
+        if self._engine.cache_only:
+            self._engine.check_may_ask(self._deployment.name, [self._canonical(self._texts[key]) for key in keys])
         errands = [self._start(batch) for batch in self._batches(keys)] if keys else []
         tasks = [errand.task for errand in errands]
         if not tasks:

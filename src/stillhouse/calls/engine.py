@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeAlias, TypeVar
 
-from stillhouse.core.errors import EXHAUSTED, ModelError, RowFault
+from stillhouse.core.errors import EXHAUSTED, ModelError, RecipeError, RowFault
 
 from .answer import Outcome
 from .attempts import Attempts, heard
@@ -92,13 +92,14 @@ class Errand(Generic[T]):
 class Engine:
     """What all steps of a session share: the cache, the purse, and the calls in flight. Lives on one event loop."""
 
-    def __init__(self, cache: CallCache, purse: Purse, patience: Patience) -> None:
+    def __init__(self, cache: CallCache, purse: Purse, patience: Patience, *, cache_only: bool = False) -> None:
         self.cache = cache
         self.purse = purse
         self.flights: dict[bytes, asyncio.Future[RowFault | None]] = {}
         """Keys on their way. The future is done when the attempt is over: with the fault that it ended in, or None when
         one should look again."""
         self.patience = patience
+        self.cache_only = cache_only
         self.batcher: Batcher | None = None
         """Where questions go into batch jobs."""
         self.landings = Landings()
@@ -126,6 +127,15 @@ class Engine:
                 task.cancel()
             if late:
                 await asyncio.wait(late)
+
+    def check_may_ask(self, name: str, requests: Sequence[bytes]) -> None:
+        """Raise `RecipeError` where this session only reads the cache; `requests` are canonical and not kept."""
+        if self.cache_only and requests:
+            raise RecipeError(
+                f"`{name}` has no kept reply to {len(requests):,} of the prompts, and this session asks nobody "
+                f"(`cache_only`); the first: {requests[0][:300].decode(errors='replace')}",
+                "Run it once without `cache_only`. If it was run already, something that shapes replies has changed.",
+            )
 
     async def settle(
         self,
@@ -189,6 +199,8 @@ class Engine:
             if kept is not None:
                 ledger.entry(deployment.name).cached += 1
                 return kept, True
+        if self.cache_only:
+            self.check_may_ask(deployment.name, [request.canonical])
         known = None if faults is None else faults.get(key)
         if known is None and looked is not None:
             known = self.landings.fault(key, looked)
