@@ -9,13 +9,16 @@ from ..core.context import Context
 from ..core.step import Step
 
 
-class Decontaminate(Step[Rows], tag="curate.decontaminate/1"):
+class Decontaminate(Step[Rows], tag="curate.decontaminate/2"):
     """The rows that do not overlap with any test set; the others are dropped, with the evidence.
 
-    A row overlaps with a test item when both hold the same `span` words in a row, or when the Jaccard index of their
-    three-word n-grams reaches `threshold` (exactly equal texts included). Case, punctuation and spacing do not count;
-    symbols do (`text.ngrams`). The evidence names the test set, the item and what is shared. All test items are held in
-    memory, the rows are not.
+    A row overlaps with a test item when both hold the same `span` words in a row (8 to 13 are usual) and such runs
+    cover a share of `overlap` of the item's words, or when the Jaccard index of their three-word n-grams reaches
+    `threshold` (exactly equal texts included). Case, punctuation and spacing do not count; symbols do (`text.ngrams`).
+
+    The evidence of a dropped row names the test set, the item, the longest run of words that is shared and the share of
+    the item that is covered, and other test sets in which the row stands too. The record counts for each test set its
+    items, those that some row overlaps with, and these rows. All test items are held in memory, the rows are not.
     """
 
     rows: Step[Rows]
@@ -26,6 +29,8 @@ class Decontaminate(Step[Rows], tag="curate.decontaminate/1"):
     test_columns: tuple[str, ...] | None = Field(None, min_length=1)
     """What is compared in the test sets; None takes `columns`."""
     span: int = Field(10, ge=3, le=64)
+    overlap: float = Field(0.0, ge=0, le=1)
+    """0: one shared run is enough."""
     threshold: float = Field(0.8, gt=0, le=1)
 
     def run(self, context: Context) -> None:
