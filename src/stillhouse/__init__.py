@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from .curate.diversity import Diversity as Diversity
     from .curate.diversity import diversity as diversity
     from .curate.funnel import funnel as funnel
+    from .curate.funnel import funnel_svg as funnel_svg
     from .curate.funnel import funnel_text as funnel_text
     from .curate.keep import Keep as Keep
     from .curate.language import Language as Language
@@ -104,6 +105,7 @@ if TYPE_CHECKING:
     from .generate.score_with_prompt import ScoreWithPrompt as ScoreWithPrompt
     from .generate.self_instruct import SelfInstruct as SelfInstruct
     from .generate.task_model import RunTaskModel as RunTaskModel
+    from .generate.tool_traces import ToolTraces as ToolTraces
     from .generate.verify import Verify as Verify
     from .measure.agreement import Agreement as Agreement
     from .measure.code_verifier import CodeVerifier as CodeVerifier
@@ -262,6 +264,7 @@ _HOME = {
     "DataFromAttributedPrompt": "generate.attributed",
     "Evolve": "generate.evolve",
     "Converse": "generate.converse",
+    "ToolTraces": "generate.tool_traces",
     "SelfInstruct": "generate.self_instruct",
     "Backtranslate": "generate.backtranslate",
     "TextToPersona": "generate.personas",
@@ -299,6 +302,7 @@ _HOME = {
     "Keep": "curate.keep",
     "SplitApart": "curate.split_apart",
     "Decontaminate": "curate.decontaminate",
+    "funnel_svg": "curate.funnel",
     "diversity": "curate.diversity",
     "Diversity": "curate.diversity",
     "Perplexity": "curate.perplexity",

@@ -17,3 +17,8 @@ def is_short(row: dict[str, Any]) -> bool:
 
 def is_brief(row: dict[str, Any], reply: str) -> bool:
     return len(reply) <= len(row["input"])
+
+
+def weigh(what: str, grams: int = 100) -> str:
+    """Weighs something."""
+    return f"{grams} g of {what}"

@@ -98,7 +98,7 @@ def talked_through(one: Callable[[Row], Awaitable[Outcome]]) -> AsyncMapper:
     return talk
 
 
-def sampled(one: Callable[[Row, int], Awaitable[Emit]], number: int) -> Callable[[Row], Awaitable[Outcome]]:
+def sampled(one: Callable[[Row, int], Awaitable[Made]], number: int) -> Callable[[Row], Awaitable[Outcome]]:
     """`one(row, sample)` for each sample of a row at the same time; with several, each new row bears its number."""
 
     async def single(row: Row) -> Outcome:
@@ -109,6 +109,8 @@ def sampled(one: Callable[[Row, int], Awaitable[Emit]], number: int) -> Callable
             made = await one(row, sample)
         except RowFault as fault:
             return failed(fault)
+        if not isinstance(made, Emit):
+            return made
         return Emit([{**content, SAMPLE: sample} for content in made.rows], made.calls, made.parents)
 
     async def several(row: Row) -> Outcome:

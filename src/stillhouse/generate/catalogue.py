@@ -27,6 +27,10 @@ CATALOGUE: dict[str, tuple[str, str]] = {
         "stillhouse.generate.converse:Converse",
         "Hold conversations in which a model plays the user.",
     ),
+    "generate.tool_traces": (
+        "stillhouse.generate.tool_traces:ToolTraces",
+        "Solve tasks with tools, every call checked and made.",
+    ),
     "generate.backtranslate": (
         "stillhouse.generate.backtranslate:Backtranslate",
         "Find the instruction that a text answers.",

@@ -42,12 +42,14 @@ ENDS = {
 
 
 class Found(NamedTuple):
-    """What came of one check. `reason` is None where it ran to its end; `said` is what a function returned."""
+    """What came of one check. `reason` is None where it ran to its end; `said` is what a function returned, `text` what
+    a tool gave."""
 
     reason: str | None
     said: bool | str | None = None
     instead: str | None = None
     stdout: str = ""
+    text: str = ""
 
 
 class Program(NamedTuple):
@@ -75,6 +77,13 @@ def call_function(function: str, script: str | None, items: Sequence[tuple[Any, 
     return [_found(answer, limits) for answer in answers]
 
 
+def call_tool(function: str, script: str | None, arguments: Mapping[str, Any], limits: Limits) -> Found:
+    """What `module:name(**arguments)` gives, in `text`: text as it is, all else as JSON. Else as `call_function`."""
+    settings = {**limits.model_dump(), "read_all": True, "as_tool": True}
+    (answer,) = _pool(function, script).answers("calls", [(dict(arguments), "")], settings, 1)
+    return _found(answer, limits)
+
+
 def contained() -> Mapping[str, bool]:
     """What checks are kept from on this machine: `network`, `processes`, `files`."""
     return _pool(None, None).contained()
@@ -84,7 +93,7 @@ def _found(answer: Mapping[str, Any], limits: Limits) -> Found:
     status = answer["status"]
     stdout = answer.get("stdout", "")
     if status == "ok":
-        return Found(None, answer.get("said"), answer.get("instead"), stdout)
+        return Found(None, answer.get("said"), answer.get("instead"), stdout, answer.get("text", ""))
     if status == "raised":
         return Found(str(answer.get("detail")), stdout=stdout)
     if status == "exit":
@@ -121,7 +130,7 @@ class _Worker:
         if answer["status"] != "ok":
             self.close()
             raise RecipeError(
-                f"the verifier `{function}` cannot be loaded in a process of its own: {answer.get('detail')}",
+                f"`{function}` cannot be loaded in a process of its own: {answer.get('detail')}",
                 "Put it at the top of a module that can be imported without side effects.",
             )
         self.contained: dict[str, bool] = answer["contained"]

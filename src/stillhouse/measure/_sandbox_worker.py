@@ -72,6 +72,8 @@ class Worker:
     def __init__(self, jobs: int, answers: int, folder: str, contain: Any) -> None:
         self._jobs, self._answers, self._folder, self._contain = jobs, answers, folder, contain
         self._function: Callable[..., Any] | None = None
+        self._rules: dict[bool, int | None] = {}
+        self._filters: dict[tuple[bool, bool], bytes] = {}
 
     def next_job(self) -> Mapping[str, Any] | None:
         head = _read_exactly(self._jobs, 4)
@@ -119,10 +121,11 @@ class Worker:
         with self._own_folder() as folder, tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as said:
             given.write(item["stdin"].encode("utf-8", "surrogatepass"))
             given.seek(0)
+            ready = self._ready(folder, limits)
             read, write = os.pipe()
             child = os.fork()
             if child == 0:
-                self._become(folder, limits, write, given, said)
+                self._become(folder, limits, ready, write, given, said)
                 _run_program(item, write)
             os.close(write)
             lines, status = self._watch(child, read, limits["seconds"], 1)
@@ -135,10 +138,11 @@ class Worker:
     def _calls(self, items: Sequence[tuple[Any, str]], limits: Mapping[str, Any]) -> int:
         """Check items in one fork, as far as it gets; says and gives the number of those that were answered."""
         with self._own_folder() as folder, tempfile.TemporaryFile() as said:
+            ready = self._ready(folder, limits)
             read, write = os.pipe()
             child = os.fork()
             if child == 0:
-                self._become(folder, limits, write, None, said)
+                self._become(folder, limits, ready, write, None, said)
                 _run_calls(self._function, items, limits, write)
             os.close(write)
             lines, status = self._watch(child, read, limits["seconds"], len(items))
@@ -167,7 +171,13 @@ class Worker:
                         os.unlink(entry.path)
 
     def _become(
-        self, folder: str, limits: Mapping[str, Any], write: int, given: BinaryIO | None, said: BinaryIO
+        self,
+        folder: str,
+        limits: Mapping[str, Any],
+        ready: tuple[int | None, bytes | None],
+        write: int,
+        given: BinaryIO | None,
+        said: BinaryIO,
     ) -> None:
         """In the fork: leave everything behind that is the worker's, and go under the limits."""
         try:
@@ -179,26 +189,34 @@ class Worker:
                 os.dup2(given.fileno(), 0)
             os.dup2(said.fileno(), 1)
             os.dup2(said.fileno(), 2)
-            rules = self._rules_for(folder, limits["read_all"])
-            for channel in (self._jobs, self._answers):
-                os.close(channel)
+            rules, calls = ready
             _set_limits(limits)
-            if rules is not None or self._contain.can_filter():
+            if rules is not None or calls is not None:
                 self._contain.give_up_privileges()
             if rules is not None:
                 self._contain.keep_from_files(rules)
-            if self._contain.can_filter():
-                self._contain.keep_from_calls(self._filter_for(limits["network"], limits["processes"]))
+            for channel in (self._jobs, self._answers, *self._rules.values()):
+                if channel is not None:
+                    os.close(channel)
+            if calls is not None:
+                self._contain.keep_from_calls(calls)
             signal.signal(signal.SIGINT, signal.SIG_DFL)
             signal.signal(signal.SIGXFSZ, signal.SIG_DFL)  # Python ignores it
         except BaseException as error:
             _leave(write, {"status": "broken", "detail": _error_text(error)})
 
-    def _rules_for(self, folder: str, read_all: bool) -> int | None:
-        return self._contain.file_rules(folder, None if read_all else self._contain.python_folders())  # type: ignore[no-any-return]
-
-    def _filter_for(self, network: bool, processes: bool) -> bytes:
-        return self._contain.filter_program(network=network, processes=processes)  # type: ignore[no-any-return]
+    def _ready(self, folder: str, limits: Mapping[str, Any]) -> tuple[int | None, bytes | None]:
+        """The rules for files and the filter of calls, made once, before the fork."""
+        read_all = bool(limits["read_all"])
+        if read_all not in self._rules:
+            readable = None if read_all else self._contain.python_folders()
+            self._rules[read_all] = self._contain.file_rules(folder, readable)
+        if not self._contain.can_filter():
+            return self._rules[read_all], None
+        kept = (bool(limits["network"]), bool(limits["processes"]))
+        if kept not in self._filters:
+            self._filters[kept] = self._contain.filter_program(network=kept[0], processes=kept[1])
+        return self._rules[read_all], self._filters[kept]
 
     def _watch(self, child: int, read: int, seconds: float, num_lines: int) -> tuple[list[bytes], str | None]:
         """Up to `num_lines` lines of a fork, each within its time; its process group is killed then.
@@ -317,11 +335,13 @@ def _run_calls(
 ) -> NoReturn:
     assert function is not None
     used = 0
+    as_tool = limits.get("as_tool", False)
     for row, reply in items:
         if used:
             resource.setrlimit(resource.RLIMIT_CPU, (used + 1 + limits["cpu_seconds"], resource.RLIM_INFINITY))
         try:
-            said = function(dict(row), reply)
+            said = function(**row) if as_tool else function(dict(row), reply)
+            found = {"text": _told(said)} if as_tool else _said(said)
         except MemoryError:
             answer: dict[str, Any] = {"status": "memory"}
         except Exception as error:
@@ -329,7 +349,7 @@ def _run_calls(
         except BaseException as error:
             answer = {"status": "exit", "detail": f"{getattr(error, 'code', error)}"}
         else:
-            answer = {"status": "ok", **_said(said)}
+            answer = {"status": "ok", **found}
         os.write(write, encode(answer).encode() + b"\n")
         used = int(sum(resource.getrusage(resource.RUSAGE_SELF)[:2]))
     os._exit(0)
@@ -341,6 +361,11 @@ def _said(said: Any) -> dict[str, Any]:
     if type(said).__name__ in ("bool", "bool_"):
         return {"said": bool(said)}
     return {"said": None, "instead": f"{said!r:.80} ({type(said).__name__})"}
+
+
+def _told(said: Any) -> str:
+    """What a tool gives, as it is told to a model: text as it is, all else as JSON."""
+    return said if isinstance(said, str) else json.dumps(said, ensure_ascii=False, default=str)
 
 
 def _leave(write: int, answer: Mapping[str, Any]) -> NoReturn:

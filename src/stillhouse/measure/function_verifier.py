@@ -56,7 +56,7 @@ class FunctionVerifier(Part, tag="measure.function_verifier/1"):
             return [self(item, reply) for item, reply in pairs]
         from ._sandbox import call_function
 
-        name, script = _home(self.function)
+        name, script = home_of(self.function)
         found = call_function(name, script, [(dict(item), reply) for item, reply in pairs], self.limits)
         return [self._told(one) for one in found]
 
@@ -76,7 +76,7 @@ class FunctionVerifier(Part, tag="measure.function_verifier/1"):
         )
 
 
-def _home(function: Any) -> tuple[str, str | None]:
+def home_of(function: Any) -> tuple[str, str | None]:
     """Where another process finds a function: `module:name`, and the script to run for it where it stands in one."""
     name = str(getattr(function, "__qualname__", ""))
     script = getattr(sys.modules.get("__main__"), "__file__", None)
