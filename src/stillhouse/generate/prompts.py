@@ -50,6 +50,28 @@ tone: no paraphrases, no patterns that repeat.{focus}"""
 
 FOCUS = " Let some of them need this: {pattern}."
 
+KINDS = """\
+
+Kinds of inputs:
+{kinds}
+"""
+
+LEVELS_TEXT = """\
+Difficulty, for one who does the task well: easy is one plain step; medium takes a few steps, or holds something that is
+easily overlooked; hard takes many steps, is a rare case, or misleads."""
+
+LABELS = """\
+Below are inputs for a task. Say of each what it is, judging it by itself.
+
+The task: {instruction}
+{policy}{kinds}
+{levels}
+
+Inputs:
+{shown}
+
+Give in `labels`, for each of the {count} inputs in this order, its kind (0: none of those above) and its difficulty."""
+
 POLICY_TEXT = """
 {task_description}
 Inputs: {input_format}
