@@ -96,6 +96,42 @@ def test_calls_and_their_price_are_counted_for_the_step_that_makes_them() -> Non
     assert out.getvalue().endswith("90 rows, 10 dropped  52 calls (2 cached)  1 retries  $0.3000\n")
 
 
+def test_calls_show_tokens_a_second_what_the_rest_may_cost_and_how_the_endpoint_is_asked() -> None:
+    out, clock = io.StringIO(), Clock()
+    view = Progress(out, clock)
+    view(STARTED)
+    view(moved(0))
+    paid = {"key": "k", "model": "m", "calls": 25, "cached": 0, "prompt_tokens": 900, "reply_tokens": 100}
+    view(Event("call.done", {**paid, "cost_usd": 0.5}))
+    pace = {"model": "m", "endpoint": "http://m", "in_flight": 60, "width": 64, "most": None, "waiting": 12}
+    limits = {"rpm": 480, "rpm_limit": 500, "tpm": 9000, "tpm_limit": None, "paused_until": None, "down": False}
+    view(Event("calls.pace", {**pace, **limits}))
+    clock.now += LINE_SECONDS
+    view(moved(25))
+    assert out.getvalue().splitlines()[-1] == (
+        "generate.amplify  25/100 rows  1.25/s  1 min 00 s left  25 calls  $0.5000 of about $2.00  50 tokens/s  "
+        "m: 60 of 64 in flight, 480 of 500 requests/min, 12 waiting"
+    )
+    view(Event("calls.pace", {**pace, **limits, "paused_until": 1.0}))
+    clock.now += LINE_SECONDS
+    view(moved(50))
+    assert out.getvalue().splitlines()[-1].endswith("12 waiting, pauses as it was told to")
+
+
+def test_what_a_step_did_before_its_rows_were_all_there_goes_on_under_its_own_name() -> None:
+    out, clock = Terminal(), Clock()
+    view = Progress(out, clock)
+    view(Event("step.progress", {"key": "r", "tag": "generate.amplify/1", "done": 5, "total": None, "unit": "rows"}))
+    view(Event("call.done", {"key": "r", "model": "m", "calls": 5, "cached": 0}))
+    view(STARTED)
+    clock.now += 1
+    view(moved(10))
+    assert out.getvalue().endswith("generate.amplify  10/100 rows  5 calls")
+    view(FINISHED)
+    view.close()
+    assert "\n" not in out.getvalue().rpartition("90 rows, 10 dropped")[2].strip("\n")
+
+
 def test_training_shows_loss_and_speed() -> None:
     out, clock = io.StringIO(), Clock()
     view = Progress(out, clock)

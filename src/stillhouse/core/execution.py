@@ -21,6 +21,7 @@ from .context import Context
 from .definition import define
 from .errors import EXHAUSTED, Ended, Interrupted, StillhouseError, StoreError, Waiting
 from .lease import Lease
+from .progress import Watch
 from .retry import Retry
 from .step import GrowStep, KeyBook, MapStep, Output, Step
 from .store import Known, Store, disk_error, disk_trouble
@@ -50,6 +51,7 @@ class Execution:
         as_they_are: bool = False,
         lease: Lease | None = None,
         retry: Retry | None = None,
+        watch: Watch | None = None,
     ) -> None:
         self.session = session
         self.store: Store = session.store
@@ -60,6 +62,7 @@ class Execution:
         self._lease = lease
         self._retry = retry
         self._retried: set[str] = set()
+        self._watch = watch or Watch()
         self._feeds: dict[str, Feed] = {}
         self._flows: dict[str, Flow | None] = {}
         self._lock = threading.Lock()
@@ -157,6 +160,7 @@ class Execution:
             key: {self.book.recipe(self.source(child)[0]) for child in step.inputs()} & set(todo)
             for key, step in todo.items()
         }
+        self._watch.steps_total = len(todo)
         if todo:
             self._run_graph(todo, needs)
         return [self.artifact(step) for step in steps]
@@ -255,6 +259,7 @@ class Execution:
         from ._ahead import forget, map_ahead
 
         before = self.book.recipe(step.rows)
+        self._watch.keys.add(self.book.recipe(step))
         feed = self._feed(before)
         others = {self.book.recipe(child): self.artifact(child) for child in step.inputs() if child != step.rows}
 
@@ -287,6 +292,7 @@ class Execution:
         recipe_key = self.book.recipe(step)
         with self._locked(step, build_key) as lock:
             self._use(build_key)
+            self._watch.keys.update((build_key, recipe_key))
             found = self.store.open(build_key) or self.store.recover(build_key)
             again = found is not None and self._again(found, recipe_key)
             if found is not None and not again:

@@ -21,6 +21,7 @@ from .execution import INTERRUPTED, Execution
 from .lease import Lease
 from .names import Names, checked_name
 from .options import Options
+from .progress import Progress, Watch
 from .retry import Retry
 from .step import MapStep, Step
 from .store import Store
@@ -42,22 +43,37 @@ VIEW = "stillhouse.track.progress:attach"
 
 
 class Handle:
-    """A run in the background: `wait()` gives its artifact or raises its error."""
+    """A run in the background: `wait()` gives its artifact or raises its error, `progress` tells how far it is."""
 
-    def __init__(self, future: Future[Any], stop: threading.Event) -> None:
-        self._future, self._stop = future, stop
+    def __init__(self, future: Future[Any], stop: threading.Event, watch: Watch) -> None:
+        self._future, self._stop, self._watch = future, stop, watch
+        future.add_done_callback(lambda _: watch.end())
 
     @property
     def done(self) -> bool:
         return self._future.done()
 
+    @property
+    def progress(self) -> Progress:
+        """Steps done and under way, rows, speed, time to go, calls and money, as they are now; prints as a text."""
+        status = "running"
+        if self._future.done():
+            status = "finished" if self._future.exception() is None else "failed"
+        return self._watch.now(status)
+
     def wait(self, timeout: float | None = None) -> Any:
-        """The artifact; raises `TimeoutError` after `timeout` seconds, or the error of the run."""
+        """The artifact (or artifacts); raises `TimeoutError` after `timeout` seconds, or the error of the run."""
         return self._future.result(timeout)
 
     def stop(self) -> None:
         """Ask the run to stop at the next place from which it can go on."""
         self._stop.set()
+
+    def __repr__(self) -> str:
+        return f"<Handle {self.progress}>"
+
+    def _repr_html_(self) -> str:
+        return self.progress._repr_html_()
 
 
 class Session:
@@ -174,9 +190,9 @@ class Session:
         return self._run(step, name, threading.Event())
 
     def start(self, step: Step[Any] | Sequence[Step[Any]], *, name: str | None = None) -> Handle:
-        """The same in the background."""
-        stop = threading.Event()
-        return Handle(self._background.submit(self._run, step, name, stop), stop)
+        """The same in the background: returns at once, with a handle. Closing the session stops what still runs."""
+        stop, watch = threading.Event(), Watch()
+        return Handle(self._background.submit(self._run, step, name, stop, None, watch), stop, watch)
 
     def retry(
         self,
@@ -209,9 +225,15 @@ class Session:
         name: str | None,
         stop: threading.Event,
         retry: Retry | None = None,
+        watch: Watch | None = None,
     ) -> Any:
-        with Lease(self.store) as lease:
-            return self._leased(step, name, stop, lease, retry)
+        leave = None if watch is None else self.bus.subscribe(watch)
+        try:
+            with Lease(self.store) as lease:
+                return self._leased(step, name, stop, lease, retry, watch)
+        finally:
+            if leave is not None:
+                leave()
 
     def _leased(
         self,
@@ -220,6 +242,7 @@ class Session:
         stop: threading.Event,
         lease: Lease,
         retry: Retry | None,
+        watch: Watch | None,
     ) -> Any:
         several = not isinstance(step, Step)
         steps: Sequence[Step[Any]] = step if several else (step,)  # type: ignore[assignment]
@@ -228,7 +251,7 @@ class Session:
                 raise RecipeError(f"only steps can be run, not {each!r:.80}")
         if name is not None:
             checked_name(name)
-        execution = Execution(self, stop, lease=lease, retry=retry)
+        execution = Execution(self, stop, lease=lease, retry=retry, watch=watch)
         self._stops.add(stop)
         started = time.time()
         self.bus.publish("run.started", name=name, steps=[each.tag for each in steps])

@@ -8,11 +8,12 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TextIO
 
 from ..core.events import Bus, Event
+from ..core.progress import StepProgress
 
 REDRAW_SECONDS = 0.2
 LINE_SECONDS = 20.0
@@ -49,45 +50,35 @@ def attach(session: Watched) -> Callable[[], None]:
 
 
 @dataclass
-class _Task:
-    """One step under way."""
+class _Task(StepProgress):
+    """One step under way, and when it was last told of."""
 
-    tag: str
-    started: float
-    told: float
-    done: float = 0.0
-    total: float | None = None
-    unit: str = "rows"
-    first: float | None = None
-    """How far it was when it was first heard of: what a resumed step did before must not count as speed."""
-    heard: float = 0.0
-    facts: dict[str, Any] = field(default_factory=dict)
-    calls: Counter[str] = field(default_factory=Counter)
+    told: float = 0.0
     metrics: dict[str, float] = field(default_factory=dict)
 
-    def text(self, now: float) -> str:
-        """Name, how far, how fast, how long to go, calls and money, loss and tokens a second."""
+    def text(self, now: float, paces: Iterable[str] = ()) -> str:
+        """Name, how far, how fast, how long to go, calls, tokens a second and money, loss, and who holds it up."""
         parts = [self.tag.partition("/")[0], *self._distance(now)]
         for name, value in self.facts.items():
             if isinstance(value, int | float) and value:
                 parts.append(f"{name} {_number(value)}")
-        parts += _money(self.calls)
-        if "tokens_per_second" in self.metrics:
-            parts.append(f"{self.metrics['tokens_per_second']:,.0f} tokens/s")
+        parts += _money(self.calls, self.cost_to_come())
+        tokens = self.tokens_per_second(now) or self.metrics.get("tokens_per_second")
+        if tokens:
+            parts.append(f"{tokens:,.0f} tokens/s")
         if "eval_loss" in self.metrics:
             parts.append(f"held-out loss {self.metrics['eval_loss']:.4g}")
-        return "  ".join(parts)
+        return "  ".join([*parts, *paces])
 
     def _distance(self, now: float) -> list[str]:
         if self.first is None:
             return [duration(now - self.started)]
         parts = [f"{_number(self.done)}{f'/{_number(self.total)}' if self.total else ''} {self.unit}"]
-        gone, made = now - self.heard, self.done - self.first
-        if gone > 1 and made > 0:
-            rate = made / gone
+        rate, left = self.rate(now), self.seconds_left(now)
+        if rate is not None:
             parts.append(f"{_rate(rate)}/s")
-            if self.total and self.total > self.done:
-                parts.append(f"{duration((self.total - self.done) / rate)} left")
+        if left is not None:
+            parts.append(f"{duration(left)} left")
         return parts
 
 
@@ -99,6 +90,7 @@ class Progress:
         self._clock = clock
         self._living = stream.isatty() and os.environ.get("TERM") != "dumb"
         self._tasks: dict[str, _Task] = {}
+        self._paces: dict[tuple[str, str], dict[str, Any]] = {}
         self._drawn = 0.0
         self._num_lines = 0
         self._lock = threading.Lock()
@@ -128,21 +120,29 @@ class Progress:
     def _take(self, kind: str, data: dict[str, Any], now: float) -> None:
         match kind:
             case "step.started":
-                self._tasks[data["key"]] = _Task(data["tag"], now, told=now)
+                begun = self._tasks.pop(data.get("recipe_key", ""), None)  # what it did before its rows were all there
+                fresh = self._tasks[data["key"]] = _Task(data["tag"], now, told=now)
+                if begun is not None:
+                    fresh.calls, fresh.asked = begun.calls, begun.asked
                 if not self._living:
                     self._say(f"{_name(data)} …")
             case "step.progress":
                 self._moved(data, now)
             case "call.done" if data.get("key") in self._tasks:
-                numbers = {name: value for name, value in data.items() if isinstance(value, int | float)}
-                self._tasks[data["key"]].calls.update(numbers)
+                self._tasks[data["key"]].called(data, now)
+            case "calls.pace":
+                self._paces[data["model"], data["endpoint"]] = data
             case "metric" if data.get("key") in self._tasks:
                 self._tasks[data["key"]].metrics.update(data["metrics"])
             case "step.finished":
                 task = self._tasks.pop(data["key"], None)
+                if not self._tasks:
+                    self._paces.clear()
                 calls = _money(task.calls) if task else []
                 told = [_name(data), duration(data["seconds"]), *_counted(data.get("counts") or {}), *calls]
                 self._say("  ".join(told))
+            case "step.cached":
+                self._tasks.pop(data.get("recipe_key", ""), None)
             case "step.failed":
                 self._tasks.pop(data["key"], None)
                 self._say(f"{_name(data)}  stopped ({data.get('error', 'for an unknown reason')})")
@@ -153,23 +153,26 @@ class Progress:
 
     def _moved(self, data: dict[str, Any], now: float) -> None:
         task = self._tasks.setdefault(data["key"], _Task(data["tag"], now, told=now))
-        if task.first is None:
-            task.first, task.heard = float(data["done"]), now
-        task.done, task.total, task.unit = float(data["done"]), data.get("total"), data.get("unit", "rows")
-        task.facts = {k: v for k, v in data.items() if k not in ("key", "tag", "done", "total", "unit")}
+        task.moved(data, now)
         if not self._living:
             self._tell(task, now)
 
     def _tell(self, task: _Task, now: float) -> None:
         if now - task.told >= LINE_SECONDS:
             task.told = now
-            self._say(task.text(now))
+            self._say(task.text(now, self._held_up()))
+
+    def _held_up(self) -> list[str]:
+        """How each endpoint is asked just now, where there is something to tell."""
+        return [told for pace in self._paces.values() if (told := pace_text(pace))]
 
     def _draw(self, now: float) -> None:
         self._drawn = now
         self._wipe()
         size = shutil.get_terminal_size()
-        lines = [task.text(now)[: size.columns - 1] for task in self._tasks.values()][: size.lines - 1]
+        told = [task.text(now) for task in self._tasks.values()]
+        told += [f"  {text}" for text in self._held_up() if self._tasks]
+        lines = [line[: size.columns - 1] for line in told][: size.lines - 1]
         self._stream.write("\n".join(lines))
         self._stream.flush()
         self._num_lines = len(lines)
@@ -204,8 +207,23 @@ def _name(data: dict[str, Any]) -> str:
     return str(data["tag"]).partition("/")[0]
 
 
-def _money(calls: Counter[str]) -> list[str]:
-    """Calls made and found in the cache, and what they cost."""
+def pace_text(pace: Mapping[str, Any]) -> str:
+    """How an endpoint is asked: in flight of how many, by the minute of what is allowed, and whether it rests."""
+    parts = [f"{pace['in_flight']:,} of {pace['width']:,.0f} in flight"]
+    for name, unit in (("rpm", "requests"), ("tpm", "tokens")):
+        if pace.get(f"{name}_limit"):
+            parts.append(f"{pace[name]:,} of {pace[f'{name}_limit']:,} {unit}/min")
+    if pace.get("waiting"):
+        parts.append(f"{pace['waiting']:,} waiting")
+    if pace.get("down"):
+        parts.append("does not answer")
+    elif pace.get("paused_until") is not None:
+        parts.append("pauses as it was told to")
+    return f"{pace['model']}: {', '.join(parts)}"
+
+
+def _money(calls: Counter[str], to_come: float | None = None) -> list[str]:
+    """Calls made and found in the cache, what they cost, and what the rest may cost."""
     parts = []
     if calls["calls"] or calls["cached"]:
         cached = f" ({calls['cached']:,} cached)" if calls["cached"] else ""
@@ -213,7 +231,8 @@ def _money(calls: Counter[str]) -> list[str]:
     if calls["retries"]:
         parts.append(f"{calls['retries']:,} retries")
     if calls["cost_usd"]:
-        parts.append(f"${calls['cost_usd']:,.4f}")
+        more = f" of about ${calls['cost_usd'] + to_come:,.2f}" if to_come else ""
+        parts.append(f"${calls['cost_usd']:,.4f}{more}")
     return parts
 
 
