@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 Measures = dict[str, float | None]
 BLEU_ORDER = 4
+DISTINCT = (1, 2, 3)
 
 
 def write_diversity(step: Diversity, context: Context) -> None:
@@ -56,11 +57,19 @@ def measured(
     samples = {name: sampled(rows, wanted, sample, seed) for name, rows in tables.items()}
     texts = {name: texts_of(table, columns) for name, table in samples.items()}
     split = {name: [words(text) for text in each] for name, each in texts.items()}
+    runs = {name: {size: ngram_counts(each, size) for size in DISTINCT} for name, each in split.items()}
+    # Longer text has fewer new n-grams and compresses better: all tables are measured at the length of the shortest.
     totals = [sum(map(len, each)) for each in split.values()]
-    most = min([num_words, *filter(None, totals)])
+    most_words = min([num_words, *filter(None, totals)])
+    most = {
+        size: min([num_words, *(total for own in runs.values() if (total := sum(own[size].values())))])
+        for size in DISTINCT
+    }
     found: dict[str, Measures] = {}
     for name in tables:
-        found[name] = {"rows": len(tables[name]), **text_measures(texts[name], split[name], most)}
+        found[name] = {"rows": len(tables[name]), **text_measures(texts[name], split[name], most_words)}
+        if texts[name]:
+            found[name] |= {f"distinct {size}": distinct(runs[name][size], most[size]) for size in DISTINCT}
     if vectors:
         matrices = {name: matrix_of(table, vectors, "Diversity") for name, table in samples.items()}
         centres = None
@@ -103,7 +112,7 @@ def texts_of(table: pa.Table, columns: Sequence[str]) -> list[str]:
 
 
 def text_measures(texts: Sequence[str], split: Sequence[Sequence[str]], most: int) -> Measures:
-    """Of texts and their words; the measures that depend on how much there is look at the first `most` words."""
+    """Of texts and their words, all but distinct n-grams; the first `most` words are compressed."""
     num = len(texts)
     if num == 0:
         return {"looked at": 0}
@@ -119,21 +128,41 @@ def text_measures(texts: Sequence[str], split: Sequence[Sequence[str]], most: in
         "looked at": num,
         "words": sum(map(len, split)) / num,
         "distinct texts": len({tuple(own) for own in split}) / num,
-        **{f"distinct {size}": distinct(runs, size) for size in (1, 2, 3)},
         "compression": len(data) / len(zlib.compress(data, 9)) if data else None,
         "self-BLEU": self_bleu(split),
     }
 
 
-def distinct(texts: Sequence[Sequence[str]], size: int) -> float | None:
-    """Different n-grams for each n-gram; none reaches over the end of a text."""
-    counts: set[tuple[str, ...]] = set()
-    total = 0
+def ngram_counts(texts: Sequence[Sequence[str]], size: int) -> Counter[tuple[str, ...]]:
+    """How often each n-gram occurs; none reaches over the end of a text."""
+    found: Counter[tuple[str, ...]] = Counter()
     for own in texts:
-        runs = [tuple(own[start : start + size]) for start in range(len(own) - size + 1)]
-        counts.update(runs)
-        total += len(runs)
-    return len(counts) / total if total else None
+        found.update(_counts(own, size))
+    return found
+
+
+def distinct(counts: Mapping[tuple[str, ...], int], most: int) -> float | None:
+    """Different n-grams for each n-gram, expected among `most` drawn from all without repeats.
+
+    That is the rarefaction of ecologists (Hurlbert 1971): one that occurs c times among N is missed by a draw of m with
+    a probability of C(N − c, m) / C(N, m). Of no more than `most` n-grams it is the plain share.
+    """
+    total = sum(counts.values())
+    if total == 0:
+        return None
+    drawn = min(most, total)
+    expected = 0.0
+    for count, kinds in Counter(counts.values()).items():
+        missed = 0.0
+        if total - count >= drawn:
+            missed = math.exp(
+                math.lgamma(total - count + 1)
+                - math.lgamma(total - count - drawn + 1)
+                + math.lgamma(total - drawn + 1)
+                - math.lgamma(total + 1)
+            )
+        expected += kinds * (1 - missed)
+    return expected / drawn
 
 
 def self_bleu(texts: Sequence[Sequence[str]]) -> float | None:

@@ -35,11 +35,11 @@ class Diversity(Step[Report], tag="curate.diversity/1"):
     """Measures of diversity of one or several tables, side by side: before and after a step, ours and another's.
 
     Of each table the `sample` rows with the smallest keys are looked at (keys come from row ids and `seed`, so tables
-    that share rows share those of the sample). Measures of texts, over as many words of each table as all of them have
-    (at most `num_words`):
+    that share rows share those of the sample). Measures of texts:
 
-    - `distinct 1`, `2`, `3`: different n-grams for each n-gram (Li et al. 2016);
-    - `compression`: bytes of the texts for one byte of them compressed (Shaib et al. 2024);
+    - `distinct 1`, `2`, `3`: different n-grams for each n-gram (Li et al. 2016), as expected of so many as all tables
+      have (at most `num_words`; rarefaction, Hurlbert 1971), since a longer text repeats itself more;
+    - `compression`: bytes for one byte compressed, of so many words as all tables have (Shaib et al. 2024);
     - `self-BLEU`: mean BLEU-4 of each text against all others (Zhu et al. 2018), without smoothing, orders longer than
       the text left out.
 
