@@ -172,6 +172,23 @@ LIST_PRICES: Prices = {
     "bedrock/us.amazon.nova-2-lite-v1:0": Price(0.33, 2.75, 0.0825),
     "bedrock/eu.amazon.nova-2-lite-v1:0": Price(0.429, 3.597, 0.10725),
     "bedrock/global.amazon.nova-2-lite-v1:0": Price(0.3, 2.5, 0.075),
+    # Vectors: there is no reply to pay for.
+    "openai/text-embedding-3-small": Price(0.02, 0.0),
+    "openai/text-embedding-3-large": Price(0.13, 0.0),
+    "openai/text-embedding-ada-002": Price(0.1, 0.0),
+    "cohere/embed-v4.0": Price(0.12, 0.0),
+    "cohere/embed-v5.0-pro": Price(0.12, 0.0),
+    "cohere/embed-v5.0-fast": Price(0.08, 0.0),
+    "voyage/voyage-3-large": Price(0.18, 0.0),
+    "voyage/voyage-3.5": Price(0.06, 0.0),
+    "voyage/voyage-3.5-lite": Price(0.02, 0.0),
+    "voyage/voyage-4-large": Price(0.12, 0.0),
+    "voyage/voyage-4": Price(0.06, 0.0),
+    "voyage/voyage-4-lite": Price(0.02, 0.0),
+    "gemini/gemini-embedding-001": Price(0.15, 0.0),
+    "gemini/gemini-embedding-2": Price(0.2, 0.0),
+    "mistral/mistral-embed": Price(0.1, 0.0),
+    "mistral/codestral-embed": Price(0.15, 0.0),
 }
 
 _SAME: Mapping[str, str] = {"responses": "openai", "vertex": "gemini"}
