@@ -13,14 +13,14 @@ from ..calls.nearest import DIGITS, Floats, unit
 from ..core.context import Context
 from ..core.errors import RecipeError, RowFault
 from ..core.outcome import Emit, Outcome, Row
-from ._asking import Mapping, failed, refuse_taken, text_of
+from ._asking import AsyncMapper, failed, refuse_taken, text_of
 from ._vectors import check_columns, is_vectors, vector_of
 
 if TYPE_CHECKING:
     from .embed import CosineSimilarity, Embed
 
 
-def embedder(step: Embed, context: Context) -> Mapping:
+def embedder(step: Embed, context: Context) -> AsyncMapper:
     """The mapper of `Embed`."""
     rows, calls = context.get(step.rows), context.calls
     check_columns("Embed", rows, [step.column])
@@ -40,7 +40,7 @@ def embedder(step: Embed, context: Context) -> Mapping:
     return embed
 
 
-def comparer(step: CosineSimilarity, context: Context) -> Mapping:
+def comparer(step: CosineSimilarity, context: Context) -> AsyncMapper:
     """The mapper of `CosineSimilarity`."""
     rows, calls = context.get(step.rows), context.calls
     check_columns("CosineSimilarity", rows, [step.left, step.right])
