@@ -2,8 +2,8 @@
 
 Each run is a process of its own on one core, the server has the other; after a warm-up in the same process the CPU time
 is that of the rows alone (with all threads). The floor does what cannot be left out: it digests the request, posts it
-with a bounded number of workers, reads the reply, and appends it to a log. `ask_many` is the engine: keys, cache, slots,
-pacing, ledger. `step` is a whole map step of a session, from rows to a finished artifact with lineage.
+with a bounded number of workers, reads the reply, and appends it to a log. `ask_many` is the engine: keys, cache,
+slots, pacing, ledger. `step` is a whole map step of a session, from rows to a finished artifact with lineage.
 """
 
 from __future__ import annotations
@@ -42,8 +42,7 @@ async def floor(url: str, run: str, rows: int, width: int, folder: Path) -> list
 
     replies = [""] * rows
     waiting = iter(range(rows))
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "log").open("ab", buffering=0) as log:
+    with open(f"{folder}.log", "ab", buffering=0) as log:  # noqa: ASYNC230
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=width)) as session:
             held: list[bytes] = []
 
@@ -177,9 +176,7 @@ def compare(width: int, rows: int, rounds: int, url: str) -> list[dict[str, Any]
                 statistics.median(ratios),
                 "higher",
             ),
-            _entry(
-                name, each, "CPU-ms/row", f"bare aiohttp (limit {MOST_RATIO} times)", base, statistics.median(cpus)
-            ),
+            _entry(name, each, "CPU-ms/row", f"bare aiohttp (limit {MOST_RATIO} times)", base, statistics.median(cpus)),
             _entry(name, each, "CPU-ms/row", "limit", MOST_MS, each / MOST_MS),
         ]
     return entries

@@ -12,7 +12,7 @@ from .answer import Answer, Outcome
 from .deployment import Deployment
 from .engine import Engine, Faults, Look
 from .ledger import Ledger
-from .repair import Case
+from .repair import Case, plain_answer
 from .reply import NO_USAGE, Reply
 from .request import Prompt, Request, RequestForm, Tool
 
@@ -66,21 +66,28 @@ class Board:
     def begin(self, prompts: Sequence[Prompt], form_of: FormOf, first: int) -> list[Open]:
         """Take up prompts, the first at place `first`; answers those that are kept and returns what has to be asked.
 
-        Plain texts that are kept are answered here, without the steps that others go through: long lists live by it.
+        Plain replies that are kept are answered here, without the steps that others go through: long lists live by it.
         """
+        outcomes, price, read = self.outcomes, self.deployment.price, self.engine.read
         keys, canonicals, forms = self._keyed(prompts, form_of)
         looked = self.engine.landings.look()
         kept = self.engine.cache.look_up(keys)
         waiting: list[Open] = []
         for number, key in enumerate(keys):
             found = kept.get(key)
-            if found is not None and found[0] == "text" and forms[number].schema is None:
-                text = found[1].decode("utf-8", "surrogatepass")
-                if text and not text.isspace():
-                    answer = Answer(text, None, key.hex(), "stop", NO_USAGE, True, self._no_cost)
-                    self.outcomes[first + number] = answer
+            form = forms[number]
+            if found is not None and form.schema is None:
+                answer: Answer | None = None
+                if found[0] == "text":
+                    text = found[1].decode("utf-8", "surrogatepass")
+                    if text and not text.isspace():
+                        answer = Answer(text, None, key.hex(), "stop", NO_USAGE, True, self._no_cost)
+                elif (reply := read(key, found)) is not None:
+                    answer = plain_answer(form, key, reply, price, True)
+                if answer is not None:
+                    outcomes[first + number] = answer
                     continue
-            waiting.append(Open(first + number, key, canonicals[number], forms[number], prompts[number], None, looked))
+            waiting.append(Open(first + number, key, canonicals[number], form, prompts[number], None, looked))
         if len(waiting) < len(keys):
             self.ledger.entry(self.deployment.name).cached += len(keys) - len(waiting)
         return self.after_kept(waiting, kept)
@@ -135,6 +142,11 @@ class Board:
             key = item.key.hex()
             self.outcomes[item.place] = Answer(reply.text, None, key, "stop", NO_USAGE, cached, self._no_cost)
             return None
+        if item.case is None:
+            answer = plain_answer(form, item.key, reply, self.deployment.price, cached)
+            if answer is not None:
+                self.outcomes[item.place] = answer
+                return None
         case = item.case or Case(form, item.request(), self.deployment.price)
         found = case.judge(reply, cached=cached)
         if isinstance(found, Request):

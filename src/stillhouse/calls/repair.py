@@ -34,6 +34,25 @@ _MEND = (
 )
 
 
+def plain_answer(form: RequestForm, key: bytes, reply: Reply, price: Price | None, cached: bool) -> Answer | None:
+    """What a `Case` would say of a first reply, for most replies and at a fifth of its price; None to ask a `Case`."""
+    text, usage = reply.text, reply.usage
+    if (
+        reply.finish != "stop"
+        or form.schema is not None
+        or reply.refusal is not None
+        or reply.tool_calls
+        or not usage.prompt_tokens
+        or not text
+        or text.isspace()
+        or (form.judging.when_looping == "fail" and loops(text))
+    ):
+        return None
+    cost = None if price is None else price.cost(usage)
+    chances, thoughts = reply.logprobs, reply.reasoning
+    return Answer(text, None, key.hex(), "stop", usage, cached, cost, "no", (), (), chances, thoughts, reply.model)
+
+
 class Case:
     """One prompt on its way to an answer: the requests made for it and what they used."""
 

@@ -118,6 +118,7 @@ def read_reply(form: str, wire: bytes) -> Reply:
 _FILES: Mapping[str, str] = {
     "openai.chat": "openai",
     "openai.responses": "responses",
+    "openai.completion": "completions",
     "anthropic.messages": "anthropic",
     "gemini": "gemini",
     "bedrock.converse": "bedrock",
@@ -177,6 +178,8 @@ def whole_text(text: str) -> str:
 
 def count(value: object) -> int:
     """A number of tokens; 0 for what is none. Some providers write whole numbers as floats."""
+    if value is None or type(value) is int:  # nearly always
+        return value if value and 0 < value < 1e15 else 0
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e15:
         return 0
     return int(value)
