@@ -98,6 +98,8 @@ class Purse:
         self._warn = warn
         self._clock = clock
         self._out = _Out()
+        self._promised = _Out()
+        """What batch jobs hold: nobody waits for it to come back."""
         self._looked: dict[int | str, _Looked] = {}
         self._warned: set[str] = set()
         self._returned: asyncio.Event | None = None
@@ -105,20 +107,14 @@ class Purse:
     async def reserve(self, estimate_usd: float | None, name: str, num_calls: int = 1, *, step: str = "") -> None:
         """Admit calls of about `estimate_usd` in all; raises `BudgetError` when they do not fit."""
         if estimate_usd is None and self.budget.counts_money:
-            raise BudgetError(
-                f"the budget cannot be kept: the price of `{name}` is not known",
-                f"Give it: `Session(prices={{{name!r}: Price(prompt=…, reply=…)}})`, in dollars for a million tokens.",
-            )
+            raise _unpriced(name)
         estimate = estimate_usd or 0.0
         while (problem := self._problem(estimate, num_calls, step)) is not None:
             if self._out.calls == 0:
                 raise problem
             self._returned = self._returned or asyncio.Event()
             await self._returned.wait()
-        self._out.usd += estimate
-        self._out.calls += num_calls
-        if self.budget.per_step is not None:
-            self._out.by_step[step] = self._out.by_step.get(step, 0.0) + estimate
+        self._hold(self._out, estimate, num_calls, step)
 
     def settle(
         self, estimate_usd: float | None, cost_usd: float | None, *, made: int, num_calls: int = 1, step: str = ""
@@ -149,28 +145,48 @@ class Purse:
                     self._warned.add(limit.title)
                     self._warn(f"${limit.spent:.2f} of {limit.title} (${limit.usd:g}) are spent")
 
+    def promise(self, estimate_usd: float | None, name: str, num_calls: int, *, step: str = "") -> None:
+        """Admit a batch job; raises `BudgetError` when it does not fit, whatever may come back meanwhile."""
+        if estimate_usd is None and self.budget.counts_money:
+            raise _unpriced(name)
+        problem = self._problem(estimate_usd or 0.0, num_calls, step)
+        if problem is not None:
+            raise problem
+        self._hold(self._promised, estimate_usd or 0.0, num_calls, step)
+
+    def release(self, estimate_usd: float | None, num_calls: int, *, step: str = "") -> None:
+        """A batch job is over; what it cost was told by `spend`."""
+        self._hold(self._promised, -(estimate_usd or 0.0), -num_calls, step)
+
+    @staticmethod
+    def _hold(out: _Out, usd: float, num_calls: int, step: str) -> None:
+        out.usd += usd
+        out.calls += num_calls
+        out.by_step[step] = out.by_step.get(step, 0.0) + usd
+
     def room(self) -> int | None:
         """Calls that may still be made, those on the wire counted; None without a limit."""
         if self.budget.calls is None:
             return None
-        return max(0, self.budget.calls - self.num_calls - self._out.calls)
+        return max(0, self.budget.calls - self.num_calls - self._out.calls - self._promised.calls)
 
     def _limits(self, step: str) -> list[_Limit]:
         budget, found = self.budget, []
+        out = self._out.usd + self._promised.usd
         if budget.usd is not None:
-            found.append(_Limit("the run's budget", budget.usd, self.spent_usd, self._out.usd))
+            found.append(_Limit("the run's budget", budget.usd, self.spent_usd, out))
         if budget.per_day is not None:
             hint = "It goes on with the same command tomorrow (UTC), or today with a larger `per_day`."
-            found.append(_Limit("the day's budget", budget.per_day, self._spent(self._today()), self._out.usd, hint))
+            found.append(_Limit("the day's budget", budget.per_day, self._spent(self._today()), out, hint))
         if budget.per_step is not None and step:
             title = f"the budget of the step {step[:8]}"
-            out = self._out.by_step.get(step, 0.0)
+            out = self._out.by_step.get(step, 0.0) + self._promised.by_step.get(step, 0.0)
             found.append(_Limit(title, budget.per_step, self._spent(step), out))
         return found
 
     def _problem(self, estimate_usd: float, num_calls: int, step: str) -> BudgetError | None:
         calls = self.budget.calls
-        if calls is not None and self.num_calls + self._out.calls + num_calls > calls:
+        if calls is not None and self.num_calls + self._out.calls + self._promised.calls + num_calls > calls:
             return BudgetError(f"the budget of {calls:,} calls is used up", _KEPT)
         if estimate_usd <= 0:
             return None
@@ -196,3 +212,10 @@ class Purse:
 
     def _today(self) -> int:
         return int(self._clock() // _SECONDS_OF_DAY)
+
+
+def _unpriced(name: str) -> BudgetError:
+    return BudgetError(
+        f"the budget cannot be kept: the price of `{name}` is not known",
+        f"Give it: `Session(prices={{{name!r}: Price(prompt=…, reply=…)}})`, in dollars for a million tokens.",
+    )

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from stillhouse.core.errors import RecipeError
 
 Api: TypeAlias = Literal[
-    "openai", "responses", "azure", "anthropic", "gemini", "vertex", "bedrock", "cohere", "litellm"
+    "openai", "responses", "completions", "azure", "anthropic", "gemini", "vertex", "bedrock", "cohere", "litellm"
 ]
 """What is spoken at an endpoint: OpenAI's chat or responses, Azure's, …"""
 
@@ -97,6 +97,7 @@ class Host(NamedTuple):
 HOSTS: Mapping[str, Host] = {
     "openai": Host("https://api.openai.com/v1", "OPENAI_API_KEY", "max_completion_tokens"),
     "responses": Host("https://api.openai.com/v1", "OPENAI_API_KEY", api="responses"),
+    "completions": Host("http://localhost:8000/v1", None, api="completions"),
     "azure": Host(None, "AZURE_OPENAI_API_KEY", "max_completion_tokens", "azure"),
     "anthropic": Host("https://api.anthropic.com/v1", "ANTHROPIC_API_KEY", api="anthropic"),
     "gemini": Host("https://generativelanguage.googleapis.com/v1beta", "GEMINI_API_KEY", api="gemini"),

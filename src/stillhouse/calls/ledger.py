@@ -52,6 +52,19 @@ class Totals:
             self.cost_usd += cost_usd
 
 
+class _PaidAlone(Totals):
+    """Hands on what was paid, and drops what is only counted."""
+
+    __slots__ = ("_totals",)
+
+    def __init__(self, totals: Totals) -> None:
+        super().__init__()
+        self._totals = totals
+
+    def add_reply(self, usage: Usage, cost_usd: float | None) -> None:
+        self._totals.add_reply(usage, cost_usd)
+
+
 class Ledger:
     """Totals by model, and their publication: `call.done` events with what was added since, ten a second at most.
 
@@ -108,3 +121,14 @@ class Ledger:
         for totals in self.by_model().values():
             whole.add(totals)
         return whole
+
+
+class Rehearsal(Ledger):
+    """The ledger of a pass whose rows are thrown away: what it pays is paid, what it finds will be found again."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        super().__init__(ledger._bus, **ledger._facts)
+        self._paid = ledger
+
+    def entry(self, model: str) -> Totals:
+        return _PaidAlone(self._paid.entry(model))

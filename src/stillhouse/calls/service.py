@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stillhouse.core.errors import RecipeError, RowFault
 from stillhouse.core.options import Options
+from stillhouse.core.sent import all_sent
 from stillhouse.text.schema import Schema
 
 from .answer import Answer, Outcome
 from .ask import Ask
+from .batch.settings import Batching, BatchOption, batching
 from .board import Board, count_outcomes
 from .budget import Budget, Purse
 from .cache import CallCache
 from .credentials import Credentials
-from .deployment import Concurrency, Deployments, Endpoints
+from .deployment import Concurrency, Deployment, Deployments, Endpoints
+from .endpoint import Endpoint
 from .engine import Engine, Errand, Faults
 from .instant import Instant
 from .ledger import Ledger, Totals
@@ -33,12 +37,14 @@ if TYPE_CHECKING:
     from stillhouse.core.session import Session
     from stillhouse.core.step import Step
 
+    from .batch.batcher import Gathering
     from .embedder import Embedder, Role
     from .embedding import Floats, Vectors
 
 _SLICE = 1024
 _DRAIN_SECONDS = 30.0
 FOLDER = "calls-v1"
+JOBS = "batches.sqlite"
 
 
 class Calls:
@@ -49,12 +55,18 @@ class Calls:
         self._deployments = deployments
         self.ledger = ledger
         self._faults: Faults | None = None
+        self._gathering: Gathering | None = None
 
     async def ask(
         self, by: Ask, messages: str | Sequence[Message], *, schema: Schema | None = None, sample: int = 0
     ) -> Answer:
         """One answer; raises `RowFault` where this question gets none, `ModelError` or `BudgetError` where none do."""
         deployment, form = self._deployments.plan(by, schema)
+        if self._gathering is not None or self._in_jobs(deployment):
+            (outcome,) = await self.ask_many(by, [Prompt(messages, schema, sample)])
+            if isinstance(outcome, RowFault):
+                raise outcome
+            return outcome
         deployment.begin()
         case = Case(form, form.request(messages, sample), deployment.price)
 
@@ -74,27 +86,77 @@ class Calls:
         Raises `ModelError` or `BudgetError` as `ask` does, after the calls on the wire have come home and been kept.
         """
         deployment, _ = self._deployments.plan(by, None)
+        if self._gathering is not None:
+            return await self._ask_many(by, deployment, prompts, self._gathering)
+        batcher = self._engine.batcher
+        while batcher is not None and self._in_jobs(deployment):
+            gathering = await batcher.begin(self.ledger)
+            outcomes = await self._ask_many(by, deployment, prompts, gathering)
+            if not gathering.pending:
+                batcher.done(gathering)
+                return outcomes
+            await batcher.settle(gathering)
+        return await self._ask_many(by, deployment, prompts, None)
+
+    def _in_jobs(self, deployment: Deployment) -> bool:
+        """Whether what is asked here, by no map step, goes into batch jobs."""
+        batcher = self._engine.batcher
+        return batcher is not None and not self.ledger.step and batcher.takes(deployment)
+
+    async def _ask_many(
+        self, by: Ask, deployment: Deployment, prompts: Sequence[Prompt], gathering: Gathering | None
+    ) -> list[Outcome]:
+        batcher = self._engine.batcher
+        if batcher is None or not batcher.takes(deployment):
+            gathering = None
 
         def form_of(schema: Schema | None, tools: tuple[Tool, ...]) -> RequestForm:
             return self._deployments.plan(by, schema, tools)[1]
 
         deployment.begin()
-        board = Board(self._engine, deployment, self.ledger, len(prompts), self._faults)
+        ledger = self.ledger if gathering is None else gathering.ledger
+        board = Board(self._engine, deployment, ledger, len(prompts), self._faults)
         slots = Slots(board)
         try:
             for start in range(0, len(prompts), _SLICE):
                 missing = board.begin(prompts[start : start + _SLICE], form_of, start)
+                if missing and gathering is not None and batcher is not None:
+                    missing = batcher.register(board, missing, gathering)
                 provider = deployment.in_process if missing else None
                 if provider is not None:
                     missing = await Instant(board, provider).answer(missing)
                 for item in missing:
                     await slots.send(item)
                 await asyncio.sleep(0)  # a long list from the cache must not keep the loop to itself
+            all_sent()
             await slots.finish()
         except BaseException:
             slots.give_up()
             raise
         return board.complete()
+
+    # A map step whose questions go into batch jobs is gone through to learn them (`core._gather`).
+
+    async def begin_gathering(self) -> None:
+        """What is asked from here on is gathered; first, what came of earlier jobs is collected."""
+        assert self._engine.batcher is not None
+        self._gathering = await self._engine.batcher.begin(self.ledger)
+
+    async def end_gathering(self) -> Gathering:
+        """What was gathered; where nothing of it is waited for, its faults are known to the run."""
+        assert self._engine.batcher is not None
+        assert self._gathering is not None
+        gathering, self._gathering = self._gathering, None
+        if not gathering.pending:
+            if self._faults is not None:
+                self._faults.update(gathering.faults)
+            self._engine.batcher.done(gathering)
+        return gathering
+
+    async def settle_gathered(self, gathering: Gathering) -> None:
+        """Send it, and wait or raise `Waiting`."""
+        assert self._engine.batcher is not None
+        await self._engine.batcher.settle(gathering)
 
     async def embed(self, by: Embedder, texts: Sequence[str], role: Role = "document") -> Floats:
         """The vectors of `texts`: float32, one row each; raises `RowFault` where one of them can have none."""
@@ -148,13 +210,16 @@ class CallService(Calls):
         options: Options | None = None,
         patience: Patience | None = None,
         loop: asyncio.AbstractEventLoop | None = None,
+        batch: BatchOption = None,
+        after: Callable[[], None] | None = None,
     ) -> None:
         limit = budget if isinstance(budget, Budget) else Budget(usd=budget)
+        credentials = credentials or Credentials.from_environment()
         self.cache = CallCache(folder, bus=bus)
         self.purse = Purse(limit, self.cache, lambda message: bus.publish("warning", message=message))
         deployments = Deployments(
             endpoints=endpoints or {},
-            credentials=credentials or Credentials.from_environment(),
+            credentials=credentials,
             concurrency=concurrency,
             prices={name: Price(*price) for name, price in (prices or {}).items()},
             model_path=model_path or _no_models,
@@ -163,10 +228,53 @@ class CallService(Calls):
             folder=folder,
             bus=bus,
         )
-        super().__init__(Engine(self.cache, self.purse, patience or Patience()), deployments, Ledger(bus))
+        reads_only = options is not None and options.cache_only
+        engine = Engine(self.cache, self.purse, patience or Patience(), cache_only=reads_only)
+        super().__init__(engine, deployments, Ledger(bus))
         self._bus = bus
+        self._after = after
         self._scopes: dict[str, Calls] = {}
         self._loop = loop
+
+        if not reads_only:
+            self._open_jobs(folder, batch, endpoints or {}, credentials, patience or Patience())
+
+    def _open_jobs(
+        self, folder: Path, option: BatchOption, endpoints: Endpoints, credentials: Credentials, patience: Patience
+    ) -> None:
+        """Batch jobs, where they are used; where not, say that what is under way would be paid for twice."""
+        chosen = batching(option)
+        if chosen is not None or (option is not False and _any_in_jobs(endpoints)):
+            from .batch.batcher import Batcher
+
+            self._engine.batcher = Batcher(
+                folder,
+                chosen or Batching(),
+                everywhere=chosen is not None,
+                cache=self.cache,
+                purse=self.purse,
+                patience=patience,
+                credentials=credentials,
+                bus=self._bus,
+                ledger_of=lambda step: self.scope(step).ledger if step else self.ledger,
+            )
+        elif (folder / JOBS).exists():
+            from .batch.jobs import Jobs
+
+            jobs = Jobs(folder)
+            number = sum(job.num for job in jobs.jobs(only_open=True))
+            jobs.close()
+            if number:
+                message = (
+                    f"batch jobs with {number:,} requests are under way: what is asked live meanwhile is paid for "
+                    "twice; `--batch` collects them, `stillhouse batches` shows and cancels them"
+                )
+                self._bus.publish("warning", message=message)
+
+    def gathers(self, step: Step[Any]) -> bool:
+        """Whether a step asks models whose calls go into batch jobs."""
+        batcher = self._engine.batcher
+        return batcher is not None and any(batcher.takes(self._deployments.of(by)) for by in _asks(step))
 
     def scope(self, key: str) -> Calls:
         """The service as the step with this key sees it: what it asks stands on that step's bill, and in its events."""
@@ -200,11 +308,15 @@ class CallService(Calls):
     async def aclose(self) -> None:
         """Let calls on the wire come home (for half a minute at most), then close providers and cache."""
         await self._engine.drain(_DRAIN_SECONDS)
+        if self._engine.batcher is not None:
+            await self._engine.batcher.close()
         await self._deployments.close()
         for scope in self._scopes.values():
             scope.ledger.flush()
         self.ledger.flush()
         self.cache.close()
+        if self._after is not None:
+            self._after()
 
 
 def open_service(session: Session, **settings: Any) -> CallService:
@@ -215,8 +327,43 @@ def open_service(session: Session, **settings: Any) -> CallService:
         options=session.options,
         model_path=lambda step: _path_of(session, step),
         loop=session.loop,
+        after=partial(_keep_to_size, session),
         **settings,
     )
+
+
+def _keep_to_size(session: Session) -> None:
+    """Take the oldest replies that nothing names where the cache has grown beyond what the session allows."""
+    most = session.options.call_cache_bytes
+    if most is None:
+        return
+    from .pruning import Wanted, prune
+
+    gone = prune(session.store, Wanted(max_size=most))
+    if gone:
+        number = sum(entry.calls for entry in gone)
+        message = f"the call cache had grown beyond {most:,} bytes: its {number:,} oldest unused replies are removed"
+        session.bus.publish("warning", message=message)
+
+
+def _any_in_jobs(endpoints: Endpoints) -> bool:
+    found = [each for pool in endpoints.values() for each in (pool if isinstance(pool, list | tuple) else [pool])]
+    return any(isinstance(each, Endpoint) and each.batch for each in found)
+
+
+def _asks(step: Step[Any]) -> Iterator[Ask]:
+    """The models that a step itself asks, not those of its inputs."""
+    from stillhouse.core.node import children
+    from stillhouse.core.step import Step as AnyStep
+
+    def visit(node: Any) -> Iterator[Ask]:
+        for child in children(node):
+            if isinstance(child, Ask):
+                yield child
+            elif not isinstance(child, AnyStep):
+                yield from visit(child)
+
+    yield from visit(step)
 
 
 async def _as_coroutine(work: Callable[[], None]) -> None:

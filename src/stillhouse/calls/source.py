@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 
 from stillhouse.core.errors import ModelError
 
+from .endpoint import Endpoint
 from .pace import Pace, Turn
 from .providers.protocol import Provider
 
@@ -17,8 +18,18 @@ class Source:
     `doubted`: whether a refusal is asked for once more before it is believed, as of anything behind a network.
     """
 
-    def __init__(self, name: str, pace: Pace, make: Callable[[], Provider], *, doubted: bool = False) -> None:
+    def __init__(
+        self,
+        name: str,
+        pace: Pace,
+        make: Callable[[], Provider],
+        *,
+        doubted: bool = False,
+        endpoint: Endpoint | None = None,
+    ) -> None:
         self.name = name
+        self.endpoint = endpoint
+        """Where it is reached, if over HTTP."""
         self.pace = pace
         self.doubted = doubted
         self.closed_by: ModelError | None = None

@@ -1,0 +1,68 @@
+"""Going through a map step to learn what it asks, where its questions go into batch jobs; nothing of it is kept."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import inspect
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+from ._tables import arrow_batches, dict_rows
+from .context import Context
+from .outcome import Outcome
+from .step import Mapper, MapStep
+
+_ROWS = 512  # of one call of the mapper
+_AT_ONCE = 4
+
+
+def gather(step: MapStep, context: Context, loop: asyncio.AbstractEventLoop) -> None:
+    """Return when all questions of a step are answered, or will be asked live; raises `Waiting` where jobs take time.
+
+    Rounds: a question that rests on an answer is met when that has come.
+    """
+    calls = context.calls
+    while True:
+        context.wait_for(calls.begin_gathering())
+        try:
+            _once(step, context, loop)
+        finally:
+            gathered = context.wait_for(calls.end_gathering())
+        if not gathered.pending:
+            return
+        context.wait_for(calls.settle_gathered(gathered))
+
+
+def _once(step: MapStep, context: Context, loop: asyncio.AbstractEventLoop) -> None:
+    mapper = step.mapper(context)
+    under_way: deque[concurrent.futures.Future[Any]] = deque()
+    try:
+        for batch in arrow_batches(context.get(step.rows).paths, _ROWS):
+            context.check_stop()
+            table = batch.select([name for name in batch.schema.names if name not in ("_parents", "_calls")])
+            found = _mapped(mapper, dict_rows(table))
+            if inspect.isawaitable(found):
+                under_way.append(asyncio.run_coroutine_threadsafe(_awaited(found), loop))
+            while len(under_way) >= _AT_ONCE:
+                _wait(under_way.popleft(), context)
+        while under_way:
+            _wait(under_way.popleft(), context)
+    finally:
+        for future in under_way:
+            future.cancel()
+
+
+def _mapped(mapper: Mapper, rows: list[dict[str, Any]]) -> Any:  # outcomes, or what will be them
+    return mapper(rows)
+
+
+async def _awaited(found: Any) -> Sequence[Outcome]:
+    return await found  # type: ignore[no-any-return]
+
+
+def _wait(future: concurrent.futures.Future[Any], context: Context) -> None:
+    while not concurrent.futures.wait([future], timeout=0.2).done:
+        context.check_stop()
+    future.result()

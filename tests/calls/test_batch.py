@@ -1,0 +1,480 @@
+"""Batch jobs over HTTP: submit, leave, come back, collect; nothing lost, nothing paid twice."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from stillhouse.calls.answer import Answer
+from stillhouse.calls.archive import Archive
+from stillhouse.calls.ask import Ask
+from stillhouse.calls.batch.jobs import Jobs
+from stillhouse.calls.batch.settings import Batching
+from stillhouse.calls.budget import Budget
+from stillhouse.calls.credentials import Credentials
+from stillhouse.calls.endpoint import Endpoint
+from stillhouse.calls.prices import Price
+from stillhouse.calls.request import Prompt
+from stillhouse.calls.service import CallService
+from stillhouse.core.errors import BudgetError, ModelError, RowFault, Waiting
+from stillhouse.core.events import Event
+from stillhouse.core.session import Session
+from stillhouse.generate.prompt import Prompt as PromptStep
+from stillhouse.rows.import_ import Import
+from stillhouse.text.schema import Schema
+from tests.calls.batch_server import BatchServer, Doing
+from tests.calls.helpers import QUICK, prompts, with_service
+
+PRICES = {"teacher": Price(100.0, 100.0)}
+"""Of the server's 2,000 tokens for each call: 20 cents, live."""
+TEXTS = [f"question {number}" for number in range(10)]
+
+
+@pytest.fixture(params=["openai", "anthropic"])
+def api(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def teacher(api: str) -> Ask:
+    return Ask(model=f"{api}/teacher", deployment="teacher", max_tokens=1000)
+
+
+def settings(server: BatchServer, batch: Any, **more: Any) -> dict[str, Any]:
+    endpoint = Endpoint(server.url)
+    return {"endpoints": {"teacher": endpoint}, "prices": PRICES, "batch": batch, **more}
+
+
+def ask(
+    folder: Path,
+    server: BatchServer,
+    api: str,
+    batch: Any = True,
+    texts: list[str] = TEXTS,
+    events: list[Event] | None = None,
+    **more: Any,
+) -> list[str]:
+    """Texts of answers, kinds of faults; raises `Waiting`."""
+
+    async def work(service: CallService) -> list[str]:
+        outcomes = await service.ask_many(teacher(api), prompts(texts))
+        return [outcome.text if isinstance(outcome, Answer) else outcome.kind for outcome in outcomes]
+
+    return with_service(folder, work, events, **settings(server, batch, **more))
+
+
+def ask_until_done(folder: Path, server: BatchServer, api: str, times: int = 10, **more: Any) -> list[str]:
+    """The same command again and again."""
+    for _ in range(times):
+        try:
+            return ask(folder, server, api, **more)
+        except Waiting:
+            server.finish()
+    raise AssertionError("it never ends")
+
+
+REPLIES = [f"reply to {text}" for text in TEXTS]
+
+
+def test_submit_leave_come_back_collect(tmp_path: Path, api: str) -> None:
+    with BatchServer() as server:
+        with pytest.raises(Waiting, match=r"10 requests wait in 1 batch job .*\(0 of 10 done\)") as caught:
+            ask(tmp_path, server, api)
+        assert "same command" in (caught.value.hint or "")
+        with pytest.raises(Waiting):  # not done: nothing is sent again
+            ask(tmp_path, server, api)
+        assert server.asked == dict.fromkeys(TEXTS, 1)
+        server.finish()
+        assert ask(tmp_path, server, api) == REPLIES
+        assert ask(tmp_path, server, api, batch=False) == REPLIES  # live and batch share the cache
+        assert server.live == []
+        assert len(server.batches) == 1
+    (batch,) = server.batches.values()
+    with Archive(tmp_path) as archive:
+        calls = list(archive.calls())
+        assert {call.key for call in calls} == {line["custom_id"] for line in batch.lines}
+        assert {(call.batch, call.cost_usd) for call in calls} == {(True, 0.1)}  # half of the price
+        assert [(each.batch, each.calls, each.cost_usd) for each in archive.spending()] == [(True, 10, 1.0)]
+
+
+def test_jobs_are_cut_at_what_a_provider_takes(tmp_path: Path, api: str) -> None:
+    with BatchServer() as server:
+        with pytest.raises(Waiting, match="4 batch jobs"):
+            ask(tmp_path, server, api, batch=Batching(job_requests=3))
+        assert [len(batch.lines) for batch in server.batches.values()] == [3, 3, 3, 1]
+        server.finish()
+        assert ask(tmp_path, server, api) == REPLIES
+        with pytest.raises(Waiting):
+            ask(tmp_path, server, api, batch=Batching(job_bytes=600), texts=["long " * 50 + text for text in TEXTS])
+        sizes = [len(batch.lines) for batch in list(server.batches.values())[4:]]
+        assert sum(sizes) == 10
+        assert max(sizes) <= 2
+
+
+def test_waiting_is_a_choice(tmp_path: Path, api: str) -> None:
+    with BatchServer(done=True) as server:
+        assert ask(tmp_path, server, api, batch=Batching(wait=True, poll=0.02)) == REPLIES
+        assert server.live == []
+
+
+def test_an_endpoint_can_say_it_by_itself(tmp_path: Path) -> None:
+    with BatchServer() as server:
+        places = {"teacher": Endpoint(server.url, batch=True)}
+        with pytest.raises(Waiting):
+            with_service(tmp_path, lambda service: service.ask(teacher("openai"), "hello"), endpoints=places)
+        assert len(server.batches) == 1
+
+
+TROUBLES: dict[str, Doing] = {
+    "question 0": "expire",
+    "question 1": "reject",
+    "question 2": "lose",
+    "question 3": "nameless",
+    "question 4": "garble",
+    "question 5": "twice",
+    "question 6": "refuse",
+    "question 7": "break",
+    "question 8": "cancel",
+}
+
+
+def test_what_a_job_leaves_is_asked_live_and_faults_are_the_rows(tmp_path: Path, api: str) -> None:
+    with BatchServer(doing=lambda text, tries: TROUBLES.get(text, "answer")) as server:
+        found = ask_until_done(tmp_path, server, api)
+        left = ["question 0", "question 2", "question 3", "question 4", "question 7", "question 8"]
+        assert sorted(server.live) == left
+        expected = list(REPLIES)
+        expected[1], expected[6] = "rejected", "refused"
+        assert found == expected
+        assert max(server.asked.values()) == 1
+        # The refusal is kept. What was rejected is not a reply: the next run asks again, as a live one does.
+        with pytest.raises(Waiting, match="1 requests"):
+            ask(tmp_path, server, api)
+        assert server.asked["question 1"] == 2
+
+
+def test_much_that_a_job_leaves_goes_into_another_and_at_last_live(tmp_path: Path, api: str) -> None:
+    def doing(text: str, tries: int) -> Doing:
+        return "expire" if (text < "question 5" and tries < 1) or text == "question 0" else "answer"
+
+    with BatchServer(doing=doing) as server:
+        assert ask_until_done(tmp_path, server, api, batch=Batching(live_up_to=0, tries=3)) == REPLIES
+        assert server.asked["question 0"] == 3
+        assert server.asked["question 1"] == 2
+        assert server.asked["question 9"] == 1
+        assert server.live == ["question 0"]
+
+
+def test_a_job_that_is_gone_is_asked_again(tmp_path: Path, api: str) -> None:
+    with BatchServer() as server:
+        with pytest.raises(Waiting):
+            ask(tmp_path, server, api, batch=Batching(live_up_to=0))
+        server.batches.clear()
+        with pytest.raises(Waiting):
+            ask(tmp_path, server, api, batch=Batching(live_up_to=0))
+        server.finish()
+        assert ask(tmp_path, server, api) == REPLIES
+
+
+@pytest.mark.parametrize(
+    "point", ["upload before", "upload after", "create before", "create after", "status before", "content before"]
+)
+@pytest.mark.parametrize("status", [500, 0])
+def test_trouble_on_the_way_passes_and_nothing_is_begun_twice(
+    tmp_path: Path, api: str, point: str, status: int
+) -> None:
+    seen: list[str] = []
+
+    def at(place: str) -> int | None:
+        seen.append(place)
+        return status if place == point and seen.count(place) <= 2 else None
+
+    with BatchServer(at=at) as server:
+        assert ask_until_done(tmp_path, server, api) == REPLIES
+        assert server.asked == dict.fromkeys(TEXTS, 1)
+        assert server.live == []
+
+
+def test_a_provider_that_stays_down_stops_the_run_and_loses_nothing(tmp_path: Path, api: str) -> None:
+    down = True
+    with BatchServer(at=lambda point: 503 if down and point == "create before" else None) as server:
+        with pytest.raises(ModelError, match="could not be sent") as caught:
+            ask(tmp_path, server, api)
+        assert "run the same command again" in (caught.value.hint or "")
+        down = False
+        assert ask_until_done(tmp_path, server, api) == REPLIES
+        assert server.asked == dict.fromkeys(TEXTS, 1)
+
+
+def test_a_server_without_batch_jobs_says_what_to_do(tmp_path: Path) -> None:
+    with BatchServer(at=lambda point: 404) as server, pytest.raises(ModelError, match="knows no batch jobs") as caught:
+        ask(tmp_path, server, "openai")
+    assert "batch=False" in (caught.value.hint or "")
+
+
+def test_a_job_that_is_not_taken_stops_the_run_with_the_providers_words(tmp_path: Path) -> None:
+    with BatchServer() as server:
+        with pytest.raises(Waiting):
+            ask(tmp_path, server, "openai")
+        (batch,) = server.batches.values()
+        batch.state, batch.error = "failed", ("invalid_model", "there is no such model")
+        with pytest.raises(ModelError, match="there is no such model"):
+            ask(tmp_path, server, "openai")
+        assert ask_until_done(tmp_path, server, "openai") == REPLIES  # after it is mended
+
+
+def test_a_full_queue_is_waited_for(tmp_path: Path) -> None:
+    with BatchServer() as server:
+        with pytest.raises(Waiting):
+            ask(tmp_path, server, "openai")
+        (batch,) = server.batches.values()
+        batch.state, batch.error = "failed", ("token_limit_exceeded", "Enqueued token limit reached")
+        with pytest.raises(Waiting):
+            ask(tmp_path, server, "openai")
+        assert ask_until_done(tmp_path, server, "openai") == REPLIES
+
+
+def test_a_budget_is_kept_before_anything_is_sent(tmp_path: Path, api: str) -> None:
+    with BatchServer() as server:
+        with pytest.raises(BudgetError, match="the run's budget"):
+            ask(tmp_path, server, api, budget=Budget(usd=0.1))
+        with pytest.raises(BudgetError, match="9 calls"):
+            ask(tmp_path, server, api, budget=Budget(calls=9))
+        assert server.batches == {}
+        # Two jobs fit, the third does not: what was sent is collected by the next run.
+        with pytest.raises(BudgetError, match="7 calls"):
+            ask(tmp_path, server, api, batch=Batching(job_requests=3), budget=Budget(calls=7))
+        assert [len(batch.lines) for batch in server.batches.values()] == [3, 3]
+        assert ask_until_done(tmp_path, server, api, budget=Budget(calls=10)) == REPLIES
+        assert server.asked == dict.fromkeys(TEXTS, 1)
+
+
+def test_what_was_collected_counts_against_a_days_budget(tmp_path: Path, api: str) -> None:
+    with BatchServer() as server:
+        ask_until_done(tmp_path, server, api)
+        with pytest.raises(BudgetError, match=r"the day's budget of \$1.02"):
+            ask(tmp_path, server, api, texts=["another"], budget=Budget(per_day=1.02))
+
+
+class Count(BaseModel):
+    """A structured reply."""
+
+    words: int
+
+
+def test_a_reply_that_does_not_follow_the_schema_is_mended_in_a_second_round(tmp_path: Path, api: str) -> None:
+    def reply(text: str) -> str:
+        return '{"words": 2}' if "cannot be used" in text or text != "question 3" else '{"words": "two"}'
+
+    schema = Schema(Count)
+
+    async def work(service: CallService) -> list[Any]:
+        outcomes = await service.ask_many(teacher(api), [Prompt(text, schema) for text in TEXTS])
+        assert not any(isinstance(outcome, RowFault) for outcome in outcomes)
+        return [(outcome.value["words"], outcome.repaired) for outcome in outcomes if isinstance(outcome, Answer)]
+
+    with BatchServer(reply) as server:
+        for count in (10, 1):
+            with pytest.raises(Waiting, match=f"{count} requests"):
+                with_service(tmp_path, work, **settings(server, True))
+            server.finish()
+        found = with_service(tmp_path, work, **settings(server, True))
+        assert found[3] == (2, "asked")
+        assert found[:3] == [(2, "no")] * 3
+        assert [len(batch.lines) for batch in server.batches.values()] == [10, 1]
+
+
+def test_a_job_asks_what_a_live_call_would(tmp_path: Path, api: str) -> None:
+    bodies: list[Any] = []
+    with BatchServer() as server:
+        with pytest.raises(Waiting):
+            ask(tmp_path / "batch", server, api, texts=["hello"])
+        (batch,) = server.batches.values()
+        name = "_chat_answer" if api == "openai" else "_message"
+        original = getattr(server, name)
+
+        def noted(body: Any, doing: str = "answer") -> Any:
+            bodies.append(body)
+            return original(body, doing)
+
+        setattr(server, name, noted)
+        ask(tmp_path / "live", server, api, batch=False, texts=["hello"])
+    assert bodies == [batch.lines[0]["body"]]
+
+
+# Steps
+
+
+def step(api: str, number: int = 40, template: str = "{{ input }}") -> PromptStep:
+    rows = Import(data=[{"input": f"row {n}", "output": str(n)} for n in range(number)])
+    return PromptStep(rows=rows, template=template, by=teacher(api))
+
+
+def session(folder: Path, server: BatchServer, batch: Any = True, **more: Any) -> Session:
+    return Session(folder, track=False, credentials=Credentials(), patience=QUICK, **settings(server, batch, **more))
+
+
+def run_until_done(folder: Path, server: BatchServer, steps: Any, batch: Any = True, times: int = 10) -> Any:
+    for _ in range(times):
+        with session(folder, server, batch) as opened:
+            try:
+                return opened.run(steps, name="made")
+            except Waiting:
+                server.finish()
+    raise AssertionError("it never ends")
+
+
+def test_a_step_is_asked_as_one_job_and_comes_out_as_live(tmp_path: Path, api: str) -> None:
+    with BatchServer() as server:
+        with session(tmp_path / "batch", server) as opened, pytest.raises(Waiting, match="40 requests"):
+            opened.run(step(api))
+        assert len(server.batches) == 1
+        made = run_until_done(tmp_path / "batch", server, step(api))
+        assert server.live == []
+        with session(tmp_path / "live", server, batch=None) as opened:
+            live = opened.run(step(api))
+        assert (made.digest, made.key) == (live.digest, live.key)
+        bill, dear = made.record["calls"]["total"], live.record["calls"]["total"]
+        assert (bill["calls"], bill["cached"], bill["failed"]) == (40, 0, 0)
+        assert bill["cost_usd"] == pytest.approx(dear["cost_usd"] / 2)
+
+
+def test_a_step_whose_every_request_fails_says_so(tmp_path: Path, api: str) -> None:
+    with BatchServer(doing=lambda text, tries: "reject") as server, pytest.raises(ModelError, match="this cannot be"):
+        run_until_done(tmp_path, server, step(api))
+
+
+def test_rows_whose_requests_were_rejected_are_failed_rows(tmp_path: Path, api: str) -> None:
+    with BatchServer(doing=lambda text, tries: "reject" if text == "row 7" else "answer") as server:
+        made = run_until_done(tmp_path, server, step(api))
+        assert len(made) == 39
+        assert [row["kind"] for row in made.failed()] == ["rejected"]
+
+
+def test_steps_beside_each_other_wait_together_and_those_behind_ask_when_they_can(tmp_path: Path, api: str) -> None:
+    first, second = step(api), step(api, template="other {{ input }}")
+    behind = PromptStep(rows=first, template="about {{ reply }}", by=teacher(api), column="more")
+    with BatchServer() as server:
+        with session(tmp_path, server) as opened, pytest.raises(Waiting):
+            opened.run([behind, second])
+        assert len(server.batches) == 2
+        made, _ = run_until_done(tmp_path, server, [behind, second])
+        assert len(server.batches) == 3
+        assert len(made) == 40
+        assert set(server.asked.values()) == {1}
+        assert server.live == []
+
+
+def test_a_live_run_beside_open_jobs_is_warned(tmp_path: Path) -> None:
+    events: list[Event] = []
+    with BatchServer() as server:
+        with session(tmp_path, server) as opened, pytest.raises(Waiting):
+            opened.run(step("openai"))
+        with session(tmp_path, server, batch=None, on_event=events.append) as opened:
+            opened.run(step("openai"))
+    assert any("paid for twice" in event.data.get("message", "") for event in events)
+
+
+_CHILD = """
+import sys
+from pathlib import Path
+from stillhouse.core.errors import Waiting
+from tests.calls.test_batch import session, step
+
+class Server:
+    url = sys.argv[2]
+
+with session(Path(sys.argv[1]), Server()) as opened:
+    try:
+        print("made", len(opened.run(step(sys.argv[3]), name="made")))
+    except Waiting as error:
+        print("waiting", error.message)
+"""
+POINTS = [f"{what} {when}" for what in ("upload", "create", "status", "content") for when in ("before", "after")]
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_killed_at_any_point_nothing_is_paid_twice_and_nothing_lost(tmp_path: Path, api: str, point: str) -> None:
+    if (api, point.split()[0]) == ("anthropic", "upload"):
+        point = point.replace("upload", "create")  # it uploads nothing by itself
+    child: subprocess.Popen[str] | None = None
+
+    def at(place: str) -> int | None:
+        if place == point and child is not None and child.poll() is None:
+            child.send_signal(signal.SIGKILL)
+            child.wait()
+        return None
+
+    with BatchServer(at=at) as server:
+        if point.split()[0] in ("status", "content"):
+            with session(tmp_path, server) as opened, pytest.raises(Waiting):
+                opened.run(step(api))
+            server.finish()
+        command = [sys.executable, "-c", _CHILD, str(tmp_path), server.url, api]
+        child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        output, _ = child.communicate(timeout=150)
+        assert (output, child.returncode) == ("", -signal.SIGKILL)
+        made = run_until_done(tmp_path, server, step(api))
+        assert len(made) == 40
+        assert set(server.asked.values()) == {1}
+        assert len(server.asked) == 40
+        assert server.live == []
+    jobs = Jobs(tmp_path / "calls-v1")
+    assert not [job for job in jobs.jobs() if job.is_open]
+    assert jobs.steps_under_way() == set()
+    jobs.close()
+    with Archive(tmp_path / "calls-v1") as archive:
+        assert [(each.calls, round(each.cost_usd, 6)) for each in archive.spending()] == [(40, 4.0)]
+
+
+@pytest.mark.parametrize("moment", ["put", "settle", "finish"])
+def test_killed_while_it_collects_nothing_is_paid_twice_and_nothing_lost(tmp_path: Path, moment: str) -> None:
+    """The process ends after the replies are committed, after they are settled, before the job is over."""
+    with BatchServer() as server:
+        with session(tmp_path, server) as opened, pytest.raises(Waiting):
+            opened.run(step("openai"))
+        server.finish()
+        command = [sys.executable, "-c", _DYING + _CHILD, str(tmp_path), server.url, "openai", moment]
+        assert subprocess.run(command, timeout=150, check=False).returncode == -signal.SIGKILL
+        made = run_until_done(tmp_path, server, step("openai"))
+        assert len(made) == 40
+        assert set(server.asked.values()) == {1}
+        assert server.live == []
+    with Archive(tmp_path / "calls-v1") as archive:
+        assert [(each.calls, round(each.cost_usd, 6)) for each in archive.spending()] == [(40, 4.0)]
+
+
+_DYING = """
+import os, signal, sys
+from stillhouse.calls.batch.batcher import Batcher
+from stillhouse.calls.batch.jobs import Jobs
+from stillhouse.calls.cache import CallCache
+
+def die(*arguments, **more):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+if sys.argv[4] == "put":
+    Jobs.settle = die
+elif sys.argv[4] == "settle":
+    Batcher._bill = die
+else:
+    Jobs.finish = die
+"""
+
+
+def test_two_processes_that_ask_the_same_send_it_once(tmp_path: Path, api: str) -> None:
+    with BatchServer() as server:
+        command = [sys.executable, "-c", _CHILD, str(tmp_path), server.url, api]
+        for _ in range(2):
+            both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+            outputs = [child.communicate(timeout=120)[0] for child in both]
+            server.finish()
+            time.sleep(0.05)
+        assert outputs == ["made 40\n"] * 2
+        assert set(server.asked.values()) == {1}
