@@ -8,11 +8,14 @@ import os
 import shlex
 import sys
 import traceback
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import exits
 from .output import print_json, say, styled
 from .parser import Parser, UsageError
+
+if TYPE_CHECKING:
+    from ..core.errors import Waiting
 
 RESUMABLE = ("run", "distill", "retry")
 EXTRAS = {
@@ -48,10 +51,12 @@ def perform(entry: tuple[str, str, str], words: list[str]) -> int:
 
 
 def _failed(error: Exception, name: str, words: list[str], arguments: argparse.Namespace | None) -> int:
-    from ..core.errors import Interrupted, StillhouseError
+    from ..core.errors import Interrupted, StillhouseError, Waiting
 
     if isinstance(error, Interrupted):
         return _interrupted(name, words, error.message)
+    if isinstance(error, Waiting):
+        return _waiting(error, name, words, as_json=arguments is not None and arguments.json)
     if arguments is not None and arguments.debug:
         traceback.print_exc()
     kind = type(error).__name__
@@ -66,6 +71,13 @@ def _failed(error: Exception, name: str, words: list[str], arguments: argparse.N
     if arguments is not None and arguments.json:
         print_json({"error": {"type": kind, "message": message, "hint": hint}})
     return exits.FAILED
+
+
+def _waiting(error: Waiting, name: str, words: list[str], *, as_json: bool) -> int:
+    say(f"{error.message}\n  {error.hint}\n  {resuming(name, words)}")
+    if as_json:
+        print_json({"waiting": {"message": error.message, "hint": error.hint}})
+    return exits.WAITING
 
 
 def _interrupted(name: str, words: list[str], message: str) -> int:

@@ -55,7 +55,8 @@ def _overview() -> str:
             *lines,
             "",
             "`stillhouse COMMAND --help` shows what a command takes.",
-            "Exit codes: 0 done, 1 failed, 2 usage, 3 finished with failed rows or a failed gate, 130 interrupted.",
+            "Exit codes: 0 done, 1 failed, 2 usage, 3 finished with failed rows or a failed gate,",
+            "4 waiting for batch jobs, 130 interrupted.",
         ]
     )
 

@@ -44,7 +44,8 @@ def run(arguments: argparse.Namespace) -> int:
         open_session(folder, recipe.session, arguments, progress=shown, on_event=tally) as session,
     ):
         if arguments.preview is not None:
-            seen = preview(session, step, arguments.preview)
+            with session.asking_live():
+                seen = preview(session, step, arguments.preview)
             if not go_on(yes=arguments.yes):
                 if arguments.json:
                     print_json({"name": name, "preview": [one.as_dict() for one in seen]})

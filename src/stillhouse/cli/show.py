@@ -8,7 +8,7 @@ import shutil
 from typing import TYPE_CHECKING, Any
 
 from ..track.progress import duration
-from . import exits
+from . import browse, exits
 from .opening import open_store
 from .output import fields, print_json, size, table
 from .parser import Parser, positive
@@ -22,9 +22,17 @@ def arguments(parser: Parser) -> None:
     parser.in_folder()
     parser.add_argument("name", metavar="NAME", nargs="?", help="a name or key; without one, all names are listed")
     parser.add_argument("--output", metavar="OUTPUT", help="one output of a result that has several")
-    parser.add_argument("--rows", type=positive, metavar="N", help="how many rows to show (default: 5)")
+    parser.add_argument(
+        "--rows",
+        type=positive,
+        nargs="?",
+        const=0,
+        metavar="N",
+        help="how many rows to show (default: 5); without a number, the rows alone, a page at a time",
+    )
     parser.add_argument("--full", action="store_true", help="show rows one below the other, uncut")
     parser.add_argument("--record", action="store_true", help="show the whole record")
+    browse.arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -34,6 +42,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.name is None:
         return _names(store, as_json=arguments.json)
     artifact = find(store, arguments.name, arguments.output)
+    if browse.wanted(arguments):
+        return browse.run(store, artifact, arguments)
     shown = _description(store, artifact, arguments)
     if arguments.json:
         print_json(shown)

@@ -16,6 +16,8 @@ COMMANDS = (
     ("chat", "chat", "talk to a model: lines in, replies out"),
     ("export", "export", "write rows to a JSONL, CSV or Parquet file"),
     ("calls", "calls", "list, show, export and prune the kept model calls"),
+    ("money", "spending", "say what was spent, by day, model and step"),
+    ("batches", "batches", "show the batch jobs of providers, collect what is done, cancel"),
     ("rm", "rm", "forget a name"),
     ("pin", "pin", "keep what a name means now, whatever becomes of the name"),
     ("gc", "gc", "remove what no name reaches"),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import exits
 from .opening import open_store
-from .output import print_json
+from .output import print_json, visible
 from .parser import Parser
 
 if TYPE_CHECKING:
@@ -25,31 +25,43 @@ def arguments(parser: Parser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    store = open_store(arguments.folder)
+    if arguments.json:
+        print_json(lineage(store, arguments.row))
+        return exits.DONE
+    for line in lines(store, arguments.row, full=arguments.full):
+        print(line)
+    return exits.DONE
+
+
+def lineage(store: Store, row: str) -> dict[str, Any]:
+    """A row with all that is behind it and what was made from it, as JSON values."""
     from ..core.lineage import trace
 
-    store = open_store(arguments.folder)
-    found = trace(store, arguments.row)
+    found = trace(store, row)
     calls = _calls(store, [found.origin, *found.children])
-    if arguments.json:
-        print_json(
-            {
-                "row": _as_dict(found.origin, calls),
-                "children": [_as_dict(child, calls) for child in found.children],
-                "used_by": list(found.used_by),
-            }
-        )
-        return exits.DONE
-    for line in _lines(found.origin, calls, 0, arguments.full):
-        print(line)
+    return {
+        "row": _as_dict(found.origin, calls),
+        "children": [_as_dict(child, calls) for child in found.children],
+        "used_by": list(found.used_by),
+    }
+
+
+def lines(store: Store, row: str, *, full: bool) -> Iterator[str]:
+    """The same as lines of text."""
+    from ..core.lineage import trace
+
+    found = trace(store, row)
+    calls = _calls(store, [found.origin, *found.children])
+    yield from _lines(found.origin, calls, 0, full)
     if found.children:
-        print("\nmade from it:")
+        yield "\nmade from it:"
         for child in found.children:
-            print(next(_lines(child, {}, 1, arguments.full)))
+            yield next(_lines(child, {}, 1, full))
     if found.used_by:
-        print("\nused by:")
+        yield "\nused by:"
         for entry in found.used_by:
-            print(f"  {entry['kind']} of {entry['tag'].partition('/')[0]} ({entry['build_key'][:12]})")
-    return exits.DONE
+            yield f"  {entry['kind']} of {entry['tag'].partition('/')[0]} ({entry['build_key'][:12]})"
 
 
 def _calls(store: Store, found: list[Ancestor]) -> dict[str, dict[str, Any]]:
@@ -102,5 +114,5 @@ def _cut(value: Any, full: bool) -> str:
     import json
 
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-    text = text.replace("\n", "⏎")
+    text = visible(text)
     return text if full or len(text) <= SHOWN else f"{text[: SHOWN - 1]}…"

@@ -51,7 +51,7 @@ def _cells(rows: list[dict[str, Any]], columns: Sequence[str] | None) -> list[li
         return []
     names = columns or list(dict.fromkeys(name for row in rows for name in row if name[:1] != "_"))
     with_id = columns is None and any("_id" in row for row in rows)
-    header = [*(["_id"] if with_id else []), *names]
+    header = [*(["_id"] if with_id else []), *map(visible, names)]
     return [
         header,
         *(
@@ -65,8 +65,27 @@ def _text(value: Any) -> str:
     if value is None:
         return "–"
     if not isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False, default=str)
-    return value.replace("\r\n", "⏎").replace("\n", "⏎").replace("\t", " ")
+        value = json.dumps(value, ensure_ascii=False, default=str)
+    return visible(value.replace("\t", " "))
+
+
+def visible(text: str) -> str:
+    """The text on one line, without what would move a terminal's cursor or turn its letters round.
+
+    Line ends become `⏎`; control characters and marks of direction are written as their numbers (`\\x1b`).
+    """
+    text = text.replace("\r\n", "⏎").replace("\n", "⏎")
+    return text if text.isprintable() else "".join(map(_shown, text))
+
+
+def _shown(character: str) -> str:
+    if unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Zl", "Zp") or character in _HARMLESS:
+        return character
+    number = ord(character)
+    return f"\\x{number:02x}" if number < 256 else f"\\u{number:04x}" if number < 65536 else f"\\U{number:08x}"
+
+
+_HARMLESS = "\u200c\u200d\ufeff\u00ad"  # joiners, without which some scripts and emoji fall apart
 
 
 def _fitted(wanted: list[int], room: int) -> list[int]:
