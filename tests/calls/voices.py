@@ -114,7 +114,12 @@ def _openai_calls(said: Said) -> list[Json]:
 
 def _openai_logprobs(said: Said) -> list[Json]:
     return [
-        {"token": token, "logprob": chance, "bytes": None, "top_logprobs": [{"token": "or", "logprob": chance - 1}]}
+        {
+            "token": token,
+            "logprob": chance,
+            "bytes": list(token.encode()),
+            "top_logprobs": [{"token": "or", "logprob": chance - 1, "bytes": [111, 114]}],
+        }
         for token, chance in said.logprobs
     ]
 
@@ -782,6 +787,36 @@ COHERE = Voice(
     counts=("cached",),
     names_model=False,
 )
+
+
+def _hear_completion(body: Json, match: Mapping[str, str]) -> Heard:
+    return Heard(body["model"], [{"role": "prefix", "content": body["prompt"]}])
+
+
+def _say_completion(said: Said) -> Json:
+    tokens = [token for token, _ in said.logprobs]
+    values = [value for _, value in said.logprobs]
+    chances = {"tokens": tokens, "token_logprobs": values, "top_logprobs": [dict(said.logprobs)] * len(tokens)}
+    return {
+        "id": "cmpl-1",
+        "object": "text_completion",
+        "model": said.model,
+        "choices": [
+            {
+                "index": 0,
+                "text": said.text or "",
+                "finish_reason": said.finish,
+                "logprobs": chances if said.logprobs else None,
+            }
+        ],
+        "usage": {"prompt_tokens": said.prompt_tokens, "completion_tokens": said.reply_tokens},
+    }
+
+
+COMPLETION = Voice(
+    "completions", "completions/teacher", "/v1/completions", _hear_completion, _say_completion, _OPENAI_TROUBLES
+)
+"""Raw text: it knows neither roles nor JSON, so the contract of those that chat is not for it."""
 
 VOICES: Mapping[str, Voice] = {
     voice.api: voice for voice in (CHAT, AZURE, RESPONSES, ANTHROPIC, GEMINI, VERTEX, BEDROCK, COHERE)

@@ -5,6 +5,8 @@ Everything else stays ours: retries, pacing, the cache, prices. LiteLLM reads it
 
 from __future__ import annotations
 
+import asyncio
+import os
 from typing import Any
 
 import orjson
@@ -46,7 +48,7 @@ class LiteLLMBridge:
             self._more["extra_headers"] = dict(endpoint.headers)
 
     async def ask(self, request: Request) -> Reply:
-        litellm = library("litellm", "litellm", self._name)
+        litellm = await asyncio.to_thread(_library, self._name)
         body = orjson.loads(orjson.dumps(chat_body(request, self._place), default=dict))
         try:
             response = await litellm.acompletion(**{**self._more, **body, **dict(request.extras.extra or {})})
@@ -76,6 +78,12 @@ class LiteLLMBridge:
             self._watch(status, headers)
         told = {"message": str(getattr(error, "message", error)), "code": _CODES.get(kind, "")}
         return self._place.failure(status, headers, orjson.dumps({"error": told}))
+
+
+def _library(name: str) -> Any:
+    # Left to itself it looks on the network for a table of prices when it is imported, and waits for it.
+    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
+    return library("litellm", "litellm", name)
 
 
 def _headers(response: Any) -> dict[str, str]:

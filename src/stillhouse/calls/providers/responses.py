@@ -130,7 +130,7 @@ def _items(messages: Sequence[Message]) -> tuple[str, list[Body]]:
 
 def _part(part: Part) -> Any:
     if isinstance(part, Image):
-        return {"type": "input_image", "image_url": part.any_url}
+        return {"type": "input_image", "image_url": part.any_url, "detail": "auto"}
     return {"type": "input_text", "text": part} if isinstance(part, str) else part
 
 
