@@ -1,4 +1,4 @@
-"""Kill -9 half-way: how many requests are made again when the same command follows, and none of them whose reply was written.
+"""Kill -9 half-way: how many requests the same command makes again, and that none of them had its reply written.
 
 A map step asks a server through 64 slots with 100 ms of latency; when half of the rows are in flight or answered, the
 process gets signal 9. The next process runs the same step to its end. A request is repeated when its reply was not yet

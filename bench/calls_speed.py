@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import heapq
 import json
 import resource
 import shutil
@@ -21,7 +22,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from _calls_server import pin, serving
+from _calls_server import pin, serving, skewed
 
 WARM, ROUNDS = 512, 5
 SIZES = {64: (4096, 1024), 512: (16384, 6144)}
@@ -171,7 +172,7 @@ def compare(width: int, rows: int, rounds: int, url: str) -> list[dict[str, Any]
                 name,
                 statistics.median(speeds),
                 "rows/s",
-                f"bare aiohttp (limit {LEAST_SPEED} times)",
+                f"bare aiohttp (limit {LEAST_SPEED} times)" if width == 64 else "bare aiohttp, which is busy too",
                 rows / median("floor", "wall"),
                 statistics.median(ratios),
                 "higher",
@@ -180,6 +181,23 @@ def compare(width: int, rows: int, rounds: int, url: str) -> list[dict[str, Any]
             _entry(name, each, "CPU-ms/row", "limit", MOST_MS, each / MOST_MS),
         ]
     return entries
+
+
+def compare_skewed(width: int, rows: int, rounds: int, url: str) -> list[dict[str, Any]]:
+    """The same with latencies that differ much, where whoever waits for the slowest of a batch is found out."""
+    free = [0.0] * width
+    for number in range(rows):
+        heapq.heappush(free, heapq.heappop(free) + skewed(0.1, text("run", number)))
+    ideal = max(free)
+    runs = [[measured(case, url, rows, width)["wall"] for case in ("floor", "ask_many")] for _ in range(rounds)]
+    name = f"ask_many, {width} in flight, log-normal latency"
+    ours = statistics.median(own for _, own in runs)
+    base = statistics.median(floor for floor, _ in runs)
+    ratio = statistics.median(own / floor for floor, own in runs)
+    return [
+        _entry(name, ours, "s", "bare aiohttp (limit 1.05 times)", base, ratio),
+        _entry(name, ours, "s", "ideal schedule", ideal, ours / ideal),
+    ]
 
 
 def _entry(
@@ -209,9 +227,15 @@ def main() -> None:
     with serving() as server:
         for width, (full, quick) in SIZES.items():
             rows, rounds = (quick, 1) if options.quick else (full, ROUNDS)
-            for entry in compare(width, rows, rounds, server.url("fixed", 100)):
-                shown = f"{entry['name']}: {entry['value']} {entry['unit']} ({entry['ratio']} × {entry['reference']})"
-                print(json.dumps(entry) if options.json else shown, flush=True)
+            show(compare(width, rows, rounds, server.url("fixed", 100)), options.json)
+        rows, rounds = (1024, 1) if options.quick else (4096, ROUNDS)
+        show(compare_skewed(64, rows, rounds, server.url("skewed", 100)), options.json)
+
+
+def show(entries: list[dict[str, Any]], as_json: bool) -> None:
+    for entry in entries:
+        shown = f"{entry['name']}: {entry['value']} {entry['unit']} ({entry['ratio']} × {entry['reference']})"
+        print(json.dumps(entry) if as_json else shown, flush=True)
 
 
 if __name__ == "__main__":
