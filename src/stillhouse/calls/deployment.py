@@ -305,7 +305,7 @@ class Deployments:
     def _engine(self, by: Ask, identity: Any, rest: str) -> Deployment:
         """A model that a library of this process runs, with the arguments that the session has for it."""
         name = str(by.model)
-        options = self._engines.get(by.deployment or name, {})
+        options = self._engines.get(name, {})
 
         def make() -> Provider:
             from .providers.gguf import GgufModel
