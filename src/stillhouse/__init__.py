@@ -87,6 +87,7 @@ if TYPE_CHECKING:
     from .generate.judge_pairs import JudgePairs as JudgePairs
     from .generate.judges import PairJudge as PairJudge
     from .generate.judges_text import judges_text as judges_text
+    from .generate.magpie import Magpie as Magpie
     from .generate.majority_vote import MajorityVote as MajorityVote
     from .generate.personas import PersonaPrompt as PersonaPrompt
     from .generate.personas import PersonaToPersona as PersonaToPersona
@@ -117,6 +118,7 @@ if TYPE_CHECKING:
     from .measure.function_verifier import FunctionVerifier as FunctionVerifier
     from .measure.json_fields import JsonFields as JsonFields
     from .measure.limits import Limits as Limits
+    from .measure.math_verifier import MathVerifier as MathVerifier
     from .measure.number_verifier import NumberVerifier as NumberVerifier
     from .measure.schema_verifier import SchemaVerifier as SchemaVerifier
     from .measure.text_verifiers import ContainsVerifier as ContainsVerifier
@@ -257,12 +259,14 @@ _HOME = {
     "AnyOf": "measure.combined_verifiers",
     "MetricVerifier": "measure.combined_verifiers",
     "Accepted": "measure.combined_verifiers",
+    "MathVerifier": "measure.math_verifier",
     "Prompt": "generate.prompt",
     "ProcessWithPrompt": "generate.process",
     "FewShot": "generate.few_shot",
     "DataFromPrompt": "generate.data_from_prompt",
     "DataFromAttributedPrompt": "generate.attributed",
     "Evolve": "generate.evolve",
+    "Magpie": "generate.magpie",
     "Converse": "generate.converse",
     "ToolTraces": "generate.tool_traces",
     "SelfInstruct": "generate.self_instruct",

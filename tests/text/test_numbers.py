@@ -69,6 +69,8 @@ def test_a_comma_may_be_the_decimal_sign() -> None:
         ("#### 1,200 of 5", "1200"),
         ("The answer is 12 because 3 + 9.", "12"),
         ("The answer is 12. It is 3 + 9.", "12"),
+        ("The answer is -12.", "-12"),
+        ("Answer: **-$1.5**", "-3/2"),
         ("Answer: 3 + 4 = 7", "7"),
         ("**Answer:** **36**\nThat took 2 steps.", "36"),
         ("The answer is 1,000.5. Not 3.", "2001/2"),

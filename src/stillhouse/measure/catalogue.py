@@ -44,4 +44,8 @@ CATALOGUE: dict[str, tuple[str, str]] = {
         "Accept replies that a metric scores high enough.",
     ),
     "measure.accepted": ("stillhouse.measure.combined_verifiers:Accepted", "Score 1 for what a verifier accepts."),
+    "measure.math_verifier": (
+        "stillhouse.measure.math_verifier:MathVerifier",
+        "Accept replies that come to the right formula, by computer algebra.",
+    ),
 }

@@ -51,7 +51,7 @@ def the_number(text: str, where: Literal["marked", "last", "only"] = "marked", d
     return found[-1] if found else None
 
 
-_ANSWER = re.compile(r"\banswer\b\W{0,4}(?:is\b|are\b|equals\b|[:=])\W{0,4}(?=([^\n]*))", re.IGNORECASE)
+_ANSWER = re.compile(r"\banswer\b\W{0,4}(?:is\b|are\b|equals\b|[:=])(?=([^\n]*))", re.IGNORECASE)
 _HASHES = re.compile(r"^\s*####\s*(.*)$", re.MULTILINE)
 
 
