@@ -17,7 +17,7 @@ from typing import Any, Literal
 from aiohttp import web
 
 from stillhouse.core.errors import RowFault
-from tests.calls.voices import CHAT, VOICES, Heard, Said, Voice
+from tests.calls.voices import CHAT, COMPLETION, VOICES, Heard, Said, Voice
 
 Teacher = Callable[[list[dict[str, Any]], dict[str, Any] | None, int], str]
 
@@ -161,7 +161,7 @@ class MisbehavingServer:
 
     async def _start(self, port: int = 0) -> None:
         app = web.Application(client_max_size=1 << 26)
-        for voice in VOICES.values():
+        for voice in (*VOICES.values(), COMPLETION):
             app.router.add_post(voice.route, self._listening(voice))
         self._runner = web.AppRunner(app, shutdown_timeout=0.1)
         await self._runner.setup()

@@ -31,6 +31,10 @@ CATALOGUE: dict[str, tuple[str, str]] = {
         "stillhouse.generate.tool_traces:ToolTraces",
         "Solve tasks with tools, every call checked and made.",
     ),
+    "generate.magpie": (
+        "stillhouse.generate.magpie:Magpie",
+        "Instructions that an aligned model writes from the beginning of a user's turn.",
+    ),
     "generate.backtranslate": (
         "stillhouse.generate.backtranslate:Backtranslate",
         "Find the instruction that a text answers.",

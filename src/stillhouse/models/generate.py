@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ..core.errors import RecipeError, RowFault, TrainError
-from ..text.chat import ChatRenderer
+from ..text.chat import PREFIX, ChatRenderer
 from ..text.tokenizer import load_tokenizer
 from ._cache import RoomyLayer, roomy_cache
 from .device import resolve_device, set_threads
@@ -61,7 +61,7 @@ class Generator:
         self.device = resolve_device(device)
         self.batch_size = batch_size
         set_threads(threads)
-        self.tokenizer: Any = load_tokenizer(folder if _has_tokenizer(folder) else base_of(folder))
+        self.tokenizer: Any = load_tokenizer(tokenizer_folder(folder))
         dtype = torch.float32 if self.device.type == "cpu" else None
         self.model: Any = load_model(folder, device=self.device, dtype=dtype)
         self._renderer = ChatRenderer(self.tokenizer)
@@ -82,7 +82,8 @@ class Generator:
         seeds: Sequence[int] | None = None,
         stop: Sequence[str] = (),
     ) -> list[GenerationReply | RowFault]:
-        """One reply for each conversation, in order; the chat template is applied here, once.
+        """One reply for each conversation, in order; the chat template is applied here, once. A lone message of the
+        role `prefix` is text that the model goes on from as it is.
 
         A conversation that cannot be rendered, or leaves no room for a reply, has its fault in that place. With a
         temperature above 0 each row draws by its own entry of `seeds`, so it does not matter with which others it runs.
@@ -102,11 +103,20 @@ class Generator:
         return [self._reply(row) if isinstance(row, _Row) else row for row in rows]
 
     def _row(self, conversation: Sequence[Message], max_new_tokens: int, draws: np.random.Generator | None) -> _Row:
-        prompt = self._renderer.prompt(conversation)
+        prompt = self._prompt(conversation)
         room = self.max_length - len(prompt)
         if room < 1:
             raise RowFault("too_long", f"the prompt has {len(prompt)} tokens, the model takes {self.max_length}")
         return _Row(prompt, min(max_new_tokens, room), draws)
+
+    def _prompt(self, conversation: Sequence[Message]) -> list[int]:
+        if len(conversation) == 1 and conversation[0].get("role") == PREFIX:
+            text = str(conversation[0].get("content"))
+            ids: list[int] = self.tokenizer.backend_tokenizer.encode(text, add_special_tokens=False).ids
+            if not ids:
+                raise RowFault("invalid", "there is no text to go on from")
+            return ids
+        return self._renderer.prompt(conversation)
 
     def _reply(self, row: _Row) -> GenerationReply:
         text = self._text(row)
@@ -208,5 +218,6 @@ def _end_ids(folder: Path, tokenizer: Any) -> frozenset[int]:
     return found
 
 
-def _has_tokenizer(folder: Path) -> bool:
-    return (folder / "tokenizer_config.json").is_file()
+def tokenizer_folder(folder: Path) -> Path:
+    """Where the tokenizer of a model folder is: there, or with the base of an adapter."""
+    return folder if (folder / "tokenizer_config.json").is_file() else base_of(folder)

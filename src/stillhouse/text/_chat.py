@@ -63,6 +63,17 @@ class Renderer:
         self._check_start(ids)
         return ids
 
+    def user_prefix(self, system: str | None) -> str:
+        words = "WORDS-OF-THE-USER"
+        turns = [{"role": "user", "content": words}]
+        text, _ = self._jinja([*([] if system is None else [{"role": "system", "content": system}]), *turns])
+        before, found, _ = text.partition(words)
+        if not found:
+            raise RecipeError(
+                "the chat template does not write the user's words as they are", "Give the prefix itself."
+            )
+        return before.rstrip(" ")
+
     def render_many(self, conversations: Sequence[Sequence[Message]]) -> list[Rendered | RowFault]:
         texts = [self._text(conversation) for conversation in conversations]
         good = [text.text for text in texts if isinstance(text, _Text)]

@@ -21,6 +21,8 @@ Message = Mapping[str, Any]
 END = "<|end|>"
 PAD = "<|pad|>"
 ROLES = ("system", "user", "assistant", "tool")
+PREFIX = "prefix"
+"""The role of a lone message that is no turn: text, control tokens included, that a model goes on from as it is."""
 
 DEFAULT_TEMPLATE = (
     "{%- for message in messages -%}"
@@ -102,6 +104,13 @@ class ChatRenderer:
         Raises `RowFault` where a message that is not the assistant's holds a control token.
         """
         return self._renderer.prompt(messages)
+
+    def user_prefix(self, system: str | None = None) -> str:
+        """The text before the words of a user who begins: what a chat model goes on from as if it were the user.
+
+        Spaces at its end are left out: the words bring them along. Raises `RecipeError` where it cannot be told.
+        """
+        return self._renderer.user_prefix(system)
 
 
 def messages_of(value: object) -> list[dict[str, Any]]:

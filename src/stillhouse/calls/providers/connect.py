@@ -15,6 +15,7 @@ from .protocol import Provider
 _DIALECTS: Mapping[str, str] = {
     "openai": "openai:OpenAIChat",
     "azure": "openai:AzureChat",
+    "completions": "completions:TextCompletions",
     "responses": "responses:OpenAIResponses",
     "anthropic": "anthropic:AnthropicMessages",
     "gemini": "gemini:Gemini",

@@ -209,7 +209,7 @@ def read(wire: bytes) -> Reply:
     except (KeyError, IndexError, TypeError, AttributeError) as error:
         raise Garbled(f"no `choices[0].message` in the response ({type(error).__name__}: {error})") from None
     text = whole_text(content if isinstance(content, str) else _joined(content))
-    ending = _FINISH.get(finish, "other") if finish is None or isinstance(finish, str) else "other"
+    ending = finish_of(finish)
     calls: tuple[ToolCall, ...] = ()
     if wanted:
         text, calls = with_reply_tool(text, _calls(wanted))
@@ -219,7 +219,7 @@ def read(wire: bytes) -> Reply:
     return Reply(
         text,
         ending,
-        _usage(value.get("usage")),
+        usage_of(value.get("usage")),
         refusal or None,
         "openai.chat",
         wire,
@@ -228,6 +228,11 @@ def read(wire: bytes) -> Reply:
         _reasoning(message, content),
         model_name(value.get("model")),
     )
+
+
+def finish_of(finish: object) -> Finish:
+    """Why a reply ended, by the word for it in OpenAI's APIs."""
+    return _FINISH.get(finish, "other") if finish is None or isinstance(finish, str) else "other"
 
 
 def model_name(value: object) -> str | None:
@@ -279,7 +284,7 @@ def _reasoning(message: Mapping[str, Any], content: object) -> str | None:
     return None
 
 
-def _usage(usage: object) -> Usage:
+def usage_of(usage: object) -> Usage:
     if not isinstance(usage, dict):
         return NO_USAGE
     prompt, reply = count(usage.get("prompt_tokens")), count(usage.get("completion_tokens"))

@@ -1,0 +1,85 @@
+"""Instructions that an aligned model writes when it is given nothing but the beginning of a user's turn."""
+
+from typing import TYPE_CHECKING
+
+from pydantic import Field, model_validator
+
+from ..calls.ask import Ask, scheme_of
+from ..core.artifact import Rows
+from ..core.context import Context
+from ..core.step import Mapper, MapStep, Step
+from ..rows.grid import Grid
+from .checks import MADE, Column, check_samples
+from .expectation import Load, expected_of
+
+if TYPE_CHECKING:
+    from ..core.plan import Expectation
+    from ..core.session import Session
+
+NUMBER = "number"
+
+
+class Magpie(MapStep, tag="generate.magpie/1"):
+    """`num` instructions that the model writes by itself: it goes on from what its chat template puts before a user's
+    words (Magpie, Xu et al. 2024, arXiv 2406.08464). With `answers` it also answers each, in the column `output`.
+
+    That needs a model that goes on from raw text: `local:FOLDER` or a step that makes a model, whose chat template
+    tells the `prefix`; or `completions/NAME` at a server (vLLM, SGLang, llama.cpp), for which you give it:
+    `prefix="<|im_start|>user\\n"`, with the template's end of a turn among the `stop` of the `Ask`. `answerer` is who
+    answers, by chat: needed with `completions/NAME`, else `by` itself. `system` goes before the user's turn, and leads
+    to instructions of its field; with a `prefix` of your own, write it there.
+
+    A hosted chat model cannot be asked so. `DataFromPrompt` may ask it for what users write, which is another method:
+    there the model follows an instruction.
+    """
+
+    rows: Step[Rows] = Field(MADE, validate_default=False, description="the numbers 0 to `num` - 1, made by itself")
+    by: Ask
+    num: int = Field(ge=1)
+    prefix: str | None = Field(None, min_length=1)
+    system: str | None = Field(None, min_length=1)
+    answers: bool = False
+    answerer: Ask | None = None
+    column: Column = "instruction"
+
+    @model_validator(mode="after")
+    def _goes_on(self) -> "Magpie":
+        check_samples(self.by, self.num, "num")
+        model = self.by.model
+        scheme = scheme_of(model) if isinstance(model, str) else "local"
+        completes = isinstance(model, str) and model.startswith("completions/")
+        if (scheme is None and not completes) or scheme in ("vllm", "gguf"):
+            raise ValueError(
+                f"`{self.by.name}` is asked by chat and cannot go on from the beginning of a user's turn: ask "
+                "`completions/NAME` at a server, or `local:FOLDER`; or make instructions with `DataFromPrompt`"
+            )
+        if scheme != "local" and self.prefix is None:
+            raise ValueError(
+                "`prefix` is missing: what the model's chat template writes before the words of a user, such as "
+                r'"<|im_start|>user\n"'
+            )
+        if self.system is not None and self.prefix is not None:
+            raise ValueError("write the system prompt into the `prefix`, in the form of the model's chat template")
+        if self.by.system is not None:
+            raise ValueError("the system prompt of the `Ask` has no place before a prefix; say it in `system`")
+        if self.answers and self.answerer is None and completes:
+            raise ValueError("a completion answers nothing: say in `answerer` which chat model does")
+        if self.answerer is not None and not self.answers:
+            raise ValueError("there is an `answerer`, but no `answers` are wanted")
+        if self.column == "output" and self.answers:
+            raise ValueError("`output` is the column of the answers; call `column` otherwise")
+        if "rows" not in self.model_fields_set:
+            self.__dict__["rows"] = Grid(each=self.num, number=NUMBER)
+        return self
+
+    def mapper(self, context: Context) -> Mapper:
+        from ._magpie import writer
+
+        return writer(self, context)
+
+    def expect(self, rows_in: int | None, session: "Session") -> "Expectation":
+        """A call for each row, and one for its answer."""
+        loads = [Load(self.by, rows_in, 60, 200)]
+        if self.answers:
+            loads.append(Load(self.answerer or self.by, rows_in, 200, 1200))
+        return expected_of(loads, session, rows=rows_in)
