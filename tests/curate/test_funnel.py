@@ -6,7 +6,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stillhouse import Concat, Dedup, Import, Keep, Map, Session, Split
+from stillhouse import Concat, Decontaminate, Dedup, Import, Keep, Map, Session, Split
 from stillhouse.curate.funnel import Stage, funnel, funnel_svg, funnel_text
 
 ROWS = Import(data=[{"input": f"{n % 6} lattes please", "output": str(n)} for n in range(10)])
@@ -99,9 +99,9 @@ def test_a_picture_is_well_formed_whatever_the_reasons_say(found: list[Stage], t
 def test_a_picture_tells_reasons_and_shows_who_reads_whom(session: Session) -> None:
     other = Import(data=[{"input": "1 lattes please", "output": "x"}])
     step = Keep(rows=Dedup(rows=ROWS, threshold=None), where=lambda row, reply: reply != "1" or "<b>no</b>")
-    made = session.run(Concat(rows=(step, other)))
+    made = session.run(Decontaminate(rows=step, against={"other": other}))
     picture = funnel_svg(funnel(session.store, made), "orders & more")
     assert "4 × duplicate" in picture
     assert "1 × &lt;b&gt;no&lt;/b&gt;" in picture
     assert "orders &amp; more" in picture
-    assert picture.count("<polygon") == 3  # into Dedup, Keep and, from the table listed before it, Concat
+    assert picture.count("<polygon") == 3  # into Dedup, Keep and Decontaminate, none from the test set

@@ -32,7 +32,7 @@ def drawn(stages: Sequence[Stage], title: str) -> str:
     for number, stage in enumerate(stages):
         y = TOP + ROW * number
         out, came = _width(stage.out, widest), _width(max(stage.rows_in or 0, stage.out), widest)
-        if number and stages[number - 1].build_key in stage.reads:
+        if number and (stages[number - 1].build_key,) == stage.reads[:1]:
             parts.append(_flow(_width(stages[number - 1].out, widest), came, y))
         parts += [
             f'<text x="16" y="{y + 15}">{escape(stage.tag.partition("/")[0])}</text>',
@@ -64,7 +64,7 @@ def _flow(above: float, below: float, y: int) -> str:
 
 
 def _counts(stage: Stage) -> str:
-    told = [f"{stage.out:,} rows"]
+    told = [f"{stage.out:,} row{'s' * (stage.out != 1)}"]
     if stage.dropped:
         told.append(f"{stage.dropped:,} dropped")
     if stage.failed:

@@ -25,20 +25,27 @@ class Found(NamedTuple):
 
 
 class Pattern(NamedTuple):
-    """A pattern, and a check of what it matches (in full)."""
+    """A pattern, and a check of what it matches (in full).
+
+    It is only looked for in a text with so many `digits` and (in lower case) one of `needs`: most texts have neither,
+    and to look for a piece of text costs a hundredth of looking for a pattern.
+    """
 
     what: str
     pattern: re.Pattern[str]
     holds: Callable[[re.Match[str]], bool]
+    digits: int
+    needs: tuple[str, ...]
 
 
 def found_pii(text: str, kinds: Sequence[str]) -> list[Found]:
     """What is found, in order of place; where two overlap, the one whose kind stands first in `ORDER`."""
     found: list[Found] = []
+    clues = Clues(sum(map(text.count, "0123456789")), text.lower())
     for kind in ORDER:
         if kind not in kinds:
             continue
-        for one in _of_kind(kind, text):
+        for one in _of_kind(kind, text, clues):
             if not any(one.start < other.end and other.start < one.end for other in found):
                 found.append(one)
     return sorted(found, key=lambda one: one.start)
@@ -53,8 +60,17 @@ def redacted(text: str, kinds: Sequence[str]) -> str:
     return "".join([*parts, text[end:]]) if parts else text
 
 
-def _of_kind(kind: str, text: str) -> Iterator[Found]:
-    for what, pattern, holds in PATTERNS[kind]:
+class Clues(NamedTuple):
+    """What a text holds: the number of its digits, and itself in lower case."""
+
+    digits: int
+    lower: str
+
+
+def _of_kind(kind: str, text: str, clues: Clues) -> Iterator[Found]:
+    for what, pattern, holds, digits, needs in PATTERNS[kind]:
+        if clues.digits < digits or not (not needs or any(one in clues.lower for one in needs)):
+            continue
         for match in pattern.finditer(text):
             if holds(match):
                 start, end = match.span("it") if "it" in pattern.groupindex else match.span()
@@ -269,8 +285,16 @@ def _whole(check: Callable[[str], bool]) -> Callable[[re.Match[str]], bool]:
     return lambda match: check(match.group("it") if "it" in match.re.groupindex else match.group())
 
 
-def _pattern(what: str, pattern: str, holds: Callable[[re.Match[str]], bool] = _always, flags: int = 0) -> Pattern:
-    return Pattern(what, re.compile(pattern, flags | re.ASCII), holds)
+def _pattern(
+    what: str,
+    pattern: str,
+    holds: Callable[[re.Match[str]], bool] = _always,
+    flags: int = 0,
+    *,
+    digits: int = 0,
+    needs: tuple[str, ...] = (),
+) -> Pattern:
+    return Pattern(what, re.compile(pattern, flags | re.ASCII), holds, digits, needs)
 
 
 _CUE = r"(?:pass(?:word|wd|phrase)?|secret|token|api[_ -]?key|access[_ -]?key|client[_ -]?secret|bearer|credential)s?"
@@ -284,97 +308,148 @@ PATTERNS: dict[str, tuple[Pattern, ...]] = {
             r"-----BEGIN (?:[A-Z]+ )*PRIVATE KEY(?: BLOCK)?-----"
             r"(?:.*?-----END (?:[A-Z]+ )*PRIVATE KEY(?: BLOCK)?-----)?",
             flags=re.DOTALL,
+            needs=("private key",),
         ),
-        _pattern("AWS key", r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b"),
-        _pattern("GitHub token", r"\b(?:gh[pousr]_[A-Za-z0-9]{36,255}|github_pat_[A-Za-z0-9_]{22,255})\b"),
-        _pattern("GitLab token", r"\bglpat-[A-Za-z0-9_-]{20,}"),
-        _pattern("API key", r"\bsk-(?:ant-|proj-|or-)?[A-Za-z0-9_-]{20,}"),
-        _pattern("Hugging Face token", r"\bhf_[A-Za-z0-9]{30,}\b"),
-        _pattern("Google key", r"\bAIza[0-9A-Za-z_-]{35}"),
-        _pattern("Slack token", r"\bxox[abeprs]-[A-Za-z0-9-]{10,}"),
-        _pattern("Stripe key", r"\b[rs]k_(?:live|test)_[A-Za-z0-9]{16,}\b"),
-        _pattern("web token", r"\beyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}"),
-        _pattern("password in a URL", r"\b[a-z][a-z0-9+.-]*://[^\s:/@]+:(?P<it>[^\s@/]+)@", flags=re.IGNORECASE),
+        _pattern("AWS key", r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b", needs=("akia", "asia")),
+        _pattern(
+            "GitHub token",
+            r"\b(?:gh[pousr]_[A-Za-z0-9]{36,255}|github_pat_[A-Za-z0-9_]{22,255})\b",
+            needs=("gh", "github_pat_"),
+        ),
+        _pattern("GitLab token", r"\bglpat-[A-Za-z0-9_-]{20,}", needs=("glpat-",)),
+        _pattern("API key", r"\bsk-(?:ant-|proj-|or-)?[A-Za-z0-9_-]{20,}", needs=("sk-",)),
+        _pattern("Hugging Face token", r"\bhf_[A-Za-z0-9]{30,}\b", needs=("hf_",)),
+        _pattern("Google key", r"\bAIza[0-9A-Za-z_-]{35}", needs=("aiza",)),
+        _pattern("Slack token", r"\bxox[abeprs]-[A-Za-z0-9-]{10,}", needs=("xox",)),
+        _pattern("Stripe key", r"\b[rs]k_(?:live|test)_[A-Za-z0-9]{16,}\b", needs=("k_live_", "k_test_")),
+        _pattern("web token", r"\beyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}", needs=("eyj",)),
+        _pattern(
+            "password in a URL",
+            r"\b[a-z][a-z0-9+.-]*://[^\s:/@]+:(?P<it>[^\s@/]+)@",
+            flags=re.IGNORECASE,
+            needs=("://",),
+        ),
         _pattern(
             "key or password",
             rf"\b(?:\w*_)?{_CUE}[\"']?\s*(?:[:=]|=>|\bis\b)\s*[\"'`]?(?P<it>[A-Za-z0-9+/_.~!@#$%^&*-]{{8,}}={{0,2}})",
             _looks_random,
             flags=re.IGNORECASE,
+            digits=1,
+            needs=("pass", "secret", "token", "key", "bearer", "credential"),
         ),
-        _pattern("bearer token", r"\bBearer\s+(?P<it>[A-Za-z0-9+/_.~-]{20,}={0,2})", _looks_random),
+        _pattern(
+            "bearer token",
+            r"\bBearer\s+(?P<it>[A-Za-z0-9+/_.~-]{20,}={0,2})",
+            _looks_random,
+            digits=1,
+            needs=("bearer",),
+        ),
     ),
     "email": (
         _pattern(
             "e-mail",
             r"(?<![\w.+-])[A-Za-z0-9][A-Za-z0-9._%+'-]{0,63}@"
             r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)+[A-Za-z]{2,24}\b",
+            needs=("@",),
         ),
     ),
     "iban": (
         _pattern(
             "IBAN",
-            r"(?<![A-Za-z0-9])[A-Z]{2}[0-9]{2}(?:[ -]?[A-Z0-9]{4}){2,7}(?:[ -]?[A-Z0-9]{1,3})?(?![A-Za-z0-9])",
+            r"[A-Z](?<![A-Za-z0-9].)[A-Z][0-9]{2}(?:[ -]?[A-Z0-9]{4}){2,7}(?:[ -]?[A-Z0-9]{1,3})?(?![A-Za-z0-9])",
             _whole(iban),
+            digits=4,
         ),
     ),
-    "credit_card": (_pattern("credit card", r"(?<![\w.+-])[2-6](?:[ -]?[0-9]){12,18}(?![\w-])", _whole(credit_card)),),
+    "credit_card": (
+        _pattern("credit card", r"[2-6](?<![\w.+-].)(?:[ -]?[0-9]){12,18}(?![\w-])", _whole(credit_card), digits=13),
+    ),
     "national_id": (
-        _pattern("US SSN", r"(?<![\w-])[0-9]{3}-[0-9]{2}-[0-9]{4}(?![\w-])", _whole(us_ssn)),
+        _pattern("US SSN", r"[0-9](?<![\w-].)[0-9]{2}-[0-9]{2}-[0-9]{4}(?![\w-])", _whole(us_ssn), digits=9),
         _pattern(
             "UK NINO",
             r"\b(?!BG|GB|KN|NK|NT|TN|ZZ)[A-CEGHJ-PR-TW-Z][A-CEGHJ-NPR-TW-Z] ?[0-9]{2} ?[0-9]{2} ?[0-9]{2} ?[A-D]\b",
+            digits=6,
         ),
         _pattern(
             "FR NIR",
-            r"\b[1-478] ?[0-9]{2} ?[0-9]{2} ?(?:[0-9]{2}|2[ABab]) ?[0-9]{3} ?[0-9]{3} ?[0-9]{2}\b",
+            r"[1-478](?<!\w.) ?[0-9]{2} ?[0-9]{2} ?(?:[0-9]{2}|2[ABab]) ?[0-9]{3} ?[0-9]{3} ?[0-9]{2}\b",
             _whole(fr_nir),
+            digits=12,
         ),
-        _pattern("ES DNI", r"\b(?:[XYZxyz]-?[0-9]{7}|[0-9]{8})-?[A-Za-z]\b", _whole(es_dni)),
+        _pattern(
+            "ES DNI",
+            r"[XYZxyz0-9](?<!\w.)(?:(?<=[A-Za-z])-?[0-9]{7}|(?<=[0-9])[0-9]{7})-?[A-Za-z]\b",
+            _whole(es_dni),
+            digits=7,
+        ),
         _pattern(
             "IT codice fiscale",
             r"\b[A-Z]{6}[0-9]{2}[ABCDEHLMPRST][0-9]{2}[A-Z][0-9]{3}[A-Z]\b",
             _whole(it_codice_fiscale),
             re.IGNORECASE,
+            digits=7,
         ),
-        _pattern("PL PESEL", r"(?<![\w.-])[0-9]{11}(?![\w.-])", _whole(pl_pesel)),
-        _pattern("SE personnummer", r"(?<![\w-])(?:[0-9]{2})?[0-9]{6}[-+][0-9]{4}(?![\w-])", _whole(se_personnummer)),
-        _pattern("BR CPF", r"\b[0-9]{3}\.[0-9]{3}\.[0-9]{3}-[0-9]{2}\b", _whole(br_cpf)),
-        _pattern("CH AHV", r"\b756\.[0-9]{4}\.[0-9]{4}\.[0-9]{2}\b", _whole(ch_ahv)),
-        _pattern("IN Aadhaar", r"(?<![\w-])[2-9][0-9]{3} [0-9]{4} [0-9]{4}(?![\w-]| [0-9])", _whole(in_aadhaar)),
+        _pattern("PL PESEL", r"[0-9](?<![\w.-].)[0-9]{10}(?![\w.-])", _whole(pl_pesel), digits=11),
+        _pattern(
+            "SE personnummer",
+            r"[0-9](?<![\w-].)[0-9]{5}(?:[0-9]{2})?[-+][0-9]{4}(?![\w-])",
+            _whole(se_personnummer),
+            digits=10,
+        ),
+        _pattern("BR CPF", r"[0-9](?<!\w.)[0-9]{2}\.[0-9]{3}\.[0-9]{3}-[0-9]{2}\b", _whole(br_cpf), digits=11),
+        _pattern("CH AHV", r"\b756\.[0-9]{4}\.[0-9]{4}\.[0-9]{2}\b", _whole(ch_ahv), digits=13, needs=("756.",)),
+        _pattern(
+            "IN Aadhaar", r"[2-9](?<![\w-].)[0-9]{3} [0-9]{4} [0-9]{4}(?![\w-]| [0-9])", _whole(in_aadhaar), digits=12
+        ),
         _pattern(
             "DE Steuer-ID",
             r"\b(?:steuer[- ]?(?:id|identifikations)?(?:[- ]?nummer|[- ]?nr\.?)?|idnr\.?|tax id)\W{1,10}"
             r"(?P<it>[1-9](?: ?[0-9]){10})\b",
             _whole(de_steuer_id),
             re.IGNORECASE,
+            digits=11,
+            needs=("steuer", "idnr", "tax id"),
         ),
         _pattern(
             "NL BSN",
             r"\b(?:bsn|burgerservicenummer|sofinummer)\W{1,10}(?P<it>[0-9]{9}|[0-9]{4}[ .][0-9]{2}[ .][0-9]{3})\b",
             _whole(nl_bsn),
             re.IGNORECASE,
+            digits=9,
+            needs=("bsn", "burgerservicenummer", "sofinummer"),
         ),
     ),
     "ip": (
         _pattern(
             "IPv4",
-            r"(?<![\w.])(?:[0-9]{1,3}\.){3}[0-9]{1,3}(?!\w|\.[0-9])",
+            r"[0-9](?<![\w.].)[0-9]{0,2}\.(?:[0-9]{1,3}\.){2}[0-9]{1,3}(?!\w|\.[0-9])",
             _whole(_is_public),
+            digits=4,
+            needs=(".",),
         ),
         _pattern(
             "IPv6",
             r"(?<![\w:.])(?=[0-9A-Fa-f:]*:[0-9A-Fa-f:]*:)[0-9A-Fa-f]{1,4}:[0-9A-Fa-f:]{2,34}(?![\w:])",
             _whole(_is_public_v6),
+            needs=(":",),
         ),
     ),
     "phone": (
-        _pattern("phone", r"(?<![\w+])\+[1-9](?:[ ./()-]{0,2}[0-9]){6,14}(?!\w)", _phone),
+        _pattern("phone", r"\+(?<![\w+].)[1-9](?:[ ./()-]{0,2}[0-9]){6,14}(?!\w)", _phone, digits=8, needs=("+",)),
         _pattern(
-            "phone",
-            r"(?<![\w.+-])(?:1[ .-])?(?:\([2-9][0-9]{2}\) ?|[2-9][0-9]{2}[ .-])[2-9][0-9]{2}[ .-][0-9]{4}(?![\w-])",
+            "phone", r"\((?<![\w.+-].)[2-9][0-9]{2}\) ?[2-9][0-9]{2}[ .-][0-9]{4}(?![\w-])", digits=10, needs=("(",)
         ),
         _pattern(
-            "phone", r"(?<![\w.+-])(?<![0-9][ /-])\(?0[0-9]{1,5}\)?(?:[ /-]\(?[0-9]{2,8}\)?){1,5}(?![\w-])", _phone
+            "phone",
+            r"[1-9](?<![\w.+-].)(?:(?<=1)[ .-][2-9])?[0-9]{2}[ .-][2-9][0-9]{2}[ .-][0-9]{4}(?![\w-])",
+            digits=10,
+        ),
+        _pattern(
+            "phone",
+            r"[(0](?<![\w.+-].)(?<![0-9][ /-].)(?:(?<=0)|0)[0-9]{1,5}\)?(?:[ /-]\(?[0-9]{2,8}\)?){1,5}(?![\w-])",
+            _phone,
+            digits=9,
         ),
     ),
 }

@@ -154,7 +154,10 @@ def _texts(schema: pa.Schema) -> list[str]:
 
 
 def _records(store: Store, build_key: str) -> dict[str, dict[str, Any]]:
-    """The records behind a result by build key, inputs before what is made from them."""
+    """The records behind a result by build key, inputs before what is made from them.
+
+    The first input, which is the table that rows come from, stands right before: side inputs come earlier.
+    """
     from ..core.store import read_record
 
     found: dict[str, dict[str, Any]] = {}
@@ -162,7 +165,7 @@ def _records(store: Store, build_key: str) -> dict[str, dict[str, Any]]:
     def visit(key: str) -> None:
         record = None if key in found else read_record(store.artifact_folder(key))
         if record is not None:
-            for entry in record["inputs"]:
+            for entry in [*record["inputs"][1:], *record["inputs"][:1]]:
                 visit(entry["build_key"])
             found[key] = record
 
