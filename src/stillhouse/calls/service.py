@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from stillhouse.core.session import Session
     from stillhouse.core.step import Step
 
-    from .batch.batcher import Gathering
+    from .batch.batcher import Batcher, Gathering
     from .embedder import Embedder, Role
     from .embedding import Floats, Vectors
 
@@ -270,6 +270,12 @@ class CallService(Calls):
                     "twice; `--batch` collects them, `stillhouse batches` shows and cancels them"
                 )
                 self._bus.publish("warning", message=message)
+
+    @property
+    def batcher(self) -> Batcher:
+        """The batch jobs of a service that was opened with them."""
+        assert self._engine.batcher is not None
+        return self._engine.batcher
 
     def gathers(self, step: Step[Any]) -> bool:
         """Whether a step asks models whose calls go into batch jobs."""

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import sys
 import threading
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from .artifact import Artifact
+from .artifact import Artifact, Rows
 from .bill import BillKeeper
 from .errors import Interrupted, RecipeError, Waiting
 from .events import Bus, Listener
@@ -23,6 +24,7 @@ from .names import Names, checked_name
 from .options import Options
 from .progress import Progress, Watch
 from .retry import Retry
+from .shards import Join, shared, stage_of, stores_of
 from .step import MapStep, Step
 from .store import Store
 
@@ -120,6 +122,7 @@ class Session:
             "patience": patience,
             "batch": batch,
         }
+        self._live = False
         self._loop_thread: Any = None
         self._service: Any = None
         self._lock = threading.RLock()
@@ -152,8 +155,19 @@ class Session:
                 self._service = _load(SERVICE)(self, **self._call_settings)
             return self._service
 
+    @contextlib.contextmanager
+    def asking_live(self) -> Iterator[None]:
+        """Within this no batch jobs are used: a few rows first, to see what comes."""
+        self._live = True
+        try:
+            yield
+        finally:
+            self._live = False
+
     def gathers(self, step: Step[Any]) -> bool:
         """Whether a step's questions go into batch jobs of a provider."""
+        if self._live:
+            return False
         batch = self._call_settings["batch"]
         if batch is None:
             pools = [pool if isinstance(pool, list | tuple) else [pool] for pool in self.endpoints.values()]
@@ -215,6 +229,65 @@ class Session:
         made: A = self._run(step, name, threading.Event(), Retry.of(only, changes))
         return made
 
+    def shard(self, step: Step[Any], index: int, of: int) -> list[Rows]:
+        """Map the `index`-th of `of` shares (from 0) of each map step that can be mapped now; for `merge` to join.
+
+        What comes before those steps is made too, or found. A step that looks at a whole table that is shared out is
+        left to the merge, with a warning. Jobs may share a folder or have one each.
+        """
+        from ._feed import NotYet
+
+        if not 0 <= index < of:
+            raise RecipeError(f"there is no share {index} of {of}", "They are counted from 0.")
+        execution = Execution(self)
+        stage = stage_of(execution.missing([step]), execution.book)
+        try:
+            return self._run([shared(each, stage, index, of) for each in stage], None, threading.Event())  # type: ignore[no-any-return]
+        except NotYet:
+            return self._shard_by_step(stage, index, of)
+
+    def _shard_by_step(self, stage: Sequence[MapStep], index: int, of: int) -> list[Rows]:
+        from ._feed import NotYet
+
+        made: list[Rows] = []
+        left: list[MapStep] = []
+        for each in stage:
+            if each.rows in left:
+                left.append(each)
+                continue
+            try:
+                made += self._run([shared(each, stage, index, of)], None, threading.Event())
+            except NotYet:
+                left.append(each)
+                name = each.tag.partition("/")[0]
+                self.bus.publish("warning", message=f"`{name}` looks at all its rows: it is made after the merge")
+        return made
+
+    def merge(
+        self,
+        step: Step[A],
+        of: int,
+        *,
+        folders: Sequence[str | Path] = (),
+        name: str | None = None,
+        rest: bool = True,
+    ) -> A | None:
+        """Join what `of` jobs made with `shard`, here or in session folders of their own, and make the rest.
+
+        The result equals that of one machine, byte for byte. With `rest=False` it only joins, so that jobs can share
+        out the map steps after the next whole step, and returns None. Raises `RecipeError` naming what is missing.
+        """
+        warn = self.store._warn
+        join = Join(of, stores=stores_of(self.store, folders, warn))
+        if rest:
+            made: A = self._run(step, name, threading.Event(), join=join)
+            return made
+        execution = Execution(self)
+        stage = stage_of(execution.missing([step]), execution.book)
+        if stage:
+            self._run(stage, None, threading.Event(), join=join)
+        return None
+
     def to_retry(self, step: Step[Any], only: str | Sequence[str] = "failed") -> list[tuple[MapStep, int]]:
         """The steps behind a result that `retry` would make again, with the number of rows that it would ask about."""
         return Execution(self).to_retry([step], Retry.of(only))
@@ -226,23 +299,19 @@ class Session:
         stop: threading.Event,
         retry: Retry | None = None,
         watch: Watch | None = None,
+        join: Join | None = None,
     ) -> Any:
         leave = None if watch is None else self.bus.subscribe(watch)
         try:
             with Lease(self.store) as lease:
-                return self._leased(step, name, stop, lease, retry, watch)
+                execution = Execution(self, stop, lease=lease, retry=retry, watch=watch, join=join)
+                return self._executed(step, name, stop, execution)
         finally:
             if leave is not None:
                 leave()
 
-    def _leased(
-        self,
-        step: Step[Any] | Sequence[Step[Any]],
-        name: str | None,
-        stop: threading.Event,
-        lease: Lease,
-        retry: Retry | None,
-        watch: Watch | None,
+    def _executed(
+        self, step: Step[Any] | Sequence[Step[Any]], name: str | None, stop: threading.Event, execution: Execution
     ) -> Any:
         several = not isinstance(step, Step)
         steps: Sequence[Step[Any]] = step if several else (step,)  # type: ignore[assignment]
@@ -251,7 +320,6 @@ class Session:
                 raise RecipeError(f"only steps can be run, not {each!r:.80}")
         if name is not None:
             checked_name(name)
-        execution = Execution(self, stop, lease=lease, retry=retry, watch=watch)
         self._stops.add(stop)
         started = time.time()
         self.bus.publish("run.started", name=name, steps=[each.tag for each in steps])

@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
+from ..calls.ask import scheme_of
+from ..calls.batch.settings import Batching, batching
 from ..calls.budget import Budget
 from ..calls.endpoint import Endpoint
 from ..calls.prices import Price
@@ -23,23 +25,47 @@ T = TypeVar("T")
 class SessionSettings:
     """What a recipe file says to the session: each as in `Session(...)`."""
 
-    endpoints: Mapping[str, Endpoint] = field(default_factory=dict)
+    endpoints: Mapping[str, Endpoint | Mapping[str, Any]] = field(default_factory=dict)
     prices: Mapping[str, Price] = field(default_factory=dict)
     budget: Budget | None = None
     concurrency: int | None = None
     options: Options = field(default_factory=Options)
+    batch: Batching | bool | str | None = None
 
     @classmethod
     def read(cls, table: Mapping[str, Any]) -> SessionSettings:
         """The settings of a table; raises `RecipeError` for unknown keys and values that do not fit."""
         _known(table, [entry.name for entry in dataclasses.fields(cls)], "session")
         return cls(
-            endpoints=_each(Endpoint, table.get("endpoints"), "session.endpoints", shorthand="url"),
+            endpoints=_endpoints(table.get("endpoints")),
             prices=_each(Price, table.get("prices"), "session.prices"),
             budget=None if table.get("budget") is None else _one(Budget, table["budget"], "session.budget", "usd"),
             concurrency=_adapted(int | None, table.get("concurrency"), "session.concurrency"),
             options=_one(Options, table.get("options") or {}, "session.options"),
+            batch=_batch(table.get("batch")),
         )
+
+
+def _endpoints(table: Any) -> dict[str, Endpoint | Mapping[str, Any]]:
+    """Servers; and under `vllm:NAME` and `gguf:FILE` the arguments of the library that loads them, as they are."""
+    where = "session.endpoints"
+    if not isinstance(table, Mapping):
+        return {**_each(Endpoint, table, where, shorthand="url")}
+    engines = {name: value for name, value in table.items() if scheme_of(str(name)) and isinstance(value, Mapping)}
+    others = {name: value for name, value in table.items() if name not in engines}
+    return {**_each(Endpoint, others, where, shorthand="url"), **engines}
+
+
+def _batch(value: Any) -> Batching | bool | str | None:
+    """`true`, `wait`, `false`, or how batch jobs are used."""
+    if isinstance(value, Mapping):
+        return _one(Batching, value, "session.batch")
+    try:
+        batching(value)
+    except RecipeError as error:
+        raise RecipeError(error.message, error.hint, where="session.batch") from None
+    found: bool | str | None = value
+    return found
 
 
 def _each(kind: type[T], table: Any, where: str, shorthand: str | None = None) -> dict[str, T]:
