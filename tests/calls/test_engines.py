@@ -15,6 +15,7 @@ from stillhouse.calls.endpoint import Endpoint
 from stillhouse.calls.reply import ToolCall
 from stillhouse.calls.request import Prompt
 from stillhouse.core.errors import ModelError, RecipeError, RowFault
+from stillhouse.recipes.settings import SessionSettings
 from stillhouse.text.schema import Schema
 from tests.calls.helpers import prompts, with_service
 from tests.calls.server import MisbehavingServer
@@ -255,3 +256,11 @@ def test_the_real_litellm_asks_a_real_server(tmp_path: Path) -> None:
 
     assert answer.text == "reply to hello"
     assert answer.usage.prompt_tokens == len("hello")
+
+
+def test_a_recipe_file_says_how_a_library_loads_its_model() -> None:
+    table = {"vllm:org/x": {"tensor_parallel_size": 2}, "house": "http://localhost:8000/v1"}
+
+    found = SessionSettings.read({"endpoints": table}).endpoints
+
+    assert found == {"vllm:org/x": {"tensor_parallel_size": 2}, "house": Endpoint("http://localhost:8000/v1")}

@@ -92,7 +92,7 @@ class RowFault(Exception):
 _REMEDIES = {
     "refused": "The model refuses: word the instruction otherwise, or ask another model.",
     "cut": "Raise `max_tokens` of the `Ask`, or leave it out.",
-    "degenerate": "The model repeats itself: raise the temperature, or ask another one; `when_looping='keep'` takes it.",
+    "degenerate": "The model repeats itself: raise the temperature or ask another; `when_looping='keep'` takes it.",
     "too_long": "Show less in each question, or ask a model with a longer context.",
     "rejected": "The server does not take the requests; its own words are above.",
     EXHAUSTED: "The provider is in trouble: run the same command again later.",
