@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -142,3 +143,13 @@ def test_a_model_that_a_step_made_is_asked_through_its_session(tmp_path: Path, f
         )
 
     assert texts(outcomes) == expected(folder)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"tools": ({"name": "weather"},)}, {"logprobs": 1}, {"effort": "low"}, {"structured": "native"}]
+)
+def test_what_a_local_model_does_not_do_is_said_and_not_left_out(
+    tmp_path: Path, folder: Path, settings: dict[str, Any]
+) -> None:
+    with pytest.raises(ModelError, match=f"local models know no `{next(iter(settings))}`"):
+        with_service(tmp_path, lambda service: service.ask(local(folder).replace(**settings), "hello"), options=OPTIONS)

@@ -58,6 +58,8 @@ class LocalModel:
     def _answers(self, requests: Sequence[Request]) -> list[Answered]:
         self.num_batches += 1
         chosen = requests[: self._batch * _BATCHES_AT_ONCE]
+        for request in chosen:
+            _check_extras(request)
         sampling = chosen[0].sampling
         places = [place for place, request in enumerate(chosen) if request.sampling == sampling]
         replies = self._loaded().replies(
@@ -98,6 +100,17 @@ def _temperature(sampling: Sampling) -> float:
     if sampling.top_p is not None:
         raise ModelError("local models sample by temperature alone", "Leave `top_p` out.", kind="rejected")
     return sampling.temperature or 0.0
+
+
+def _check_extras(request: Request) -> None:
+    """Raise for what would otherwise be asked for and not done."""
+    asked = request.extras.form()
+    if asked.get("structured") == "prompt":
+        del asked["structured"]
+    if asked:
+        names = ", ".join(f"`{name}`" for name in asked)
+        hint = "Leave it out, or serve the model and ask it by `endpoint=`, or by `vllm:FOLDER`."
+        raise ModelError(f"local models know no {names}", hint, kind="rejected")
 
 
 def _reply(found: GenerationReply | RowFault) -> Reply | RowFault:
