@@ -9,6 +9,7 @@ import numpy.typing as npt
 import orjson
 import pyarrow as pa
 
+from ..core._tables import arrow_batches
 from ..core.artifact import Rows
 from ..core.context import Context
 from ..core.errors import RecipeError
@@ -49,7 +50,8 @@ def row_facts(source: Rows, context: Context, seed: int, by: str | None, group: 
             raise missing_column(type(context.step).__name__, name, source.columns)
     keys: list[Keys] = [np.zeros(0, dtype=np.uint64)]
     strata, groups = Numbers(), Numbers(missing_apart=True)
-    for batch in source.arrow_batches():
+    wanted = list(dict.fromkeys(name for name in ("_id", by, group) if name is not None))
+    for batch in arrow_batches(source.paths, 65_536, wanted):
         keys.append(keys_of(batch.column("_id").to_pylist(), seed))
         strata.add(batch, by)
         groups.add(batch, group)
