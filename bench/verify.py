@@ -49,14 +49,9 @@ def closed(work: Callable[[], object]) -> Callable[[], None]:
 
     def run() -> None:
         work()
-        for pool in list(pools()):
-            pool.close()
+        _sandbox.close_workers()
 
     return run
-
-
-def pools() -> list[_sandbox._Pool]:
-    return [_sandbox._pool(None, None), _sandbox._pool("bench.verify:is_brief", None)]
 
 
 def fresh(count: int) -> None:
@@ -71,8 +66,7 @@ def lines(count: int) -> list[dict[str, object]]:
     replies = [({}, "short")] * (20 * count)
     if not all(verdict.accepted for verdict in [*code.many(programs[:5]), *function.many(replies[:5])]):
         raise SystemExit("a right reply was rejected")
-    for pool in pools():
-        pool.close()
+    _sandbox.close_workers()
     theirs = cpu_seconds(lambda: fresh(count // 4)) / (count // 4) * 1e3
     programs_ms = cpu_seconds(closed(lambda: code.many(programs))) / count * 1e3
     calls_ms = cpu_seconds(closed(lambda: function.many(replies))) / len(replies) * 1e3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import importlib
 import os
 import subprocess
 import sys
@@ -88,6 +89,18 @@ def test_a_function_that_says_nothing_is_a_mistake_there_too() -> None:
 def test_a_function_that_cannot_be_named_is_refused_with_the_remedy() -> None:
     with pytest.raises(RecipeError, match="Put it at the top of a module"):
         FunctionVerifier(function=lambda row, reply: True, limits=SMALL)({}, "x")
+
+
+def test_a_module_that_is_loaded_anew_is_loaded_anew_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    source = tmp_path / "renewed.py"
+    source.write_text("def check(row, reply): return 'the first'")
+    module = importlib.import_module("renewed")
+    assert FunctionVerifier(function=module.check, limits=SMALL)({}, "x").reason == "the first"
+    source.write_text("def check(row, reply): return 'the second one'")
+    importlib.invalidate_caches()
+    module = importlib.reload(module)
+    assert FunctionVerifier(function=module.check, limits=SMALL)({}, "x").reason == "the second one"
 
 
 def test_a_function_of_a_script_is_found(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from ..calls.reply import ToolCall
 from ..core.context import Context
 from ..core.errors import RowFault
 from ..core.outcome import Drop, Emit, Made, Row
-from ..measure._sandbox import call_tool
+from ..measure._sandbox import Home, call_tool
 from ..measure.function_verifier import home_of
 from ..rows.transform import missing_column
 from ..text.schema import Misfit, Schema
@@ -52,7 +52,7 @@ class Known(NamedTuple):
 
     told: Mapping[str, Any]
     schema: Schema
-    home: tuple[str, str | None] | None
+    home: Home | None
 
 
 class Traces:
@@ -130,7 +130,7 @@ class Traces:
             text = await self._played(tool, call, messages, sample, calls)
         else:
             loop = asyncio.get_running_loop()
-            found = await loop.run_in_executor(self._threads, call_tool, *tool.home, arguments, self._step.limits)
+            found = await loop.run_in_executor(self._threads, call_tool, tool.home, arguments, self._step.limits)
             if found.reason is not None:
                 raise Mistake(f"`{call.name}` failed: {found.reason}")
             text = found.text

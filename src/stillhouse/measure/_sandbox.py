@@ -18,7 +18,6 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -64,29 +63,37 @@ def run_programs(programs: Sequence[Program], limits: Limits) -> list[Found]:
     """What came of each program, in order; several run at once."""
     settings = {**limits.model_dump(), "read_all": False}
     items = [program._asdict() for program in programs]
-    return [_found(answer, limits) for answer in _pool(None, None).answers("programs", items, settings, 1)]
+    return [_found(answer, limits) for answer in _pool(None).answers("programs", items, settings, 1)]
 
 
-def call_function(function: str, script: str | None, items: Sequence[tuple[Any, str]], limits: Limits) -> list[Found]:
-    """What `module:name` says of each row and reply, in order. Raises `RecipeError` where it cannot be loaded there.
+class Home(NamedTuple):
+    """Where workers find a function: `module:name`, and the script to run for its names where it stands in one.
 
-    `script` is the file of a function that stands in one: it is run for its names, as `__mp_main__`.
+    `function` is the object that is meant: when a module is loaded anew, workers with the old one are not asked.
     """
+
+    name: str
+    script: str | None = None
+    function: object = None
+
+
+def call_function(home: Home, items: Sequence[tuple[Any, str]], limits: Limits) -> list[Found]:
+    """What a function says of each row and reply, in order. Raises `RecipeError` where it cannot be loaded there."""
     settings = {**limits.model_dump(), "read_all": True}
-    answers = _pool(function, script).answers("calls", items, settings, BATCH)
+    answers = _pool(home).answers("calls", items, settings, BATCH)
     return [_found(answer, limits) for answer in answers]
 
 
-def call_tool(function: str, script: str | None, arguments: Mapping[str, Any], limits: Limits) -> Found:
-    """What `module:name(**arguments)` gives, in `text`: text as it is, all else as JSON. Else as `call_function`."""
+def call_tool(home: Home, arguments: Mapping[str, Any], limits: Limits) -> Found:
+    """What `function(**arguments)` gives, in `text`: text as it is, all else as JSON. Else as `call_function`."""
     settings = {**limits.model_dump(), "read_all": True, "as_tool": True}
-    (answer,) = _pool(function, script).answers("calls", [(dict(arguments), "")], settings, 1)
+    (answer,) = _pool(home).answers("calls", [(dict(arguments), "")], settings, 1)
     return _found(answer, limits)
 
 
 def contained() -> Mapping[str, bool]:
     """What checks are kept from on this machine: `network`, `processes`, `files`."""
-    return _pool(None, None).contained()
+    return _pool(None).contained()
 
 
 def _found(answer: Mapping[str, Any], limits: Limits) -> Found:
@@ -244,8 +251,29 @@ class _Pool:
             worker.close()
 
 
-@cache
-def _pool(function: str | None, script: str | None) -> _Pool:
-    pool = _Pool(function, script)
-    atexit.register(pool.close)
+_pools: dict[str | None, tuple[Home | None, _Pool]] = {}
+_pools_lock = threading.Lock()
+
+
+def _pool(home: Home | None) -> _Pool:
+    """The workers for a function, or for programs (None); made once, and anew when the function is another."""
+    name = None if home is None else home.name
+    with _pools_lock:
+        known = _pools.get(name)
+        if known is not None and (home is None or (known[0] is not None and known[0].function is home.function)):
+            return known[1]
+        pool = _Pool(name, None if home is None else home.script)
+        _pools[name] = (home, pool)
+    if known is not None:
+        known[1].close()
     return pool
+
+
+@atexit.register
+def close_workers() -> None:
+    """End all workers; those that are needed again are started again."""
+    with _pools_lock:
+        pools = list(_pools.values())
+        _pools.clear()
+    for _, pool in pools:
+        pool.close()

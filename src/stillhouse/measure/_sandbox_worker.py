@@ -72,6 +72,7 @@ class Worker:
     def __init__(self, jobs: int, answers: int, folder: str, contain: Any) -> None:
         self._jobs, self._answers, self._folder, self._contain = jobs, answers, folder, contain
         self._function: Callable[..., Any] | None = None
+        self._holds_files = self._holds_calls = False
         self._rules: dict[bool, int | None] = {}
         self._filters: dict[tuple[bool, bool], bytes] = {}
 
@@ -101,11 +102,8 @@ class Worker:
 
     def _hello(self, job: Mapping[str, Any]) -> Mapping[str, Any]:
         """Load the function, if there is one, and tell what can be contained."""
-        contained = {
-            "files": self._contain.landlock_version() > 0,
-            "network": self._contain.can_filter(),
-            "processes": self._contain.can_filter(),
-        }
+        self._holds_files, self._holds_calls = _succeeds(self._try_files), _succeeds(self._try_calls)
+        contained = {"files": self._holds_files, "network": self._holds_calls, "processes": self._holds_calls}
         answer: dict[str, Any] = {"status": "ok", "contained": contained}
         if job.get("function"):
             sys.path[:] = job["path"]
@@ -116,6 +114,35 @@ class Worker:
         gc.collect()
         gc.freeze()
         return answer
+
+    def _try_files(self) -> None:
+        """In a fork: fails unless files can be closed to it."""
+        rules = self._contain.file_rules(self._folder, self._contain.python_folders())
+        if rules is None:
+            raise OSError("no Landlock")
+        self._contain.give_up_privileges()
+        self._contain.keep_from_files(rules)
+        for path in ("/etc", os.path.dirname(self._folder)):
+            try:
+                os.listdir(path)
+            except PermissionError:
+                continue
+            raise OSError(f"`{path}` is open")
+
+    def _try_calls(self) -> None:
+        """In a fork: fails unless sockets and processes can be kept from it."""
+        if not self._contain.can_filter():
+            raise OSError("no filter for this machine")
+        self._contain.give_up_privileges()
+        self._contain.keep_from_calls(self._contain.filter_program(network=False, processes=False))
+        import socket
+
+        for refused in (socket.socket, os.fork):
+            try:
+                refused()
+            except PermissionError:
+                continue
+            os._exit(1)
 
     def _program(self, item: Mapping[str, Any], limits: Mapping[str, Any]) -> Mapping[str, Any]:
         with self._own_folder() as folder, tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as said:
@@ -210,8 +237,8 @@ class Worker:
         read_all = bool(limits["read_all"])
         if read_all not in self._rules:
             readable = None if read_all else self._contain.python_folders()
-            self._rules[read_all] = self._contain.file_rules(folder, readable)
-        if not self._contain.can_filter():
+            self._rules[read_all] = self._contain.file_rules(folder, readable) if self._holds_files else None
+        if not self._holds_calls:
             return self._rules[read_all], None
         kept = (bool(limits["network"]), bool(limits["processes"]))
         if kept not in self._filters:
@@ -247,6 +274,18 @@ class Worker:
             status = _killed(child, wait=not late)
         word = "time" if late else _signal_name(os.WTERMSIG(status)) if os.WIFSIGNALED(status) else None
         return data.split(b"\n")[:-1], word
+
+
+def _succeeds(attempt: Callable[[], None]) -> bool:
+    """Whether an attempt raises nothing, made in a fork."""
+    child = os.fork()
+    if child == 0:
+        try:
+            attempt()
+        except BaseException:
+            os._exit(1)
+        os._exit(0)
+    return os.waitpid(child, 0)[1] == 0
 
 
 def _killed(child: int, *, wait: bool) -> int:

@@ -14,7 +14,7 @@ from .limits import Limits
 from .verdict import Verdict
 
 if TYPE_CHECKING:
-    from ._sandbox import Found
+    from ._sandbox import Found, Home
 
 VERIFIER = "def verify(row, reply)"
 
@@ -56,8 +56,7 @@ class FunctionVerifier(Part, tag="measure.function_verifier/1"):
             return [self(item, reply) for item, reply in pairs]
         from ._sandbox import call_function
 
-        name, script = home_of(self.function)
-        found = call_function(name, script, [(dict(item), reply) for item, reply in pairs], self.limits)
+        found = call_function(home_of(self.function), [(dict(item), reply) for item, reply in pairs], self.limits)
         return [self._told(one) for one in found]
 
     def _told(self, found: "Found") -> Verdict:
@@ -76,13 +75,15 @@ class FunctionVerifier(Part, tag="measure.function_verifier/1"):
         )
 
 
-def home_of(function: Any) -> tuple[str, str | None]:
-    """Where another process finds a function: `module:name`, and the script to run for it where it stands in one."""
+def home_of(function: Any) -> "Home":
+    """Where another process finds a function. Raises `RecipeError` for one that cannot be named there."""
+    from ._sandbox import Home
+
     name = str(getattr(function, "__qualname__", ""))
     script = getattr(sys.modules.get("__main__"), "__file__", None)
     if getattr(function, "__module__", None) == "__main__" and script is not None and "<" not in name:
-        return f"__mp_main__:{name}", str(script)
-    return reference(function), None
+        return Home(f"__mp_main__:{name}", str(script), function)
+    return Home(reference(function), None, function)
 
 
 def takes(function: Any, num_arguments: int) -> bool:

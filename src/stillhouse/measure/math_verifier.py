@@ -32,14 +32,14 @@ class MathVerifier(Part, tag="measure.math_verifier/1"):
         """The verdicts of many, several at once."""
         from importlib.util import find_spec
 
-        from ._sandbox import call_function
+        from ._sandbox import Home, call_function
 
         if find_spec("math_verify") is None:
             raise RecipeError("`MathVerifier` needs math-verify", "Install it: `pip install 'stillhouse[math]'`.")
         asked = [
             ({"expected": expected_text(item, self.column), "digits": self.digits}, reply) for item, reply in pairs
         ]
-        found = call_function("stillhouse.measure._symbolic:same", None, asked, self.limits)
+        found = call_function(Home("stillhouse.measure._symbolic:same"), asked, self.limits)
         return [
             Verdict(one.said is True, one.reason or (one.said if isinstance(one.said, str) else None)) for one in found
         ]
