@@ -102,4 +102,12 @@ def test_a_plan_is_data_too(store: Path) -> None:
     with open_session(store) as session:
         plan = session.plan(Upper(rows=Numbers(count=10))).to_dict()
     assert [step["state"] for step in plan["steps"]] == ["run", "run"]
-    assert set(plan["total"]) == {"calls", "tokens_in", "tokens_out", "cost_usd", "seconds", "memory_bytes"}
+    assert set(plan["total"]) == {
+        "calls",
+        "cached_calls",
+        "tokens_in",
+        "tokens_out",
+        "cost_usd",
+        "seconds",
+        "memory_bytes",
+    }

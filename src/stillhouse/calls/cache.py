@@ -193,6 +193,15 @@ class CallCache:
         ((nano_usd,),) = self._rows(query, [value]) or [(0.0,)]
         return float(nano_usd) / 1e9
 
+    def mean_seconds(self, model: str) -> float | None:
+        """How long the latest live calls of a model took; None where there are none."""
+        query = (
+            "SELECT avg(ms) FROM (SELECT ms FROM replies WHERE batch = 0 AND "
+            "model = (SELECT id FROM words WHERE text = ?) ORDER BY id DESC LIMIT 1000)"
+        )
+        ((ms,),) = self._rows(query, (model,))
+        return None if ms is None else float(ms) / 1000
+
     def __len__(self) -> int:
         ((number,),) = self._rows("SELECT count(*) FROM replies", ())
         return int(number)

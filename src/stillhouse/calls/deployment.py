@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from stillhouse.core.errors import RecipeError
 from stillhouse.core.keys import canonical, digest_of, folder_digest
@@ -70,8 +71,22 @@ class Deployment:
         self.breaker = Breaker(patience or Patience())
         quantile = None if patience is None else patience.hedge
         self.hedge = None if quantile is None else Hedge(quantile)
+        self._told = False
         self._replies = 0
         self._reply_tokens = 0
+
+    def warn_if_unpriced(self, warn: Callable[[str], None]) -> None:
+        """Say once that nobody counts what calls cost here; a server of this machine has no bill."""
+        endpoint = self.gate.sources[0].endpoint
+        if self.price is not None or self._told or endpoint is None:
+            return
+        self._told = True
+        if urlsplit(endpoint.url).hostname in ("localhost", "127.0.0.1", "::1"):
+            return
+        warn(
+            f"no price is known of `{self.name}`: what it costs is not counted. Give dollars for a million tokens by "
+            f"`Session(prices={{{self.name!r}: Price(prompt=…, reply=…)}})`, or `session: prices:` in a recipe file"
+        )
 
     def begin(self) -> None:
         """Called when a list of prompts or a single one is taken up."""

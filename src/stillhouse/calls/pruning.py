@@ -99,6 +99,7 @@ def _write_references(connection: sqlite3.Connection, store: Store, newest: floa
         heads = ((halves(bytes.fromhex(key))[0],) for key in keys if _is_key(key))
         connection.executemany("INSERT OR IGNORE INTO named VALUES (?)", heads)
     working = {folder.name for folder in store.work.iterdir() if folder.is_dir()} | set(leased(store, newest))
+    working |= _steps_in_jobs(store.folder / "calls-v1")
     steps = connection.execute("SELECT DISTINCT w.id, w.text FROM words w").fetchall()
     for number, text in steps:
         if text and text in working:
@@ -106,6 +107,20 @@ def _write_references(connection: sqlite3.Connection, store: Store, newest: floa
         if len(text) >= 32 and _is_key(text) and store.has(text):
             connection.execute("INSERT INTO made VALUES (?)", (number,))
     connection.execute("COMMIT")
+
+
+def _steps_in_jobs(folder: Path) -> set[str]:
+    """The steps that wait for batch jobs: they find the replies that came by now when the others have come."""
+    from .batch.jobs import FILE as JOBS
+    from .batch.jobs import Jobs
+
+    if not (folder / JOBS).exists():
+        return set()
+    jobs = Jobs(folder)
+    try:
+        return jobs.steps_under_way()
+    finally:
+        jobs.close()
 
 
 def _keys_in_rows(store: Store) -> Iterator[list[str]]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stillhouse.core.errors import RecipeError, RowFault
+from stillhouse.core.events import Bus
 from stillhouse.core.options import Options
 from stillhouse.core.sent import all_sent
 from stillhouse.text.schema import Schema
@@ -33,11 +34,11 @@ from .slots import Slots
 
 if TYPE_CHECKING:
     from stillhouse.core.artifact import Model
-    from stillhouse.core.events import Bus
     from stillhouse.core.session import Session
     from stillhouse.core.step import Step
 
     from .batch.batcher import Batcher, Gathering
+    from .counting import Counting
     from .embedder import Embedder, Role
     from .embedding import Floats, Vectors
 
@@ -56,18 +57,21 @@ class Calls:
         self.ledger = ledger
         self._faults: Faults | None = None
         self._gathering: Gathering | None = None
+        self.counting: Counting | None = None
+        """Where nobody is asked: what would be."""
 
     async def ask(
         self, by: Ask, messages: str | Sequence[Message], *, schema: Schema | None = None, sample: int = 0
     ) -> Answer:
         """One answer; raises `RowFault` where this question gets none, `ModelError` or `BudgetError` where none do."""
         deployment, form = self._deployments.plan(by, schema)
-        if self._gathering is not None or self._in_jobs(deployment):
+        if self.counting is not None or self._gathering is not None or self._in_jobs(deployment):
             (outcome,) = await self.ask_many(by, [Prompt(messages, schema, sample)])
             if isinstance(outcome, RowFault):
                 raise outcome
             return outcome
         deployment.begin()
+        deployment.warn_if_unpriced(self.ledger.warn)
         case = Case(form, form.request(messages, sample), deployment.price)
 
         async def work(errand: Errand[Outcome]) -> Outcome:
@@ -89,7 +93,7 @@ class Calls:
         if self._gathering is not None:
             return await self._ask_many(by, deployment, prompts, self._gathering)
         batcher = self._engine.batcher
-        while batcher is not None and self._in_jobs(deployment):
+        while batcher is not None and self.counting is None and self._in_jobs(deployment):
             gathering = await batcher.begin(self.ledger)
             outcomes = await self._ask_many(by, deployment, prompts, gathering)
             if not gathering.pending:
@@ -109,17 +113,23 @@ class Calls:
         batcher = self._engine.batcher
         if batcher is None or not batcher.takes(deployment):
             gathering = None
+        counting = self.counting
 
         def form_of(schema: Schema | None, tools: tuple[Tool, ...]) -> RequestForm:
             return self._deployments.plan(by, schema, tools)[1]
 
         deployment.begin()
         ledger = self.ledger if gathering is None else gathering.ledger
+        if counting is not None:
+            board = Board(self._engine, deployment, ledger, len(prompts), self._faults)
+            return counting.take(board, board.begin(prompts, form_of, 0), len(prompts))
         board = Board(self._engine, deployment, ledger, len(prompts), self._faults)
         slots = Slots(board)
         try:
             for start in range(0, len(prompts), _SLICE):
                 missing = board.begin(prompts[start : start + _SLICE], form_of, start)
+                if missing:
+                    deployment.warn_if_unpriced(ledger.warn)
                 if missing and gathering is not None and batcher is not None:
                     missing = batcher.register(board, missing, gathering)
                 provider = deployment.in_process if missing else None
@@ -270,6 +280,51 @@ class CallService(Calls):
                     "twice; `--batch` collects them, `stillhouse batches` shows and cancels them"
                 )
                 self._bus.publish("warning", message=message)
+
+    # For plans (`counting.py`).
+
+    def for_counting(self) -> Calls:
+        """A service that asks nobody and counts what it would ask; its ledger is read by nobody."""
+        from .counting import Counting
+
+        calls = Calls(self._engine, self._deployments, Ledger(Bus(), key="plan"))
+        calls.counting = Counting(self._engine.batcher)
+        return calls
+
+    def may_be_counted(self, step: Step[Any]) -> bool:
+        """Whether a step asks models, and its rows can be gone through without loading or paying anything."""
+        from stillhouse.core.node import children
+        from stillhouse.core.step import Step as AnyStep
+
+        from .embedder import Embedder
+
+        def embeds(node: Any) -> bool:
+            return any(
+                isinstance(child, Embedder) or (not isinstance(child, AnyStep) and embeds(child))
+                for child in children(node)
+            )
+
+        return any(True for _ in _asks(step)) and not embeds(step)
+
+    def in_jobs(self, deployment: Deployment) -> bool:
+        """Whether a map step asks this deployment in batch jobs."""
+        return self._engine.batcher is not None and self._engine.batcher.takes(deployment)
+
+    def expected_seconds(self, deployment: Deployment, calls: int, tokens: int) -> float | None:
+        """How long calls will take at the limits that are known; None where nothing was asked there yet."""
+        if not calls:
+            return 0.0
+        each = self.cache.mean_seconds(deployment.name)
+        if each is None:
+            return None
+        gate = deployment.gate
+        found = [calls * each / max(1, gate.limit)]
+        places = [source.endpoint for source in gate.sources if source.endpoint is not None]
+        if places and all(place.rpm for place in places):
+            found.append(60.0 * calls / sum(place.rpm or 0.0 for place in places))
+        if places and all(place.tpm for place in places):
+            found.append(60.0 * tokens / sum(place.tpm or 0.0 for place in places))
+        return max(found)
 
     @property
     def batcher(self) -> Batcher:

@@ -27,7 +27,7 @@ def gather(step: MapStep, context: Context, loop: asyncio.AbstractEventLoop) -> 
     while True:
         context.wait_for(calls.begin_gathering())
         try:
-            _once(step, context, loop)
+            pass_through(step, context, loop)
         finally:
             gathered = context.wait_for(calls.end_gathering())
         if not gathered.pending:
@@ -35,12 +35,19 @@ def gather(step: MapStep, context: Context, loop: asyncio.AbstractEventLoop) -> 
         context.wait_for(calls.settle_gathered(gathered))
 
 
-def _once(step: MapStep, context: Context, loop: asyncio.AbstractEventLoop) -> None:
+def pass_through(step: MapStep, context: Context, loop: asyncio.AbstractEventLoop, *, most: int | None = None) -> None:
+    """Map all rows, or the first `most`, and keep nothing of it."""
     mapper = step.mapper(context)
     under_way: deque[concurrent.futures.Future[Any]] = deque()
     try:
+        seen = 0
         for batch in arrow_batches(context.get(step.rows).paths, _ROWS):
             context.check_stop()
+            if most is not None:
+                batch = batch.slice(0, most - seen)
+                seen += batch.num_rows
+                if batch.num_rows == 0:
+                    break
             table = batch.select([name for name in batch.schema.names if name not in ("_parents", "_calls")])
             found = _mapped(mapper, dict_rows(table))
             if inspect.isawaitable(found):

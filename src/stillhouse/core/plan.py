@@ -33,6 +33,9 @@ class Expectation:
 
     rows: int | None = None
     calls: int | None = None
+    """Calls that will be made."""
+    cached_calls: int | None = None
+    """Calls whose replies are kept; None where that was not looked at."""
     tokens_in: int | None = None
     tokens_out: int | None = None
     cost_usd: float | None = None
@@ -88,6 +91,8 @@ class Plan:
             cells = _cells(partial(getattr, step.expectation))
             lines.append(_line(step.tag, state, (_count(step.rows_in), *cells)))
             lines += [f"    {asked_again(step.unanswered)}"] if step.unanswered else []
+            kept = step.expectation.cached_calls
+            lines += [f"    {kept:,} more calls are kept or in batch jobs already"] if kept else []
             lines += [f"    {reason}" for reason in step.reasons[:5]]
             if len(step.reasons) > 5:
                 lines.append(f"    … and {len(step.reasons) - 5} more fields (`stillhouse why`)")
@@ -97,7 +102,7 @@ class Plan:
         return "\n".join(lines)
 
 
-TOTALS = ("calls", "tokens_in", "tokens_out", "cost_usd", "seconds", "memory_bytes")
+TOTALS = ("calls", "cached_calls", "tokens_in", "tokens_out", "cost_usd", "seconds", "memory_bytes")
 
 
 def _line(tag: str, state: str, cells: tuple[str, ...]) -> str:
@@ -178,7 +183,7 @@ def make_plan(session: Session, steps: tuple[Step[Any], ...]) -> Plan:
             key,
             state,
             expected,
-            _expect(step, expected, session, found, unanswered),
+            _counted(step, execution, session, _expect(step, expected, session, found, unanswered)),
             _begun(execution, step),
             found.differences,
             unanswered,
@@ -241,6 +246,13 @@ def _expect(step: Step[Any], rows_in: int | None, session: Session, found: Neare
         if before and rows_in:
             seconds *= rows_in / before
     return Expectation(rows=out, seconds=seconds)
+
+
+def _counted(step: Step[Any], execution: Execution, session: Session, expectation: Expectation) -> Expectation:
+    """Calls that are kept are told from those that will be made, where the step's rows are there."""
+    if not isinstance(step, MapStep) or not expectation.calls:
+        return expectation
+    return session.count_calls(step, execution, expectation)
 
 
 def _begun(execution: Execution, step: Step[Any]) -> bool:

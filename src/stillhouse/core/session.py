@@ -32,11 +32,12 @@ if TYPE_CHECKING:
     import asyncio
 
     from .definition import Difference
-    from .plan import Plan
+    from .plan import Expectation, Plan
 
 A = TypeVar("A", bound=Artifact)
 T = TypeVar("T")
 
+COUNTING = "stillhouse.calls.counting:count_calls"
 SERVICE = "stillhouse.calls.service:open_service"
 AGAIN = "stillhouse.calls.again:asked_again"
 CHANGES = "stillhouse.calls.again:check_changes"
@@ -173,6 +174,11 @@ class Session:
             pools = [pool if isinstance(pool, list | tuple) else [pool] for pool in self.endpoints.values()]
             batch = any(getattr(each, "batch", False) for pool in pools for each in pool)
         return bool(batch) and bool(self.calls.gathers(step))
+
+    def count_calls(self, step: Step[Any], execution: Execution, expectation: Expectation) -> Expectation:
+        """What a map step is expected to ask, counted by going through its rows."""
+        found: Expectation = _load(COUNTING)(self, execution, step, expectation)
+        return found
 
     def calls_for(self, build_key: str) -> Any:
         """The call service as one step sees it: what it asks stands on that step's bill."""
