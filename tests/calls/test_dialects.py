@@ -227,7 +227,7 @@ def test_tools_of_a_prompt_are_offered_for_it_alone(ways: Ways) -> None:
 
 def test_what_tools_gave_is_told_in_the_apis_own_form(ways: Ways) -> None:
     called = {"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": '{"place": "Bern"}'}}
-    turns = [
+    turns: list[Any] = [
         {"role": "system", "content": "Be brief."},
         {"role": "user", "content": "Weather?"},
         {"role": "assistant", "content": "", "tool_calls": [called]},
@@ -263,6 +263,16 @@ def test_images_are_sent_and_count_by_their_content(ways: Ways) -> None:
     assert ways.server.calls[0].heard.images == (f"data:image/png;base64,{data}",)
     assert (same.key, same.cached) == (first.key, True)
     assert (other.key == first.key, other.cached) == (False, False)
+
+
+def test_an_image_that_is_not_there_costs_its_row(ways: Ways) -> None:
+    turns = [{"role": "user", "content": [{"type": "image", "image": "no/such.png"}, {"type": "text", "text": "?"}]}]
+
+    lost, fine = ways.many(ways.ask(), [Prompt(turns), Prompt("hello")])
+
+    assert isinstance(lost, RowFault)
+    assert "the image `no/such.png` cannot be read: No such file" in lost.message
+    assert isinstance(fine, Answer)
 
 
 def test_images_by_url_are_left_to_the_provider(ways: Ways) -> None:

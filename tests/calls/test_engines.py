@@ -87,10 +87,23 @@ def test_vllm_is_left_all_the_room_where_none_is_named(tmp_path: Path, vllm: Any
 
 
 def test_one_prompt_that_is_too_long_costs_its_row_and_not_its_batch(tmp_path: Path, vllm: Any) -> None:
-    long, fine = asked(tmp_path, Ask(model="vllm:org/model"), prompts(["a" * 1000, "b"]))
+    fine, long, *others = asked(
+        tmp_path, Ask(model="vllm:org/model"), prompts(["b", "a" * 1000, *(f"q{number}" for number in range(254))])
+    )
 
     assert isinstance(long, RowFault)
-    assert (long.kind, isinstance(fine, Answer)) == ("too_long", True)
+    assert long.kind == "too_long"
+    assert all(isinstance(outcome, Answer) for outcome in (fine, *others))
+    assert len(vllm.batches) < 30  # of 256 that came at once
+
+
+def test_an_image_that_is_not_there_costs_its_row_and_not_its_batch(tmp_path: Path, vllm: Any) -> None:
+    turns = [{"role": "user", "content": [{"type": "image", "image": "no/such.png"}]}]
+
+    lost, fine = asked(tmp_path, Ask(model="vllm:org/model"), [Prompt(turns), Prompt("b")])
+
+    assert isinstance(lost, RowFault)
+    assert (lost.kind, isinstance(fine, Answer)) == ("error", True)
 
 
 def test_vllm_takes_its_own_fields_and_those_of_the_template(tmp_path: Path, vllm: Any) -> None:

@@ -22,7 +22,7 @@ from stillhouse.calls.providers.http import is_same_model
 from stillhouse.calls.providers.place import Place
 from stillhouse.calls.request import Prompt
 from stillhouse.calls.service import CallService
-from stillhouse.core.errors import RecipeError, RowFault
+from stillhouse.core.errors import ModelError, RecipeError, RowFault
 from stillhouse.core.events import Event
 from stillhouse.text.schema import Schema
 from tests.calls.helpers import asking, prompts, with_service
@@ -257,6 +257,11 @@ def test_other_hosts_words_for_an_empty_purse_are_understood(status: int, error:
     assert PLACE.failure(status, {}, json.dumps({"error": error}).encode()).kind == "quota"
 
 
+QUOTED = {
+    "type": "error",
+    "request_id": "req_p2msrdcxdgpww2tqhgwewtvomrkhc2l2pe5xdananom42vw6tqja",
+    "error": {"type": "invalid_request_error", "message": "`temperature` is deprecated for this model."},
+}
 TOO_LARGE = "Request too large for gpt-4o on tokens per min (TPM): Limit 30000, Requested 40000."
 TOO_MANY = "Prompt contains 40000 tokens, too large for model with 32768 maximum context length"
 NO_ROOM = "Input validation error: `inputs` tokens + `max_new_tokens` must be <= 4096"
@@ -288,6 +293,9 @@ LLAMA_CPP = {"code": 400, "message": "the request is over what is available", "t
         (422, {"detail": MISSING}, "rejected"),
         (400, {"error": {"message": "temperature: Extra inputs are not permitted"}}, "rejected"),
         (400, {"error": {"message": "`temperature` may only be set to 1 when thinking is enabled."}}, "rejected"),
+        (400, {"message": f"The model returned the following errors: {json.dumps(QUOTED)}"}, "rejected"),
+        (400, {"error": {"message": "Provider returned error", "metadata": {"raw": json.dumps(QUOTED)}}}, "rejected"),
+        (400, {"error": {"message": "The compiled grammar is too large, simplify your tool schemas."}}, "rejected"),
         (403, {"code": "refused", "error": "Content violates usage guidelines."}, "refused"),
         (500, None, "server"),
         (418, "teapot", "rejected"),
@@ -295,6 +303,16 @@ LLAMA_CPP = {"code": 400, "message": "the request is over what is available", "t
 )
 def test_errors_of_other_hosts_and_servers_are_understood(status: int, body: Any, kind: str) -> None:
     assert PLACE.failure(status, {}, json.dumps(body).encode()).kind == kind
+
+
+def test_what_a_gateway_quotes_is_read_as_said() -> None:
+    body = json.dumps({"message": f"The model returned the following errors: {json.dumps(QUOTED)}"}).encode()
+
+    found = PLACE.failure(400, {}, body)
+
+    assert isinstance(found, ModelError)
+    assert "The model returned the following errors: `temperature` is deprecated for this model." in str(found)
+    assert "temperature=None" in str(found)
 
 
 @pytest.mark.parametrize(("said", "again"), [("true", True), ("false", False)])

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from stillhouse.core.errors import RecipeError, RowFault
+from stillhouse.core.errors import RowFault
 from stillhouse.core.keys import digest, file_digest
 
 
@@ -34,7 +34,7 @@ def is_image(part: object) -> bool:
 
 
 def settled(messages: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """The messages with the digest of each image file beside its path; raises `RecipeError` for a missing file."""
+    """The messages with the digest of each image file beside its path; where there is none, with the reason."""
     return [_with_parts(message, _settled_part) for message in messages]
 
 
@@ -56,6 +56,8 @@ def image_of(part: Mapping[str, Any]) -> Image:
     if reference.startswith("data:"):
         head, _, data = reference.partition(",")
         return Image(head[5:].split(";")[0] or "image/png", None, data)
+    if "missing" in part:
+        raise RowFault("error", f"the image `{reference}` cannot be read: {part['missing']}")
     try:
         content = Path(reference).read_bytes()
     except OSError as error:
@@ -74,16 +76,13 @@ def _with_parts(message: Mapping[str, Any], change: Any) -> Mapping[str, Any]:
 
 def _settled_part(part: Mapping[str, Any]) -> Mapping[str, Any]:
     reference = str(_reference(part))
-    if "digest" in part or "://" in reference or reference.startswith("data:"):
+    if "digest" in part or "missing" in part or "://" in reference or reference.startswith("data:"):
         return part
     try:
-        found = file_digest(reference)
-    except OSError as error:
-        raise RecipeError(
-            f"the image `{reference}` cannot be read: {error.strerror or error}",
-            "Give the path of a file, relative to where the command runs, or a URL.",
-        ) from None
-    return {**part, "type": "image", "image": reference, "digest": found}
+        about = {"digest": file_digest(reference)}
+    except OSError as error:  # it is the fault of one row, which is told when that is to be sent
+        about = {"missing": error.strerror or str(error)}
+    return {**part, "type": "image", "image": reference, **about}
 
 
 def _counted_part(part: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -160,8 +160,12 @@ _LONG_WORDS = _any_of(
     "request too large", "reduce the length",
 )  # fmt: skip
 _SCHEMA_CODES = _any_of("invalid_json_schema")
-_SCHEMA_WORDS = _any_of("invalid schema", r"(response_?(json_?)?schema|output_config\.format|input_schema)\b.{0,90}"
-                        "(invalid|not supported|unsupported|must|should|unknown)")  # fmt: skip
+_SCHEMA_WORDS = _any_of(
+    "invalid schema",
+    "compiled grammar",
+    r"(response_?(json_?)?schema|output_config\.format|input_schema)\b.{0,90}"
+    "(invalid|not supported|unsupported|must|should|unknown)",
+)
 _FIELD_CODES = _any_of("unsupported_value", "unsupported_parameter", "unknown_parameter", "extra_forbidden")
 _FIELDS = (
     r"\b(temperature|top_?p|top_?k|max_(completion_|output_)?tokens|stop|seed|response_?format|tools|tool_?choice|"
@@ -275,7 +279,21 @@ def _message(error: Mapping[str, Any]) -> str:
     text = message if isinstance(message, str) else orjson.dumps(message, default=str).decode()
     about = error.get("metadata")
     raw = about.get("raw") if isinstance(about, dict) else None
-    return f"{text}: {raw}" if isinstance(raw, str) else text
+    return _unwrapped(f"{text}: {raw}" if isinstance(raw, str) else text)
+
+
+def _unwrapped(text: str) -> str:
+    """A gateway's words with what its provider said in them: the message alone of an error that is quoted as JSON."""
+    start = text.find('{"')
+    if start < 0:
+        return text
+    try:
+        quoted = orjson.loads(text[start : text.rfind("}") + 1])
+    except orjson.JSONDecodeError:
+        return text
+    inner = quoted.get("error", quoted) if isinstance(quoted, dict) else None
+    said = _said(inner) if isinstance(inner, dict) else inner
+    return f"{text[:start]}{said}" if isinstance(said, str) and said else text
 
 
 def _quotas(detail: Mapping[str, Any]) -> list[Any]:

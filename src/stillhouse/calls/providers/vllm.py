@@ -31,20 +31,17 @@ class OfflineVllm(InThread):
         self._engine = None
 
     def answers(self, requests: Sequence[Request], seconds: float) -> list[Answered]:
-        del seconds  # a batch takes as long as it takes
-        chosen = _alike(requests[:_AT_ONCE])
-        try:
-            return [(place, reply) for place, reply in zip(chosen, self._asked(requests, chosen), strict=True)]
-        except ValueError as error:  # one that is too long fails all that came with it
-            if len(chosen) == 1:
-                return [(chosen[0], fault_of(error))]
-        return [answered for place in chosen for answered in self._alone(requests, place)]
+        return self._settled(requests, _alike(requests[:_AT_ONCE]))  # which takes as long as it takes
 
-    def _alone(self, requests: Sequence[Request], place: int) -> list[Answered]:
+    def _settled(self, requests: Sequence[Request], places: Sequence[int]) -> list[Answered]:
+        """The outcome of each; vLLM refuses a whole list for one that is too long, so that is found by halves."""
         try:
-            return [(place, self._asked(requests, [place])[0])]
-        except ValueError as error:
-            return [(place, fault_of(error))]
+            return list(zip(places, self._asked(requests, places), strict=True))
+        except (ValueError, RowFault) as error:
+            if len(places) == 1:
+                return [(places[0], error if isinstance(error, RowFault) else fault_of(error))]
+        middle = len(places) // 2
+        return [*self._settled(requests, places[:middle]), *self._settled(requests, places[middle:])]
 
     def _asked(self, requests: Sequence[Request], places: Sequence[int]) -> list[Any]:
         engine = self._loaded()
