@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 from stillhouse.calls.ask import Ask
 from stillhouse.calls.providers.scripted import script
+from stillhouse.core.artifact import Rows
 from stillhouse.core.errors import ModelError, RecipeError
+from stillhouse.core.options import Options
 from stillhouse.core.session import Session
 from stillhouse.generate.judge_pairs import JudgePairs
 from stillhouse.generate.judges_text import judges_text
@@ -176,3 +178,25 @@ def test_swapping_the_columns_swaps_the_winners(tmp_path: Any, pairs: list[tuple
         assert [judge[key] for judge in one.record["facts"]["judges"].values()] == [
             judge[key] for judge in other.record["facts"]["judges"].values()
         ]
+
+
+def test_a_run_that_was_stopped_ends_with_the_rows_and_facts_of_a_whole_one(tmp_path: Any) -> None:
+    pairs = [(f"answer {n}", "other" + "x" * (n % 9)) for n in range(200)]
+    down: dict[int, Exception] = {n: ModelError("no money", kind="quota") for n in range(150, 100_000)}
+    options = Options(chunk=16)
+
+    def run(folder: str, name: str) -> Rows:
+        step = JudgePairs(rows=rows(pairs), by=Ask(model=f"scripted:{name}"), instruction="{{ input }}?")
+        with Session(tmp_path / folder, progress=False, track=False, options=options) as session:
+            return session.run(step)
+
+    script("judge-resumed", judges.leaning)
+    whole = run("whole", "judge-resumed")
+    script("judge-resumed", judges.leaning, failures=down)
+    with pytest.raises(ModelError, match="no money"):
+        run("cut", "judge-resumed")
+    asked = script("judge-resumed", judges.leaning)
+    resumed = run("cut", "judge-resumed")
+    assert resumed.digest == whole.digest
+    assert resumed.record["facts"] == whole.record["facts"]
+    assert 0 < asked.num_calls <= 400 - 150 + 64  # those on the wire when it stopped may be asked twice

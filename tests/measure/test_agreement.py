@@ -81,3 +81,16 @@ def test_fleiss_kappa_of_relabelled_judgements_is_the_same(rows: list[list[int]]
     turned = [list(reversed(row)) for row in counts]
     found, other = fleiss_kappa(counts), fleiss_kappa(turned)
     assert (math.isnan(found) and math.isnan(other)) or found == pytest.approx(other)
+
+
+@given(pairs=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=30))
+def test_items_that_are_counted_are_as_items_one_by_one(pairs: list[tuple[int, int]]) -> None:
+    counts = {pair: pairs.count(pair) for pair in pairs}
+    one_by_one = cohen_kappa([one for one, _ in pairs], [other for _, other in pairs], "linear")
+    times = [*counts.values()]
+    counted = cohen_kappa([one for one, _ in counts], [other for _, other in counts], "linear", counts=times)
+    assert (math.isnan(one_by_one) and math.isnan(counted)) or counted == pytest.approx(one_by_one)
+    table = [[pair.count(category) for category in range(4)] for pair in pairs]
+    rows = [[pair.count(category) for category in range(4)] for pair in counts]
+    one_by_one, counted = fleiss_kappa(table), fleiss_kappa(rows, times=times)
+    assert (math.isnan(one_by_one) and math.isnan(counted)) or counted == pytest.approx(one_by_one)

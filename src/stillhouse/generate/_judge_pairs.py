@@ -11,7 +11,7 @@ from ..core.errors import RowFault
 from ..core.outcome import Emit, Outcome, Row
 from ..rows.transform import missing_column
 from ._asking import failed, refuse_taken, text_of
-from ._judging import Pair, facts, opinions, settled
+from ._judging import Pair, Tally, opinions, settled
 from .template import Template
 
 if TYPE_CHECKING:
@@ -54,9 +54,7 @@ def judge(step: JudgePairs, context: Context) -> Callable[[Sequence[Row]], Await
 
 
 def summary(step: JudgePairs, made: Rows) -> Mapping[str, Any]:
-    winners: list[str] = []
-    verdicts: list[list[dict[str, Any]]] = []
+    tally = Tally()
     for row in made:
-        winners.append(row[step.column])
-        verdicts.append(row[step.evidence])
-    return facts(winners, verdicts)
+        tally.add(row[step.column], row[step.evidence])
+    return tally.facts()

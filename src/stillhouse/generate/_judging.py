@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -161,53 +161,84 @@ def settled(heard: Sequence[Opinion]) -> str:
     return TIE
 
 
-def facts(winners: Iterable[str], verdicts: Sequence[Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
-    """What the verdicts tell, as JSON values: winners, and for each judge its winners, how far its two orders agree and
-    how much it leans to the answer that stands first.
+class Tally:
+    """What the verdicts on many pairs tell about their judges; holds counts alone, however many pairs there are."""
 
-    Agreement is the share of pairs with the same verdict in both orders (Wilson's interval). The lean is the share of
-    pairs in which the judge favoured the answer shown first, less that in which it favoured the one shown second: 0
-    without position bias, 1 for a judge that always takes the first (Newcombe's interval for paired shares). Kappa is
-    that of the judges' winners: Cohen's of two, Fleiss' of more.
-    """
-    counts = Counter(winners)
-    by_judge: dict[str, list[Mapping[str, Any]]] = {}
-    for row in verdicts:
-        for entry in row:
-            by_judge.setdefault(entry["judge"], []).append(entry)
-    found: dict[str, Any] = {
-        "pairs": sum(counts.values()),
-        "winners": {name: counts[name] for name in WINNERS},
-        "judges": {name: _about(entries) for name, entries in by_judge.items()},
-    }
-    if len(by_judge) > 1:
-        found["between_judges"] = _between(verdicts, list(by_judge))
-    return found
+    def __init__(self) -> None:
+        self._winners: Counter[str] = Counter()
+        self._judges: dict[str, Counter[tuple[str | None, str | None]]] = {}
+        self._together: Counter[tuple[str, ...]] = Counter()
+
+    def add(self, winner: str, verdicts: Sequence[Mapping[str, Any]]) -> None:
+        """One pair: its winner, and what each judge said (`Opinion.column`)."""
+        self._winners[winner] += 1
+        for entry in verdicts:
+            self._judges.setdefault(entry["judge"], Counter())[entry["ab"], entry["ba"]] += 1
+        if all(entry["winner"] is not None for entry in verdicts):
+            self._together[tuple(entry["winner"] for entry in verdicts)] += 1
+
+    def facts(self) -> dict[str, Any]:
+        """Winners, and for each judge its winners, how far its two orders agree and how much it leans to the first
+        place, as JSON values.
+
+        Agreement is the share of pairs with the same verdict in both orders (Wilson's interval). The lean is the share
+        of pairs in which the judge favoured the answer shown first, less that in which it favoured the one shown
+        second: 0 without position bias, 1 for a judge that always takes the first (Newcombe's interval for paired
+        shares). Kappa is that of the judges' winners: Cohen's of two, Fleiss' of more.
+        """
+        found: dict[str, Any] = {
+            "pairs": self._winners.total(),
+            "winners": {name: self._winners[name] for name in WINNERS},
+            "judges": {name: _about(counts) for name, counts in self._judges.items()},
+        }
+        if len(self._judges) > 1:
+            found["between_judges"] = self._between()
+        return found
+
+    def _between(self) -> dict[str, Any]:
+        number = len(self._judges)
+        whole = {said: count for said, count in self._together.items() if len(said) == number}
+        pairs = sum(whole.values())
+        times = [*whole.values()]
+        if number == 2:
+            name, kappa = "cohen", cohen_kappa([said[0] for said in whole], [said[1] for said in whole], counts=times)
+        else:
+            table = [[said.count(winner) for winner in WINNERS] for said in whole]
+            name, kappa = "fleiss", fleiss_kappa(table, times=times)
+        same = sum(count for said, count in whole.items() if len(set(said)) == 1)
+        return {
+            "kappa": None if math.isnan(kappa) else kappa,
+            "of": name,
+            "all_agree": {"pairs": same, **_share(same, pairs, wilson(same, pairs))},
+        }
 
 
-def _about(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    both = [entry for entry in entries if entry["ab"] is not None and entry["ba"] is not None]
-    winners = Counter(entry["winner"] for entry in both)
-    agreed = sum(entry["ab"] == entry["ba"] for entry in both)
-    leans = Counter(_lean(entry) for entry in both)
+def _about(counts: Counter[tuple[str | None, str | None]]) -> dict[str, Any]:
+    both = {said: count for said, count in counts.items() if None not in said}
+    judged = sum(both.values())
+    winners: Counter[str] = Counter()
+    leans: Counter[int] = Counter()
+    for (ab, ba), count in both.items():
+        winners[str(ab) if ab == ba else TIE] += count
+        leans[_lean(ab, ba)] += count
+    agreed = sum(count for (ab, ba), count in both.items() if ab == ba)
     lean = newcombe_paired(0, leans[-1], leans[1], leans[0])
     return {
-        "judged": len(both),
-        "without_verdict": len(entries) - len(both),
+        "judged": judged,
+        "without_verdict": counts.total() - judged,
         "winners": {name: winners[name] for name in WINNERS},
-        "orders_agree": {"pairs": agreed, **_share(agreed, len(both), wilson(agreed, len(both)))},
+        "orders_agree": {"pairs": agreed, **_share(agreed, judged, wilson(agreed, judged))},
         "leans_to_first": {
             "first": leans[1],
             "second": leans[-1],
-            **_share(leans[1] - leans[-1], len(both), lean),
+            **_share(leans[1] - leans[-1], judged, lean),
         },
     }
 
 
-def _lean(entry: Mapping[str, Any]) -> int:
+def _lean(ab: str | None, ba: str | None) -> int:
     """1 where the judge favoured the place of the first, -1 that of the second, 0 where its favours cancel out."""
-    first = (entry["ab"] == A) + (entry["ba"] == B)
-    second = (entry["ab"] == B) + (entry["ba"] == A)
+    first, second = (ab == A) + (ba == B), (ab == B) + (ba == A)
     return int(first > second) - int(first < second)
 
 
@@ -215,18 +246,3 @@ def _share(count: int, of: int, interval: Interval) -> dict[str, float | None]:
     if of == 0:
         return {"share": None, "low": None, "high": None}
     return {"share": count / of, "low": interval.low, "high": interval.high}
-
-
-def _between(verdicts: Sequence[Sequence[Mapping[str, Any]]], judges: Sequence[str]) -> dict[str, Any]:
-    table = [[entry["winner"] for entry in row] for row in verdicts]
-    whole = [row for row in table if len(row) == len(judges) and None not in row]
-    if len(judges) == 2:
-        kappa, name = cohen_kappa([row[0] for row in whole], [row[1] for row in whole]), "cohen"
-    else:
-        kappa, name = fleiss_kappa([[row.count(winner) for winner in WINNERS] for row in whole]), "fleiss"
-    same = sum(len(set(row)) == 1 for row in whole)
-    return {
-        "kappa": None if math.isnan(kappa) else kappa,
-        "of": name,
-        "all_agree": {"pairs": same, **_share(same, len(whole), wilson(same, len(whole)))},
-    }

@@ -6,7 +6,6 @@ import asyncio
 import itertools
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from statistics import fmean
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
@@ -197,16 +196,16 @@ def _by_verifier(verifier: Part) -> Judge:
 def summary(made: Rows) -> Mapping[str, Any]:
     won: Counter[str] = Counter()
     lost: Counter[str] = Counter()
-    margins: list[float] = []
-    longer = 0
+    margin, longer = 0.0, 0
     for row in made:
         won[row["chosen_by"]] += 1
         lost[row["rejected_by"]] += 1
-        margins.append(row["chosen_score"] - row["rejected_score"])
+        margin += row["chosen_score"] - row["rejected_score"]
         longer += len(row["chosen"]) > len(row["rejected"])
+    pairs = won.total()
     models = {name: {"chosen": won[name], "rejected": lost[name]} for name in sorted({*won, *lost})}
-    facts: dict[str, Any] = {"pairs": len(margins), "models": models}
-    if margins:
+    facts: dict[str, Any] = {"pairs": pairs, "models": models}
+    if pairs:
         # A judge that likes length shows here first.
-        facts |= {"mean_margin": fmean(margins), "chosen_is_longer": longer / len(margins)}
+        facts |= {"mean_margin": margin / pairs, "chosen_is_longer": longer / pairs}
     return facts

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from statistics import fmean, pstdev
 from typing import Any
 
 from ..calls.answer import Answer
@@ -26,13 +26,27 @@ def usable(answers: Sequence[Answer | RowFault]) -> list[Answer]:
 
 
 def spread_of(made: Rows, columns: Sequence[str]) -> dict[str, Any]:
-    """Mean, standard deviation, least and greatest of each column, for the record."""
-    values: dict[str, list[float]] = {column: [] for column in columns}
+    """Mean, standard deviation, least and greatest of each column, for the record; in one pass (Welford 1962)."""
+    spreads = {column: _Spread() for column in columns}
     for row in made:
-        for column in columns:
-            values[column].append(row[column])
-    return {
-        column: {"mean": fmean(found), "deviation": pstdev(found), "least": min(found), "greatest": max(found)}
-        for column, found in values.items()
-        if found
-    }
+        for column, spread in spreads.items():
+            spread.add(row[column])
+    return {column: spread.facts() for column, spread in spreads.items() if spread.number}
+
+
+class _Spread:
+    def __init__(self) -> None:
+        self.number = 0
+        self._mean = self._squares = 0.0
+        self._least, self._greatest = math.inf, -math.inf
+
+    def add(self, value: float) -> None:
+        self.number += 1
+        before = value - self._mean
+        self._mean += before / self.number
+        self._squares += before * (value - self._mean)
+        self._least, self._greatest = min(self._least, value), max(self._greatest, value)
+
+    def facts(self) -> dict[str, float]:
+        deviation = math.sqrt(self._squares / self.number)
+        return {"mean": self._mean, "deviation": deviation, "least": self._least, "greatest": self._greatest}

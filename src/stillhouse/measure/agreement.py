@@ -56,19 +56,28 @@ def majority(replies: Sequence[str], normaliser: str = "strip") -> Majority:
 
 
 def cohen_kappa(
-    first: Sequence[Hashable], second: Sequence[Hashable], weights: Literal["linear", "quadratic"] | None = None
+    first: Sequence[Hashable],
+    second: Sequence[Hashable],
+    weights: Literal["linear", "quadratic"] | None = None,
+    *,
+    counts: Sequence[int] | None = None,
 ) -> float:
     """Agreement of two judges on the same items beyond chance (Cohen 1960; weighted: Cohen 1968).
 
     1 is full agreement, 0 what chance would give. With `weights` the values are numbers, and a disagreement counts by
-    their distance or its square. nan for no items, and where chance alone makes both always the same. Raises ValueError
-    when the lengths differ.
+    their distance or its square. `counts` says how many items each pair of judgements stands for. nan for no items, and
+    where chance alone makes both always the same. Raises ValueError when the lengths differ.
     """
-    if len(first) != len(second):
-        raise ValueError(f"{len(first)} judgements against {len(second)}")
-    num_items = len(first)
-    if num_items == 0:
-        return math.nan
+    times = [1] * len(first) if counts is None else counts
+    if not len(first) == len(second) == len(times):
+        raise ValueError(f"{len(first)} judgements against {len(second)}, {len(times)} counts")
+    together: Counter[tuple[Hashable, Hashable]] = Counter()
+    ours: Counter[Hashable] = Counter()
+    theirs: Counter[Hashable] = Counter()
+    for one, other, count in zip(first, second, times, strict=True):
+        together[one, other] += count
+        ours[one] += count
+        theirs[other] += count
 
     def cost(one: Hashable, other: Hashable) -> float:
         if weights is None:
@@ -76,25 +85,32 @@ def cohen_kappa(
         distance = abs(float(one) - float(other))  # type: ignore[arg-type]
         return distance if weights == "linear" else distance * distance
 
-    observed = sum(cost(one, other) * count for (one, other), count in Counter(zip(first, second, strict=True)).items())
-    ours, theirs = Counter(first), Counter(second)
-    by_chance = sum(cost(one, other) * count * times for one, count in ours.items() for other, times in theirs.items())
-    return math.nan if by_chance == 0 else 1 - observed * num_items / by_chance
+    observed = sum(cost(one, other) * count for (one, other), count in together.items())
+    by_chance = sum(cost(one, other) * count * many for one, count in ours.items() for other, many in theirs.items())
+    return math.nan if by_chance == 0 else 1 - observed * sum(times) / by_chance
 
 
-def fleiss_kappa(counts: Sequence[Sequence[int]]) -> float:
+def fleiss_kappa(counts: Sequence[Sequence[int]], *, times: Sequence[int] | None = None) -> float:
     """Agreement of several judges beyond chance (Fleiss 1971).
 
     `counts[i][j]` is how many judges put item i into category j; each item has the same number of judges, at least two.
-    nan for no items, and where all judgements fall into one category. Raises ValueError for other counts.
+    `times[i]` says how many items line i stands for. nan for no items, and where all judgements fall into one category.
+    Raises ValueError for other counts.
     """
     if not counts:
         return math.nan
     num_judges = sum(counts[0])
     if num_judges < 2 or any(sum(row) != num_judges for row in counts):
         raise ValueError("each item needs the same number of judges, at least two")
+    weights = [1] * len(counts) if times is None else times
+    num_items = sum(weights)
     pairs = num_judges * (num_judges - 1)
-    agreed = sum(sum(count * (count - 1) for count in row) for row in counts) / (pairs * len(counts))
-    total = num_judges * len(counts)
-    by_chance = sum((sum(column) / total) ** 2 for column in zip(*counts, strict=True))
+    agreed = sum(
+        weight * sum(count * (count - 1) for count in row) for row, weight in zip(counts, weights, strict=True)
+    ) / (pairs * num_items)
+    total = num_judges * num_items
+    columns = zip(*counts, strict=True)
+    by_chance = sum(
+        (sum(count * weight for count, weight in zip(column, weights, strict=True)) / total) ** 2 for column in columns
+    )
     return math.nan if by_chance == 1 else (agreed - by_chance) / (1 - by_chance)
