@@ -191,6 +191,23 @@ def test_a_plan_counts_answers_and_comparisons(session: Session) -> None:
     assert planned.expectation.calls == 2 + 2 * 2
 
 
+def test_a_plan_knows_that_a_judge_is_asked_once_the_answers_are_there(tmp_path: Any) -> None:
+    def step(count: int) -> PreferencePairs:
+        rows = Import(data=tuple({"q": f"question {n}"} for n in range(count)), require=())
+        ask = Ask(model="scripted:pref-count")
+        return PreferencePairs(rows=rows, by=ask, template="{{ q }}", judge=LONGER, samples=3)
+
+    script("pref-count", lambda messages, schema, sample: "x" * (sample + 1) + messages[0]["content"])
+    with Session(tmp_path, progress=False, track=False) as session:
+        session.run(step(2))
+        session.run(step(6).rows)
+        (planned,) = session.plan(step(6)).to_run
+        assert (planned.expectation.calls, planned.expectation.cached_calls) == (4 * (3 + 6), 2 * (3 + 6))
+        session.run(step(6))
+        (again,) = session.plan(step(6).replace(margin=0.1)).to_run
+        assert again.expectation.calls == 0
+
+
 def test_what_was_asked_for_fewer_rows_is_not_asked_again_for_all(tmp_path: Any) -> None:
     questions = tuple({"q": f"question {n}"} for n in range(40))
 

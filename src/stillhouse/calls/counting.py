@@ -81,7 +81,10 @@ def count_calls(session: Session, execution: Execution, step: MapStep, expectati
         found = _counted(session, step, {key: made for key, made in inputs.items() if made is not None}, Path(work))
     if found is None:
         return expectation
-    return _expected(session, expectation, found, max(1.0, len(source) / _ROWS))
+    scale = max(1.0, len(source) / _ROWS)
+    if step.follows_up and any(asked.new for asked in found.asked.values()):
+        return _less(expectation, round(scale * sum(asked.kept for asked in found.asked.values())))
+    return _expected(session, expectation, found, scale)
 
 
 def _counted(session: Session, step: MapStep, inputs: Any, work: Path) -> Counting | None:
@@ -110,6 +113,21 @@ def _counted(session: Session, step: MapStep, inputs: Any, work: Path) -> Counti
         return None
     found: Counting = calls.counting
     return found
+
+
+def _less(expectation: Expectation, kept: int) -> Expectation:
+    """The step's own estimate less what is kept: some questions rest on replies that are still to come."""
+    expected = expectation.calls or 0
+    new = max(expected - kept, 1)
+    share = new / max(expected, 1)
+    return replace(
+        expectation,
+        calls=new,
+        cached_calls=kept,
+        tokens_in=round(share * (expectation.tokens_in or 0)),
+        tokens_out=round(share * (expectation.tokens_out or 0)),
+        cost_usd=None if expectation.cost_usd is None else share * expectation.cost_usd,
+    )
 
 
 def _expected(session: Session, expectation: Expectation, counting: Counting, scale: float) -> Expectation:

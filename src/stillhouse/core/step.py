@@ -125,6 +125,8 @@ class MapStep(Step[Rows]):
 
     chooses: ClassVar[bool] = False
     """True: a row passes as it is or not at all, so that a table of none still has the columns of `rows`."""
+    follows_up: ClassVar[bool] = False
+    """True: what is asked about a row rests on replies about it, and cannot be counted before these have come."""
 
     rows: Step[Rows]
 

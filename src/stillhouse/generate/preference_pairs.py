@@ -1,7 +1,7 @@
 """Pairs of a better and a worse answer, for preference training."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -33,6 +33,8 @@ class PreferencePairs(MapStep, tag="generate.preference_pairs/1"):
     dropped with the answers as evidence. A row fails when no answer is usable, or one may still come. Behind a pair
     stand the calls of both answers and of the judge.
     """
+
+    follows_up: ClassVar[bool] = True
 
     by: Asks
     template: Instruction

@@ -1,7 +1,7 @@
 """Answers that are criticised and written again."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field, model_validator
 
@@ -26,6 +26,8 @@ class Revise(MapStep, tag="generate.revise/1"):
     criticised, in order: none of it where the answer was fine as it stood. With a `response` schema the new answer is
     its JSON text. A row fails when a critique or a new answer cannot be used.
     """
+
+    follows_up: ClassVar[bool] = True
 
     by: Ask
     template: Instruction
