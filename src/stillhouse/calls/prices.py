@@ -30,7 +30,7 @@ class Price(NamedTuple):
         """Dollars for these tokens."""
         cached = self.prompt if self.cached is None else self.cached
         written = self.prompt if self.written is None else self.written
-        fresh = usage.prompt_tokens - usage.cached_tokens - usage.written_tokens
+        fresh = max(0, usage.prompt_tokens - usage.cached_tokens - usage.written_tokens)
         prompt = fresh * self.prompt + usage.cached_tokens * cached + usage.written_tokens * written
         return (prompt + usage.reply_tokens * self.reply) / 1e6
 

@@ -6,6 +6,7 @@ reader of its own form.
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
@@ -155,6 +156,21 @@ def _chance(token: str, logprob: float, top: Sequence[Sequence[Any]]) -> TokenCh
 
 
 # What the readers of the providers share.
+
+
+def reader(read: Callable[[bytes], Reply]) -> Callable[[bytes], Reply]:
+    """A reader of a provider's form: what it stumbles over, in a body that is other than promised, is `Garbled`."""
+
+    @functools.wraps(read)
+    def checked(wire: bytes) -> Reply:
+        try:
+            return read(wire)
+        except Garbled:
+            raise
+        except (TypeError, ValueError, AttributeError, KeyError, IndexError) as error:
+            raise Garbled(f"another form than promised ({type(error).__name__}: {error})") from None
+
+    return checked
 
 
 def parsed(wire: bytes) -> dict[str, Any]:  # JSON of any shape

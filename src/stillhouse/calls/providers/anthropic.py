@@ -18,6 +18,7 @@ from ..reply import (
     Usage,
     count,
     parsed,
+    reader,
     tool_call,
     whole_text,
     with_reply_tool,
@@ -148,6 +149,7 @@ _FINISH: Mapping[object, Finish] = {
 }
 
 
+@reader
 def read(wire: bytes) -> Reply:
     """The reply of a message; raises `Garbled`."""
     value = parsed(wire)

@@ -25,6 +25,7 @@ from ..reply import (
     Usage,
     count,
     parsed,
+    reader,
     tool_call,
     whole_text,
     with_reply_tool,
@@ -195,6 +196,7 @@ _FINISH: Mapping[object, Finish] = {
 }
 
 
+@reader
 def read(wire: bytes) -> Reply:
     """The reply of Converse; raises `Garbled`."""
     value = parsed(wire)

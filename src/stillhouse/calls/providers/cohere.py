@@ -18,6 +18,7 @@ from ..reply import (
     Usage,
     count,
     parsed,
+    reader,
     tool_call,
     whole_text,
     with_reply_tool,
@@ -123,6 +124,7 @@ _FINISH: Mapping[object, Finish] = {
 }
 
 
+@reader
 def read(wire: bytes) -> Reply:
     """The reply of a chat; raises `Garbled`, also where the generation broke off in Cohere."""
     value = parsed(wire)

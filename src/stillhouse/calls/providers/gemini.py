@@ -24,6 +24,7 @@ from ..reply import (
     Usage,
     count,
     parsed,
+    reader,
     tool_call,
     whole_text,
     with_reply_tool,
@@ -249,6 +250,7 @@ _FINISH: Mapping[object, Finish] = {
 }
 
 
+@reader
 def read(wire: bytes) -> Reply:
     """The reply of `generateContent`, its first candidate; raises `Garbled`. A blocked prompt is a refusal."""
     value = parsed(wire)

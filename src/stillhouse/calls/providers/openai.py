@@ -20,6 +20,7 @@ from ..reply import (
     Usage,
     count,
     parsed,
+    reader,
     tool_call,
     whole_text,
     with_reply_tool,
@@ -196,6 +197,7 @@ _FINISH: Mapping[str | None, Finish] = {
 }
 
 
+@reader
 def read(wire: bytes) -> Reply:
     """The reply of a chat completion; raises `Garbled`."""
     value = parsed(wire)

@@ -19,6 +19,7 @@ from ..reply import (
     Usage,
     count,
     parsed,
+    reader,
     tool_call,
     whole_text,
     with_reply_tool,
@@ -150,6 +151,7 @@ def json_text(arguments: object) -> str:
 _CUT: Mapping[object, Finish] = {"max_output_tokens": "length", "content_filter": "refused"}
 
 
+@reader
 def read(wire: bytes) -> Reply:
     """The reply of a response; raises `Garbled`."""
     value = parsed(wire)
