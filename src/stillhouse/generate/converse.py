@@ -1,6 +1,6 @@
 """Conversations between an assistant and a user who is played."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field, field_validator, model_validator
 
@@ -28,6 +28,8 @@ class Converse(MapStep, tag="generate.converse/1"):
     usable reply the row fails, with the conversation so far. The column `num_turns` counts the exchanges. With
     `samples` above 1 so many conversations are held for each row, numbered in the column `sample`.
     """
+
+    follows_up: ClassVar[bool] = True
 
     by: Ask
     user: Ask | None = Field(None, description="who plays the user; None asks `by`")

@@ -1,6 +1,6 @@
 """Instructions that an aligned model writes when it is given nothing but the beginning of a user's turn."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field, model_validator
 
@@ -32,6 +32,8 @@ class Magpie(MapStep, tag="generate.magpie/1"):
     A hosted chat model cannot be asked so. `DataFromPrompt` may ask it for what users write, which is another method:
     there the model follows an instruction.
     """
+
+    follows_up: ClassVar[bool] = True
 
     rows: Step[Rows] = Field(MADE, validate_default=False, description="the numbers 0 to `num` - 1, made by itself")
     by: Ask

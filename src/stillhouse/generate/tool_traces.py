@@ -1,7 +1,7 @@
 """Conversations in which a model uses tools."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -34,6 +34,8 @@ class ToolTraces(MapStep, tag="generate.tool_traces/1"):
     judge to say. Also dropped are rows without an answer after `rounds` replies, and, unless `must_use` is False, those
     in which no tool was called. With `samples` above 1 so many traces are made of a row.
     """
+
+    follows_up: ClassVar[bool] = True
 
     by: Ask
     tools: tuple[Any, ...] = Field(min_length=1)
