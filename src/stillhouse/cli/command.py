@@ -17,7 +17,7 @@ from .parser import Parser, UsageError
 if TYPE_CHECKING:
     from ..core.errors import Waiting
 
-RESUMABLE = ("run", "distill", "retry")
+RESUMABLE = ("run", "distill", "retry", "merge")
 EXTRAS = {
     "train": ("torch", "transformers", "tokenizers", "safetensors", "peft", "accelerate"),
     "hub": ("datasets", "huggingface_hub"),

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from . import exits
 from .interrupt import interruptible
 from .opening import open_session, recipe_arguments, work_arguments
-from .output import print_json
-from .parser import FOLDER, positive
+from .output import print_json, say, table
+from .parser import FOLDER, UsageError, positive
 from .preview import go_on, preview
 
 if TYPE_CHECKING:
@@ -23,6 +23,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     recipe_arguments(parser)
     parser.add_argument("--name", help="what to call the result (default: the recipe's `name`, or its file's)")
     parser.add_argument("--limit", type=positive, metavar="N", help="only N rows, through the whole road")
+    parser.add_argument(
+        "--shard", metavar="I/N", help="map the I-th of N shares, for array jobs; `stillhouse merge` joins them"
+    )
     parser.add_argument("--preview", type=positive, metavar="N", help="show what the models make of N rows, then ask")
     work_arguments(parser)
 
@@ -37,12 +40,15 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.limit is not None:
         step, name = limited(step, arguments.limit), f"{name}-first-{arguments.limit}"
     folder = arguments.folder or recipe.output or FOLDER
+    shard = None if arguments.shard is None else shard_of(arguments.shard)
     tally = Tally()
     shown = not arguments.quiet
     with (
         interruptible(),
         open_session(folder, recipe.session, arguments, progress=shown, on_event=tally) as session,
     ):
+        if shard is not None:
+            return _shard(session, step, name, shard, arguments)
         if arguments.preview is not None:
             with session.asking_live():
                 seen = preview(session, step, arguments.preview)
@@ -51,11 +57,59 @@ def run(arguments: argparse.Namespace) -> int:
                     print_json({"name": name, "preview": [one.as_dict() for one in seen]})
                 return exits.DONE
         else:
-            _confirm(session, step, arguments)
+            confirm_run(session, step, arguments)
         artifact = session.run(step, name=name)
-        _keep_recipe(session, name, step, recipe.session_table)
+        keep_recipe(session, name, step, recipe.session_table)
         outcome = Outcome.of(session.store, name, artifact, tally)
     return tell(outcome, as_json=arguments.json)
+
+
+def shard_of(text: str) -> tuple[int, int]:
+    """`2/8` as (1, 8)."""
+    first, slash, of = text.partition("/")
+    if not (slash and first.isdigit() and of.isdigit() and 1 <= int(first) <= int(of)):
+        raise UsageError(f"`--shard {text}` is no share", "Write it as `--shard 2/8`, counted from 1.")
+    return int(first) - 1, int(of)
+
+
+def _shard(session: Session, step: Step[Any], name: str, shard: tuple[int, int], arguments: argparse.Namespace) -> int:
+    """One job of an array: its share of the map steps, under names that keep it from `gc`."""
+    from dataclasses import replace
+
+    from .money import confirm, expected_bill
+
+    index, of = shard
+    bill = expected_bill(session, step, session.plan(step))
+    cost, calls = (None if value is None else value / of for value in (bill.cost_usd, bill.calls))
+    confirm(replace(bill, cost_usd=cost, calls=None if calls is None else round(calls)), yes=arguments.yes)
+    made = session.shard(step, index, of)
+    for number, rows in enumerate(made):
+        session.names.point(_shard_name(name, index, of, number), rows.key, rows.record["recipe_key"])
+    told = [{"step": rows.record["tag"], **rows.record["counts"]} for rows in made]
+    if arguments.json:
+        print_json({"name": name, "shard": index + 1, "of": of, "steps": told})
+    elif told:
+        counted = [
+            (entry["step"].partition("/")[0], *(entry[k] for k in ("in", "out", "dropped", "failed"))) for entry in told
+        ]
+        print(table(counted, ["step", "in", "out", "dropped", "failed"]))
+    else:
+        say("no map step is left to share out: `stillhouse run` makes the rest")
+    return exits.INCOMPLETE if any(entry["failed"] for entry in told) else exits.DONE
+
+
+def _shard_name(name: str, index: int, of: int, number: int) -> str:
+    return f"{name[:60]}-shard-{index + 1}-of-{of}" + (f".{number}" if number else "")
+
+
+def forget_shards(session: Session, name: str) -> None:
+    """The shares of a merged result need no names any more."""
+    import re
+
+    pattern = re.compile(re.escape(name[:60]) + r"-shard-\d+-of-\d+(\.\d+)?")
+    for known in list(session.names.all()):
+        if pattern.fullmatch(known.name) and not known.pinned:
+            session.names.remove(known.name)
 
 
 def tell(outcome: Outcome, *, as_json: bool) -> int:
@@ -68,13 +122,13 @@ def tell(outcome: Outcome, *, as_json: bool) -> int:
     return outcome.code
 
 
-def _confirm(session: Session, step: Step[Any], arguments: argparse.Namespace) -> None:
+def confirm_run(session: Session, step: Step[Any], arguments: argparse.Namespace) -> None:
     from .money import confirm, expected_bill
 
     confirm(expected_bill(session, step, session.plan(step)), yes=arguments.yes)
 
 
-def _keep_recipe(session: Session, name: str, step: Step[Any], settings: Mapping[str, Any]) -> None:
+def keep_recipe(session: Session, name: str, step: Step[Any], settings: Mapping[str, Any]) -> None:
     """Write the resolved recipe beside the name; it runs as it stands."""
     import yaml
 

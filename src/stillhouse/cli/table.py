@@ -6,6 +6,7 @@ COMMANDS = (
     ("distill", "distill", "turn a dozen examples into a small model"),
     ("plan", "plan", "say what a recipe would do and cost; spend nothing"),
     ("run", "run", "make what a recipe describes"),
+    ("merge", "merge", "join what the jobs of `run --shard` made, and make the rest"),
     ("retry", "retry", "ask again about rows that failed, and about no others"),
     ("show", "show", "show a result: how it came to be, the funnel, its first rows"),
     ("funnel", "funnel", "what became of the rows at each step, why, and how diverse they are; a picture of it"),

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from ._chunks import Reader
 from ._tables import common_schema, read_part, schema_of_part
-from .artifact import Rows
+from .artifact import Rows, columns_of
 from .errors import Ended
 from .keys import digest
 
@@ -190,12 +190,8 @@ _WHOLE = {
 
 def mark(table: pa.Table) -> dict[str, str]:
     """What a piece was made from, to be held against the finished table: columns, their types and the rows' ids."""
-    names = ",".join(f"{field.name}:{_type(field.type)}" for field in table.schema)
+    names = ",".join(f"{name}:{kind}" for name, kind in columns_of(table.schema))
     return {"of": digest(f"{names};{''.join(table.column('_id').to_pylist())}".encode())}
-
-
-def _type(kind: pa.DataType) -> str:
-    return str(kind).replace("<element:", "<item:")  # what Parquet calls the values of a list
 
 
 def still_true(entries: Sequence[dict[str, Any]], made: Rows) -> list[dict[str, Any]]:

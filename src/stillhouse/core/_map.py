@@ -45,11 +45,12 @@ def run_map(
     workers: Workers | None = None,
     feed: Feed | None = None,
     worked: bool = False,
+    part: bool = False,
 ) -> dict[str, Any]:
     """Map all rows; returns counts and digest for the record. The rows stand under the result's `data/`.
 
     `workers` map in place of this process; `feed` is told of each piece that is done; `worked`: the mapper has shown
-    in this run already that it works.
+    in this run already that it works; `part`: of a table, of which others may work where all of this failed.
     """
     source = context.get(step.rows)
     pieces = Pieces(context.scratch / "chunks")
@@ -65,7 +66,7 @@ def run_map(
         run.workers.prepare()
     run.all(Table(source.paths, len(source), done), done)
     counts = run.counts
-    if counts.lost and counts.lost == counts.rows_in:
+    if counts.lost and counts.lost == counts.rows_in and not part:
         raise too_many_failures(type(step).__name__, counts.lost, counts.rows_in, run.examples)
     made = merged(context, pieces.folder, run.entries, counts, source.schema if step.chooses else None)
     context.note(**step.summary(Rows(context.result, made)))

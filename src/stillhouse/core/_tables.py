@@ -305,7 +305,7 @@ class _Shards:
 def common_schema(schemas: Iterable[pa.Schema]) -> pa.Schema:
     """Columns in order of first mention, each of a type that all values fit; raises `RecipeError` where none does."""
     schema = pa.schema([("_id", pa.string()), ("_parents", _TEXTS), ("_calls", _TEXTS)])
-    for found in schemas:
+    for found in map(_item_named, schemas):
         if found.equals(schema):
             continue
         try:
@@ -321,6 +321,26 @@ def common_schema(schemas: Iterable[pa.Schema]) -> pa.Schema:
                 "Give every row the same type in that column, or text.",
             ) from error
     return schema
+
+
+def _item_named(schema: pa.Schema) -> pa.Schema:
+    """The schema where lists are as Arrow makes them: Parquet calls their values by another name.
+
+    Else the name would tell whether rows were read or made, and in which pieces.
+    """
+    if not any(pa.types.is_nested(field.type) for field in schema):
+        return schema.remove_metadata()
+    return pa.schema([field.with_type(_item_type(field.type)) for field in schema])
+
+
+def _item_type(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_list(kind):
+        return pa.list_(_item_type(kind.value_type))
+    if pa.types.is_large_list(kind):
+        return pa.large_list(_item_type(kind.value_type))
+    if pa.types.is_struct(kind):
+        return pa.struct([field.with_type(_item_type(field.type)) for field in kind])
+    return kind
 
 
 def _as(table: pa.Table, schema: pa.Schema) -> pa.Table:

@@ -112,6 +112,11 @@ class Rows(Artifact):
         return (self.folder if self._output is None else self.data) / f"{name}.parquet"
 
 
+def columns_of(schema: pa.Schema) -> list[tuple[str, str]]:
+    """Names and types of columns, as they compare."""
+    return [(field.name, str(field.type).replace("<element:", "<item:")) for field in schema]  # Parquet's word for it
+
+
 class Tokens(Artifact):
     """Token files with their document index; read with `stillhouse.tokens`."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,11 +61,11 @@ def whole_bill(bill: Mapping[str, Any], work: Path) -> dict[str, Any]:
     return _with_total(models)
 
 
-def added_bill(earlier: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, Any]:
-    """The calls of a result whose rows were tried again: those of before and those of now."""
+def summed_bill(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The calls of several results, or of one before and after its rows were tried again, as one bill."""
     models: dict[str, dict[str, Any]] = {}
-    for source in (earlier, record):
-        for name, totals in source.get("calls", {}).get("models", {}).items():
+    for record in records:
+        for name, totals in record.get("calls", {}).get("models", {}).items():
             known = models.setdefault(name, {})
             for field, value in totals.items():
                 known[field] = known.get(field, 0) + value

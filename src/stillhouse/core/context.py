@@ -91,6 +91,12 @@ class Context:
         other._calls = calls
         return other
 
+    def with_input(self, key: str, artifact: Artifact) -> Context:
+        """The same where the input of this recipe key is another artifact."""
+        other = copy.copy(self)
+        other._inputs = {**self._inputs, key: artifact}
+        return other
+
     def wait_for(self, work: Coroutine[Any, Any, T]) -> T:
         """What `work` returns, run on the session's call loop: how a whole step asks a model.
 

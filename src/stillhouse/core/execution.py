@@ -16,18 +16,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .artifact import Artifact, Rows
-from .bill import added_bill, open_bill, whole_bill
+from .bill import open_bill, summed_bill, whole_bill
 from .context import Context
 from .definition import define
 from .errors import EXHAUSTED, Ended, Interrupted, StillhouseError, StoreError, Waiting
 from .lease import Lease
 from .progress import Watch
 from .retry import Retry
+from .shards import Join, share_of, stage_of
 from .step import GrowStep, KeyBook, MapStep, Output, Step
 from .store import Known, Store, disk_error, disk_trouble
 from .travel import packed
 
 if TYPE_CHECKING:
+    from ._chunks import Workers
     from ._feed import Feed, Flow
     from .session import Session
 
@@ -40,7 +42,7 @@ class Execution:
 
     A result with unanswered rows that was finished before the run began counts as unfinished, and so does what was made
     from it: it is made again, which asks for those rows alone. `as_they_are` takes such results as finished.
-    `retry` makes results anew where rows failed in the ways that it means.
+    `retry` makes results anew where rows failed in the ways that it means; `join` joins what array jobs made.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class Execution:
         lease: Lease | None = None,
         retry: Retry | None = None,
         watch: Watch | None = None,
+        join: Join | None = None,
     ) -> None:
         self.session = session
         self.store: Store = session.store
@@ -63,6 +66,7 @@ class Execution:
         self._retry = retry
         self._retried: set[str] = set()
         self._watch = watch or Watch()
+        self._join = join
         self._feeds: dict[str, Feed] = {}
         self._flows: dict[str, Flow | None] = {}
         self._lock = threading.Lock()
@@ -151,7 +155,10 @@ class Execution:
         """The artifacts of `steps`; builds what is missing, independent branches at the same time."""
         if self._retry is not None:
             self._retried = {self.book.recipe(step) for step, _ in self.to_retry(steps, self._retry)}
-        todo = {self.book.recipe(step): step for step in self.missing(steps)}
+        missing = self.missing(steps)
+        todo = {self.book.recipe(step): step for step in missing}
+        if self._join is not None:
+            self._join.stage = stage_of(missing, self.book)
         for step in steps:
             source, _ = self.source(step)
             if self.book.recipe(source) not in todo:
@@ -239,7 +246,7 @@ class Execution:
         Not where its recipe was finished before: the rows may come out as they were, and it would have worked for
         nothing.
         """
-        ahead = self.session.options.ahead and isinstance(step.rows, MapStep)
+        ahead = self.session.options.ahead and isinstance(step.rows, MapStep) and self._join is None
         return ahead and self.store.entry(self.book.recipe(step)) is None
 
     def _may_begin(self, step: MapStep, needs: set[str], running: Mapping[Future[Artifact], str]) -> bool:
@@ -375,7 +382,7 @@ class Execution:
             record |= {"started": started, "finished": time.time(), "cpu_seconds": round(time.process_time() - cpu, 3)}
             record |= whole_bill(self.session.bill(build_key), work)
             if earlier is not None and "retries" in record:
-                record |= added_bill(earlier.record, record)
+                record |= summed_bill([earlier.record, record])
             if self._lease is not None:
                 self._lease.add(build_key)
             artifact = self.store.finish(build_key, work / "result", record, replace=earlier is not None)
@@ -437,6 +444,15 @@ class Execution:
             from ._ahead import take_up
             from ._map import run_map
 
+            digests = {self.book.recipe(child): artifact.digest for child, artifact in inputs.items()}
+            parts = (
+                None if self._join is None else self._join.parts_of(step, context.get(step.rows), digests, self.book)
+            )
+            if parts is not None:
+                from ._join import run_join
+
+                return run_join(step, context, parts)
+
             if self.session.gathers(step):
                 from ._gather import gather
 
@@ -444,7 +460,15 @@ class Execution:
             recipe_key = self.book.recipe(step)
             feed = self._feed(recipe_key)
             worked = take_up(recipe_key, self._flows.get(recipe_key), context, work, feed, self.session)
-            return run_map(step, context, self.session.loop, feed=feed, worked=worked)
+            return run_map(
+                step,
+                context,
+                self.session.loop,
+                workers=self._workers(step, context),
+                feed=feed,
+                worked=worked,
+                part=share_of(step) is not None,
+            )
         if isinstance(step, GrowStep):
             from ._grow import run_grow
 
@@ -460,6 +484,22 @@ class Execution:
         else:
             step.run(context)
         return self._collected(step, context)
+
+    def _workers(self, step: MapStep, context: Context) -> Workers | None:
+        """Who maps a step; None for this process with all that the step asks for.
+
+        A mapper over a share sees the whole table that the share is of, as on one machine; where that is made of
+        shares itself, it sees its columns.
+        """
+        share = share_of(step)
+        if share is None:
+            return None
+        from ._chunks import Here
+        from ._feed import SomeRows
+
+        whole = Execution(self.session, as_they_are=True).cached(share.rows) if step.rows is share else None
+        seen = whole or SomeRows(context.get(step.rows).schema)
+        return Here(step, context.with_input(self.book.recipe(step.rows), seen), self.session.loop)
 
     def _retry_of(self, step: Step[Any], earlier: Artifact | None) -> Retry | None:
         """What is to be tried again of the earlier result; None where the step runs from its beginning.
