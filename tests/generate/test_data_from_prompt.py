@@ -212,6 +212,13 @@ def test_rows_without_text_fail_alone_and_nothing_is_asked_about_them(session: S
     assert asked.num_calls == 1
 
 
+def test_what_is_no_text_is_shown_as_json(session: Session) -> None:
+    rows = Import(data=({"text": {"b": [1, None]}}, {"text": {"b": []}}), require=())
+    script("shown", lambda messages, schema, sample: last(messages))
+    made = session.run(ProcessWithPrompt(rows=rows, by=ask("shown"), instruction="Add up."))
+    assert made.head(1)[0]["reply"] == 'Input: {"b": [1, null]}\n\nInstruction: Add up.'
+
+
 def test_a_column_that_is_not_there_is_named_before_anything_is_asked(session: Session) -> None:
     rows = Import(data=({"body": "tea"},), require=())
     with pytest.raises(RecipeError, match=r"no column `bodi`\n  Did you mean `body`"):

@@ -147,7 +147,8 @@ def test_methods_of_ones_own(session: Session) -> None:
     asked = script("own", teacher)
     step = Evolve(rows=ROWS, by=Ask(model="scripted:own"), methods={"polite": "Make it more polite."}, compare=False)
     assert {row["method"] for row in session.run(step)} == {"polite"}
-    assert all("Make it more polite." in request.messages[-1]["content"] for request in asked.requests)
+    questions = [str(request.messages[-1]["content"]) for request in asked.requests]
+    assert all("Make it more polite." in question and "harder" not in question for question in questions)
 
 
 def test_another_judge_may_say_whether_something_was_gained(session: Session) -> None:

@@ -16,6 +16,7 @@ from ..core.artifact import Rows
 from ..core.errors import EXHAUSTED, RecipeError, RowFault
 from ..core.outcome import Emit, Fail, Made, Outcome, Row
 from ..text.schema import Schema
+from .template import shown
 
 IN_FLIGHT = 256
 """Rows of one chunk that talk at the same time; several chunks are open at once."""
@@ -158,12 +159,23 @@ def refuse_taken(step: str, rows: Rows, columns: Sequence[str] | str, remedy: st
 
 def text_of(step: str, row: Row, column: str) -> str:
     """The text in a column of the row. Raises `RecipeError` where there is no such column, `RowFault` without text."""
+    value = _value_of(step, row, column)
+    if isinstance(value, str):
+        return value
+    raise RowFault("invalid", f"row {row.get('_id', '?')} has {type(value).__name__}, not text, in `{column}`")
+
+
+def shown_of(step: str, row: Row, column: str) -> str:
+    """What a column of the row looks like in a question: text as it is, all else as JSON. Raises as `text_of` does."""
+    return str(shown(_value_of(step, row, column)))
+
+
+def _value_of(step: str, row: Row, column: str) -> Any:
     if column not in row:
         from ..rows.transform import missing_column
 
         raise missing_column(f"{step}: row {row.get('_id', '?')}", column, [name for name in row if name[:1] != "_"])
     value = row[column]
-    if not isinstance(value, str) or not value.strip():
-        kind = "nothing" if value is None or isinstance(value, str) else f"{type(value).__name__}, not text"
-        raise RowFault("invalid", f"row {row.get('_id', '?')} has {kind} in `{column}`", None)
+    if value is None or (isinstance(value, str) and not value.strip()):
+        raise RowFault("invalid", f"row {row.get('_id', '?')} has nothing in `{column}`")
     return value

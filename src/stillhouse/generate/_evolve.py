@@ -31,6 +31,16 @@ about the rewriting.
 <instruction>
 {text}
 </instruction>"""
+REWRITTEN = """\
+Rewrite the instruction below, which somebody gives to an assistant.
+
+{method}
+
+The result must make sense and stand by itself. Write it as its author would, without a word about the rewriting.
+
+<instruction>
+{text}
+</instruction>"""
 BROADER = """\
 Write a new instruction that somebody might give to an assistant. Take the one below as inspiration: stay in its field,
 but ask for something else that is rarer, and about as long and as hard. It must make sense, stand by itself and be
@@ -86,6 +96,7 @@ class _Evolution:
         self._step = step
         self._calls = calls
         given = step.methods
+        self._own = isinstance(given, Mapping)
         self._words = given if isinstance(given, Mapping) else {name: METHODS[name] for name in given}
 
     async def of(self, row: Row) -> list[Made]:
@@ -116,9 +127,7 @@ class _Evolution:
     async def _next(self, stage: Stage, method: str, generation: int) -> tuple[Stage, str | None, str | None]:
         """The next stage, the answer to it where that is wanted, and the reason against it."""
         step, calls = self._step, self._calls
-        words_for = self._words[method]
-        question = DEEPER.format(method=words_for, text=stage.text) if words_for else BROADER.format(text=stage.text)
-        reply = await calls.ask(step.by, question, schema=EVOLVED, sample=generation - 1)
+        reply = await calls.ask(step.by, self._question(stage, method), schema=EVOLVED, sample=generation - 1)
         found = Stage(reply.value["instruction"].strip(), (*stage.calls, *reply.keys))
         reason = against_wording(stage.text, found.text)
         if reason is None and step.compare:
@@ -130,6 +139,11 @@ class _Evolution:
             return found, None, reason
         answer = await calls.ask(step.by, found.text)
         return found._replace(calls=(*found.calls, *answer.keys)), answer.text, against_answer(answer.text)
+
+    def _question(self, stage: Stage, method: str) -> str:
+        if method == "breadth" and not self._own:
+            return BROADER.format(text=stage.text)
+        return (REWRITTEN if self._own else DEEPER).format(method=self._words[method], text=stage.text)
 
 
 def against_wording(before: str, after: str) -> str | None:

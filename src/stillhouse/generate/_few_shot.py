@@ -16,7 +16,7 @@ from ..core.context import Context
 from ..core.errors import RecipeError, RowFault
 from ..core.outcome import Emit, Made, Row
 from ..rows.transform import missing_column
-from ._asking import AsyncMapper, asked_at_once, refuse_taken, text_of
+from ._asking import AsyncMapper, asked_at_once, refuse_taken, shown_of
 from ._prompt import SAMPLE
 from .output import Reading
 from .template import Template, shown
@@ -98,7 +98,7 @@ def shower(step: FewShot, context: Context) -> AsyncMapper:
     choice = _Choice(step, context, shots)
 
     def questions(row: Row) -> Sequence[Question]:
-        text = shots.question(row, text_of(NAME, row, step.input), choice.examples_for(row))
+        text = shots.question(row, shown_of(NAME, row, step.input), choice.examples_for(row))
         return [Question(text, step.response, sample) for sample in range(step.samples)]
 
     def read(row: Row, place: int, answer: Answer) -> Made:

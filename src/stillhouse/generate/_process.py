@@ -10,7 +10,7 @@ from ..calls.request import Prompt as Question
 from ..core.context import Context
 from ..core.outcome import Emit, Made, Row
 from ..rows.transform import missing_column
-from ._asking import AsyncMapper, asked_at_once, refuse_taken, text_of
+from ._asking import AsyncMapper, asked_at_once, refuse_taken, shown_of
 from ._prompt import SAMPLE
 from .output import Reading
 from .template import Template
@@ -31,7 +31,7 @@ def processor(step: ProcessWithPrompt, context: Context) -> AsyncMapper:
 
     def questions(row: Row) -> Sequence[Question]:
         parts = (
-            _labelled(step.input_label, text_of(NAME, row, step.input)),
+            _labelled(step.input_label, shown_of(NAME, row, step.input)),
             _labelled(step.instruction_label, fill(row)),
         )
         return [Question(step.separator.join(parts), step.response, sample) for sample in range(step.samples)]

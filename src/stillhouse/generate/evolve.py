@@ -32,7 +32,8 @@ class Evolve(MapStep, tag="generate.evolve/1"):
 
     In each of the `generations` one of the `methods` is drawn by `seed`: `constraints`, `deepening`, `concretising`,
     `reasoning` and `input` make it harder, `breadth` asks for a new, rarer one of the same field. Methods of your own
-    are a mapping of names to what shall be done: `{"polite": "Make it more polite."}`.
+    are a mapping of names to what shall be done: `{"polite": "Make it more polite."}`; where these keep what is asked
+    for, as a paraphrase does, say `compare=False`.
 
     An evolved instruction is dropped, with the reason, when it is the same as before, when `judge` (`by`, where none is
     given) finds that nothing was gained, or when it speaks of the rewriting; with `answers`, also when its answer is a

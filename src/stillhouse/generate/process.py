@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 
 class ProcessWithPrompt(MapStep, tag="generate.process_with_prompt/1"):
-    """Applies `instruction` to the text in the column `input` of each row: `Summarise it in one sentence.`
+    """Applies `instruction` to what stands in the column `input` of each row: `Summarise it in one sentence.`
 
     The text comes first, under `input_label`, then the instruction under `instruction_label`; a model follows best what
     it has read last. The reply becomes `column`. The instruction is a template and may use the row's other columns. A
-    row without text in `input` fails.
+    row without anything in `input` fails.
     """
 
     by: Ask

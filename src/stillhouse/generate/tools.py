@@ -61,10 +61,11 @@ def _parameters(function: Callable[..., Any]) -> dict[str, Any]:
         given = ... if parameter.default is parameter.empty else parameter.default
         fields[parameter.name] = (parameter.annotation, given)
     try:
-        schema: dict[str, Any] = create_model(name, __config__=ConfigDict(extra="forbid"), **fields).model_json_schema()
+        model: Any = create_model(name, __config__=ConfigDict(extra="forbid"), **fields)
+        made: dict[str, Any] = model.model_json_schema()
     except (PydanticUserError, NameError, TypeError) as error:
         raise RecipeError(f"the arguments of the tool `{name}` have no JSON Schema: {error}") from None
-    schema.pop("title", None)
-    for field in schema.get("properties", {}).values():
+    made.pop("title", None)
+    for field in made.get("properties", {}).values():
         field.pop("title", None)
-    return schema
+    return made
