@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stillhouse import Import, Keep, Session
+from stillhouse import Compare, Import, Keep, Session, load_recipe
 from stillhouse.core.errors import RecipeError
 from stillhouse.measure import _sandbox
 from stillhouse.measure.code_verifier import CodeVerifier, code_of
@@ -264,3 +264,43 @@ def test_a_metric_where_a_verifier_should_stand_is_told_the_way(session: Session
     rows = Import(data=[{"input": "a", "output": "b"}])
     with pytest.raises(RecipeError, match="`ExactMatch` returned .*, not a verdict\n.*MetricVerifier"):
         session.run(Keep(rows=rows, where=ExactMatch()))
+
+
+def test_verifiers_are_metrics_of_a_comparison(session: Session) -> None:
+    held_out = Import(data=[{"input": f"{n} + {n}", "output": str(2 * n)} for n in range(1, 9)])
+    words = Import(data=[{"input": f"{n} + {n}", "reply": f"It is {2 * n}."} for n in range(1, 9)], require=())
+    wrong = Import(data=[{"input": f"{n} + {n}", "reply": f"{n} and {n + 1}"} for n in range(1, 9)], require=())
+    numbers = Accepted(verifier=NumberVerifier(), label="right number")
+    compared = Compare(models={"before": wrong, "after": words}, on=held_out, metrics=(numbers, ExactMatch()))
+    scores = session.run(compared).value["scores"]
+    assert scores["after"]["right number"]["score"] == 1.0
+    assert scores["before"]["right number"]["score"] == pytest.approx(1 / 8)  # 1 + 1 is 2
+    assert scores["after"]["exact match (strip)"]["score"] == 0.0
+
+
+def test_a_recipe_file_names_judges_and_verifiers(session: Session, tmp_path: Path) -> None:
+    recipe = tmp_path / "judged.yaml"
+    recipe.write_text(
+        """
+nodes:
+  rows: {uses: rows.import, data: [{input: "1 + 1", output: "2", a: "it is 2", b: "3 or so"}]}
+  right:
+    uses: curate.keep
+    rows: $rows
+    column: a
+    where:
+      uses: measure.all_of
+      verifiers: [{uses: measure.number_verifier}, {uses: measure.regex_verifier, pattern: "is"}]
+  judged:
+    uses: generate.judge_pairs
+    rows: $right
+    by: {uses: calls.ask, model: "python:tests.generate.judges:longer"}
+    instruction: "Which is better for {{ input }}?"
+result: $judged
+"""
+    )
+    (row,) = session.run(load_recipe(recipe).step)
+    assert row["winner"] == "tie"
+    recipe.write_text(recipe.read_text().replace("measure.regex_verifier, pattern", "measure.regex_verifier, patern"))
+    with pytest.raises(RecipeError, match="Did you mean `pattern`"):
+        load_recipe(recipe)
