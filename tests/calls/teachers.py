@@ -7,6 +7,7 @@ import json
 import threading
 from typing import Any
 
+from stillhouse.calls.reply import Reply, ToolCall, Usage, own_reply
 from stillhouse.core.errors import RowFault
 
 Messages = list[dict[str, Any]]
@@ -42,6 +43,13 @@ async def patient(messages: Messages, schema: dict[str, Any] | None, sample: int
         await asyncio.sleep(0.001)
     finished.append(text)
     return "ok"
+
+
+def handy(messages: Messages, schema: dict[str, Any] | None, sample: int) -> Reply:
+    """Wants a tool called until it was."""
+    if messages[-1]["role"] == "tool":
+        return own_reply("Take a hat.", usage=Usage(7, 3))
+    return own_reply("", "tools", tool_calls=[ToolCall("call_1", "weather", {"place": "Bern"})])
 
 
 async def moody_later(messages: Messages, schema: dict[str, Any] | None, sample: int) -> Any:

@@ -248,6 +248,18 @@ def test_a_function_that_fails_costs_its_row_and_shows_where(tmp_path: Path, fun
     assert "returned int" in number.message
 
 
+def test_a_function_may_want_tools_called_and_count_its_tokens(tmp_path: Path) -> None:
+    ask = Ask(model="python:tests.calls.teachers:handy")
+    told = [{"role": "tool", "content": "clear", "tool_call_id": "call_1"}]
+
+    wish, answer = with_service(tmp_path, lambda service: service.ask_many(ask, [Prompt("Hat?"), Prompt(told)]))
+
+    assert isinstance(wish, Answer)
+    assert isinstance(answer, Answer)
+    assert [(call.name, call.arguments) for call in wish.tool_calls] == [("weather", {"place": "Bern"})]
+    assert (answer.text, answer.usage[:2]) == ("Take a hat.", (7, 3))
+
+
 def test_a_server_is_not_followed_elsewhere_with_our_key(tmp_path: Path, server: MisbehavingServer) -> None:
     server.behave = lambda call: Act(status=307, raw=b"", headers={"Location": server.url.replace("/v1", "/v2")})
     ask = Ask(model="openai/teacher", endpoint=server.url)

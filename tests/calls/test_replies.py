@@ -296,13 +296,18 @@ LLAMA_CPP = {"code": 400, "message": "the request is over what is available", "t
         (400, {"message": f"The model returned the following errors: {json.dumps(QUOTED)}"}, "rejected"),
         (400, {"error": {"message": "Provider returned error", "metadata": {"raw": json.dumps(QUOTED)}}}, "rejected"),
         (400, {"error": {"message": "The compiled grammar is too large, simplify your tool schemas."}}, "rejected"),
+        (400, {"error": {"message": "Thinking may not be enabled when tool_choice forces tool use."}}, "rejected"),
+        (400, {"error": {"message": "max_tokens: 8192 > 4096, which is the maximum allowed number"}}, "rejected"),
         (403, {"code": "refused", "error": "Content violates usage guidelines."}, "refused"),
         (500, None, "server"),
         (418, "teapot", "rejected"),
     ],
 )
 def test_errors_of_other_hosts_and_servers_are_understood(status: int, body: Any, kind: str) -> None:
-    assert PLACE.failure(status, {}, json.dumps(body).encode()).kind == kind
+    found = PLACE.failure(status, {}, json.dumps(body).encode())
+
+    assert found.kind == kind
+    assert isinstance(found, RowFault) == (kind in ("too_long", "refused") or body in ({"detail": MISSING}, "teapot"))
 
 
 def test_what_a_gateway_quotes_is_read_as_said() -> None:

@@ -175,7 +175,7 @@ _FIELD_WORDS = _any_of(
     r"^unsupported (value|parameter)", "unrecognized request argument", "extra (inputs|fields) (are )?not permitted",
     "unknown (name|parameter|field)",
     rf"{_FIELDS}.{{0,80}}(not support|unsupported|deprecated|not permitted|not allowed|not available|not enabled|"
-    "may only|can only|non-default|must be)",
+    "may (only|not)|can only|non-default|must be|maximum allowed|too large|at most)",
     rf"(not support|unsupported|unrecognized).{{0,60}}{_FIELDS}",
 )  # fmt: skip
 

@@ -16,8 +16,9 @@ from ..reply import Reply, text_reply
 from ..request import Request
 from .protocol import Answered
 
-TextFunction = Callable[[list[dict[str, Any]], dict[str, Any] | None, int], "str | Awaitable[str]"]
-"""`reply(messages, schema, sample)` returns the text of the reply; it may raise `RowFault`."""
+TextFunction = Callable[[list[dict[str, Any]], dict[str, Any] | None, int], "str | Reply | Awaitable[str | Reply]"]
+"""`reply(messages, schema, sample)` returns the reply's text, or what `own_reply` makes where there is more to it (tool
+calls, log-probabilities, tokens); it may raise `RowFault`."""
 
 
 def python_provider(function: TextFunction) -> PythonFunction | AsyncPythonFunction:
@@ -87,10 +88,12 @@ def _arguments(request: Request) -> tuple[list[dict[str, Any]], dict[str, Any] |
     return [dict(message) for message in request.messages], None if schema is None else schema.form, request.sample
 
 
-def _reply_of(text: object) -> Reply:
-    if not isinstance(text, str):
-        raise RowFault("error", f"the function returned {type(text).__name__}, expected the text of the reply")
-    return text_reply(text)
+def _reply_of(found: object) -> Reply:
+    if isinstance(found, str):
+        return text_reply(found)
+    if isinstance(found, Reply) and found.form in ("text", "reply"):
+        return found
+    raise RowFault("error", f"the function returned {type(found).__name__}, expected the text of the reply")
 
 
 def fault_of(error: Exception) -> RowFault:
