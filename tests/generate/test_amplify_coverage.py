@@ -21,6 +21,7 @@ from stillhouse.core.events import Event
 from stillhouse.core.session import Session
 from stillhouse.generate._coverage import Band, _bands, _split
 from stillhouse.generate.amplify import Amplify
+from stillhouse.generate.answer import Answer
 from stillhouse.generate.policy import ExtractPolicy, TaskPolicy
 from stillhouse.rows.import_ import Import
 from tests.generate import teachers
@@ -279,6 +280,18 @@ def test_each_cluster_has_a_policy_and_new_inputs_of_its_own(session: Session, c
     shares = made.record["facts"]["coverage"]["clusters"]
     assert shares["cluster 1"]["planned"] == 0.6
     assert abs(shares["cluster 1"]["reached"] - 0.6) <= 0.2
+
+
+def test_rows_of_a_cluster_are_answered_by_its_policy(session: Session) -> None:
+    script("clusters", cluster_teacher)
+    policy = ExtractPolicy(rows=MIXED, by=Ask(model="scripted:clusters"), instruction=INSTRUCTION, clusters=2)
+    asked = script("answers", lambda messages, schema, sample: json.dumps({"thinking": "", "output": "1"}))
+    rows = Import(
+        data=({"input": "a", "cluster": 2}, {"input": "b", "cluster": 1}, {"input": "c", "cluster": 9}), require=()
+    )
+    session.run(Answer(rows=rows, by=Ask(model="scripted:answers"), instruction=INSTRUCTION, policy=policy))
+    prompts = [str(request.messages[-1]["content"]) for request in asked.requests]
+    assert [re.findall(r"about (\w+)", prompt) for prompt in prompts] == [["hours"], ["orders"], ["both"]]
 
 
 def test_rows_that_are_all_alike_have_one_policy(session: Session) -> None:

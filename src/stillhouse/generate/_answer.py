@@ -11,6 +11,7 @@ from ..core.context import Context
 from ..core.errors import RecipeError, RowFault
 from ..core.outcome import Emit, Outcome, Row
 from ..text.schema import Schema
+from ._coverage import CLUSTER
 from ._prompt import refuse_taken
 from ._voting import Ballot, Checking, Elected, elected
 from .output import output_text, reasoned
@@ -25,17 +26,24 @@ def answerer(step: Answer, context: Context) -> Callable[[Sequence[Row]], Awaita
     refuse_taken(
         "Answer", context.get(step.rows), "output", 'Take it away first: `Select(rows=…, without=("output",))`.'
     )
-    policy = policy_text(None if step.policy is None else context.get(step.policy).value)
+    policy = {} if step.policy is None else context.get(step.policy).value
     examples = examples_text([] if step.examples is None else context.get(step.examples).head(step.shown))
-    # Filled once for all rows: what is left to put in is the input.
-    filled = ANSWER.format(instruction=step.instruction, policy=policy, examples=examples, input="\0")
-    before, _, after = filled.rpartition("\0")
+    # Filled once for all rows, and once for those of each cluster: what is left to put in is the input.
+    frames = [
+        ANSWER.format(instruction=step.instruction, policy=policy_text(own or None), examples=examples, input="\0")
+        for own in (policy, *policy.get("clusters", ()))
+    ]
+    around = [frame.rpartition("\0") for frame in frames]
     checking = Checking(step.verify)
 
+    def asked(row: Row) -> str:
+        number = row.get(CLUSTER)
+        own = number if isinstance(number, int) and 0 < number < len(around) else 0
+        before, _, after = around[own]
+        return f"{before}{_input(row)}{after}"
+
     async def answer(rows: Sequence[Row]) -> list[Outcome]:
-        prompts = [
-            Prompt(f"{before}{_input(row)}{after}", schema, sample) for row in rows for sample in range(step.samples)
-        ]
+        prompts = [Prompt(asked(row), schema, sample) for row in rows for sample in range(step.samples)]
         replies = await calls.ask_many(step.by, prompts)
         ballots = [_ballot(reply, step.response) for reply in replies]
         size = step.samples
