@@ -87,6 +87,19 @@ def test_each_named_template_makes_a_row_that_says_which(session: Session) -> No
     assert len(found) == 8
 
 
+def test_the_order_of_templates_counts() -> None:
+    keys = {
+        Prompt(rows=ROWS, by=ask("x"), template=dict(templates)).recipe_key
+        for templates in ([("a", "1"), ("b", "2")], [("b", "2"), ("a", "1")])
+    }
+    assert len(keys) == 2
+
+
+def test_no_two_new_columns_have_one_name(session: Session) -> None:
+    with pytest.raises(RecipeError, match="two new columns would be called `sample`"):
+        session.run(Prompt(rows=ROWS, by=ask("x"), template="{{ n }}", column="sample", samples=2))
+
+
 def test_a_system_prompt_is_filled_for_each_row(session: Session) -> None:
     script("systems", lambda messages, schema, sample: said(messages))
     made = session.run(Prompt(rows=ROWS, by=ask("systems"), template="hi", system="You are {{ text }}."))

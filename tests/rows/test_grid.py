@@ -46,6 +46,12 @@ def test_a_draw_of_more_than_there_is_gives_all(session: Session) -> None:
     assert len(content(session, Grid(attributes={"a": (1, 2)}, num=9))) == 2
 
 
+def test_the_order_of_attributes_counts(session: Session) -> None:
+    one, other = Grid(attributes={"a": (1, 2), "b": (3,)}), Grid(attributes={"b": (3,), "a": (1, 2)})
+    assert one.recipe_key != other.recipe_key
+    assert session.run(other).columns == ["b", "a"]
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [

@@ -151,8 +151,12 @@ def most_passing(faults: Sequence[RowFault]) -> RowFault:
 
 
 def refuse_taken(step: str, rows: Rows, columns: Sequence[str] | str, remedy: str) -> None:
-    """Raise `RecipeError` where a column that is to be made is there already."""
-    for column in (columns,) if isinstance(columns, str) else columns:
+    """Raise `RecipeError` where a column that is to be made is there already, or would be made twice."""
+    made = (columns,) if isinstance(columns, str) else columns
+    twice = [column for place, column in enumerate(made) if column in made[:place]]
+    if twice:
+        raise RecipeError(f"{step}: two new columns would be called `{twice[0]}`", "Give one of them another name.")
+    for column in made:
         if column in rows.columns:
             raise RecipeError(f"{step}: the rows have a column `{column}` already", remedy)
 

@@ -1,7 +1,7 @@
 """Personas, and texts that they would write or ask for."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, field_validator, model_validator
 
@@ -109,6 +109,10 @@ class PersonaPrompt(MapStep, tag="generate.persona_prompt/1"):
     def _samples_differ(self) -> "PersonaPrompt":
         check_samples(self.by, self.samples)
         return self
+
+    def identity(self) -> Mapping[str, Any]:
+        """The fields, and the order of the kinds, in which they are asked for."""
+        return {**self.values(), "order": tuple(self.kinds)}
 
     def mapper(self, context: Context) -> Mapper:
         from ._personas import persona_asker

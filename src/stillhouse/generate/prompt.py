@@ -64,8 +64,10 @@ class Prompt(MapStep, tag="generate.prompt/1"):
         return self.template if isinstance(self.template, Mapping) else None
 
     def identity(self) -> Mapping[str, Any]:
-        """The fields, and the order of the schema's fields, in which the JSON text is written."""
-        return {**self.values(), "layout": layout(self.response)} if self.response else self.values()
+        """The fields, the order of the schema's fields, in which the JSON text is written, and that of templates."""
+        order = {"order": tuple(self.templates)} if self.templates else {}
+        shape = {"layout": layout(self.response)} if self.response else {}
+        return {**self.values(), **order, **shape}
 
     def mapper(self, context: Context) -> Mapper:
         from ._prompt import prompter

@@ -45,6 +45,10 @@ class Grid(Step[Rows], tag="rows.grid/1"):
             raise ValueError(f"`{self.number}` is an attribute, so `number` cannot be called so")
         return self
 
+    def identity(self) -> Mapping[str, Any]:
+        """The fields, and the order of the attributes, which is that of columns and rows."""
+        return {**self.values(), "order": tuple(self.attributes)}
+
     @property
     def num_rows(self) -> int:
         """How many rows it makes."""
