@@ -13,11 +13,14 @@ import pytest
 
 from stillhouse.calls.answer import Answer, Outcome
 from stillhouse.calls.ask import Ask
+from stillhouse.calls.embed_deployments import embed_deployment
+from stillhouse.calls.embedder import Embedder
 from stillhouse.calls.endpoint import Endpoint
 from stillhouse.calls.retry import Patience
 from stillhouse.calls.service import CallService
 from stillhouse.core.errors import ModelError, RecipeError
 from stillhouse.core.events import Event
+from stillhouse.recipes.settings import SessionSettings
 from tests.calls.helpers import QUICK, prompts, with_service
 from tests.calls.server import Act, Call, MisbehavingServer
 
@@ -186,6 +189,30 @@ def test_a_broken_reply_of_one_server_is_asked_again_anywhere(tmp_path: Path) ->
     assert [outcome.text for outcome in outcomes if isinstance(outcome, Answer)] == [
         f"reply to q{index}" for index in range(60)
     ]
+
+
+def test_a_recipe_file_declares_a_pool_as_a_list() -> None:
+    urls = ["http://localhost:8000/v1", {"url": "http://localhost:8001/v1", "rpm": 600, "concurrency": 8}]
+    read = SessionSettings.read({"endpoints": {"teacher": urls, "one": urls[0]}})
+
+    assert read.endpoints == {
+        "teacher": [Endpoint("http://localhost:8000/v1"), Endpoint("http://localhost:8001/v1", rpm=600, concurrency=8)],
+        "one": Endpoint("http://localhost:8000/v1"),
+    }
+    with pytest.raises(RecipeError, match="`rmp` is not a setting of `session.endpoints.teacher.1`"):
+        SessionSettings.read({"endpoints": {"teacher": [urls[0], {"url": urls[0], "rmp": 1}]}})
+
+
+def test_embedders_have_pools_and_paces_too(tmp_path: Path) -> None:
+    by = Embedder(model="openai/vectors", deployment="vectors")
+
+    async def work(service: CallService) -> None:
+        deployment = embed_deployment(service._deployments, by, "document")[0]
+        assert [source.name for source in deployment.gate.sources] == ["http://a/v1", "http://b/v1"]
+        assert deployment.gate.limit == 3 + 5
+
+    declared = [Endpoint("http://a/v1", concurrency=3), Endpoint("http://b/v1", concurrency=5)]
+    with_service(tmp_path, work, endpoints={"vectors": declared})
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
+_MANY_REFUSALS = 6
+
+
 class _Answered(Protocol):
     @property
     def usage(self) -> Usage: ...
@@ -169,6 +172,11 @@ class Attempts:
             return 0.0
         if trouble.cause == "throttled":
             pace.throttled(place.turn, wait)
+            if pace.streak == _MANY_REFUSALS:
+                self._ledger.warn(
+                    f"`{place.source.name}` has refused us {pace.streak} times with no reply between "
+                    f"({trouble.message}); it is asked on, at longer and longer intervals"
+                )
             return 0.0
         if trouble.wait is not None:
             pace.pause(wait)

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from stillhouse.core.step import Step
     from stillhouse.text.schema import Schema
 
+    from .providers.dialect import Watch
+
 DEFAULT_CONCURRENCY = 32
 _GUESSED_REPLY_TOKENS = 1000
 _CHARACTERS_PER_TOKEN = 3.0  # on the careful side: English has 4 to 5
@@ -41,6 +43,9 @@ Endpoints = Mapping[str, "Endpoint | str | Sequence[Endpoint | str] | Mapping[st
 """Servers by the id of a deployment, which may have several, or by URL; for `vllm:NAME` and `gguf:FILE` the arguments
 of the library that loads them."""
 
+Connect = Callable[["Endpoint", int, "Watch"], "Provider"]
+"""Makes the provider of an endpoint: with so many connections at most, and told of every response."""
+
 Concurrency = int | Mapping[str, int] | None
 """Calls at once for each deployment, or by the name of the model, deployment or endpoint."""
 
@@ -48,7 +53,7 @@ Concurrency = int | Mapping[str, int] | None
 class Deployment:
     """One way of being answered, shared by all `Ask`s that come down to it. `by` is its canonical form in call keys.
 
-    `sources`: its endpoints; without them there is one, made by `make`, that takes `concurrency` calls at once.
+    It has one source, or several of one model. Each of these makes its provider at the first call.
     """
 
     def __init__(
@@ -57,17 +62,14 @@ class Deployment:
         by: Any,
         model: str,
         price: Price | None,
-        concurrency: int,
-        make: Callable[[], Provider],
-        *,
-        sources: Sequence[Source] = (),
+        sources: Sequence[Source],
         patience: Patience | None = None,
     ) -> None:
         self.name = name
         self.by = by
         self.model = model
         self.price = price
-        self.gate = Gate(sources or [Source(name, Pace(concurrency), make)])
+        self.gate = Gate(sources)
         self.breaker = Breaker(patience or Patience())
         quantile = None if patience is None else patience.hedge
         self.hedge = None if quantile is None else Hedge(quantile)
@@ -209,6 +211,10 @@ class Deployments:
         pool = self._endpoints.get(name)
         return None if pool is None else pool[0]
 
+    def pool(self, name: str) -> tuple[Endpoint, ...]:
+        """All of them; empty where the session declares none."""
+        return self._endpoints.get(name, ())
+
     async def close(self) -> None:
         for deployment in self._known.values():
             await deployment.close()
@@ -246,29 +252,32 @@ class Deployments:
         return self._over_http(by, identity, [at_endpoint(by.model, endpoint)])
 
     def _over_http(self, by: Ask, identity: Any, pool: Sequence[tuple[Endpoint, str]]) -> Deployment:
-        sources = [self._source(by, endpoint, model) for endpoint, model in pool]
-        return Deployment(
-            by.name,
-            identity,
-            pool[0][1],
-            self.price(by),
-            0,
-            lambda: sources[0].provider,
-            sources=sources,
-            patience=self.patience,
-        )
-
-    def _source(self, by: Ask, endpoint: Endpoint, model: str) -> Source:
-        width = self.width(by, endpoint.concurrency)
-
-        def make() -> Provider:
+        def connect(endpoint: Endpoint, connections: int, watch: Watch) -> Provider:
             from .providers.connect import provider_over_http
 
-            return provider_over_http(by.name, endpoint, self.credentials, 2 * width, source.watch, self._warn)
+            return provider_over_http(by.name, endpoint, self.credentials, connections, watch, self._warn)
 
-        # Twice as many connections as calls: those that are given up take a while to close.
+        return self.over_http(by, identity, pool, connect)
+
+    def over_http(self, by: Ask, identity: Any, pool: Sequence[tuple[Endpoint, str]], connect: Connect) -> Deployment:
+        """A deployment whose servers, each with its name for the model, are paced and reached by `connect`."""
+        sources = [self._source(by, endpoint, model, connect) for endpoint, model in pool]
+        return Deployment(by.name, identity, pool[0][1], self.price(by), sources, self.patience)
+
+    def in_process(
+        self, by: Ask, identity: Any, model: str, make: Callable[[], Provider], width: int | None = None
+    ) -> Deployment:
+        """A deployment that answers in this process, free unless the session names a price; `width`: calls at once."""
+        source = Source(by.name, Pace(width or self.width(by, None)), make)
+        return Deployment(by.name, identity, model, self.price(by) or FREE, [source], self.patience)
+
+    def _source(self, by: Ask, endpoint: Endpoint, model: str, connect: Connect) -> Source:
+        width = self.width(by, endpoint.concurrency)
         pace = self.pace(endpoint, endpoint.model or model, width)
-        source = Source(endpoint.url, pace, make, doubted=True, endpoint=endpoint)
+        # Twice as many connections as calls: those that are given up take a while to close.
+        source = Source(
+            endpoint.url, pace, lambda: connect(endpoint, 2 * width, source.watch), doubted=True, endpoint=endpoint
+        )
         return source
 
     def pace(self, endpoint: Endpoint, model: str, width: int) -> Pace:
@@ -295,7 +304,7 @@ class Deployments:
 
             return python_provider(function)
 
-        return Deployment(by.name, identity, str(by.model), self.price(by) or FREE, self.width(by, None), make)
+        return self.in_process(by, identity, str(by.model), make)
 
     def _scripted(self, by: Ask, identity: Any, name: str) -> Deployment:
         def make() -> Provider:
@@ -304,7 +313,7 @@ class Deployments:
             found = scripted_named(name)
             return found if found.waits else found.in_process()
 
-        return Deployment(by.name, identity, name, self.price(by) or FREE, self.width(by, None), make)
+        return self.in_process(by, identity, name, make)
 
     def _local(self, by: Ask, identity: Any, folder: Path) -> Deployment:
         options = self.options
@@ -315,7 +324,7 @@ class Deployments:
             return LocalModel(folder, device=options.device, threads=options.threads, batch=options.inference_batch)
 
         # Slots for two batches: one is computed while the next one gathers.
-        return Deployment(by.name, identity, by.name, self.price(by) or FREE, 2 * options.inference_batch, make)
+        return self.in_process(by, identity, by.name, make, 2 * options.inference_batch)
 
     def _engine(self, by: Ask, identity: Any, rest: str) -> Deployment:
         """A model that a library of this process runs, with the arguments that the session has for it."""
@@ -328,7 +337,7 @@ class Deployments:
 
             return OfflineVllm(rest, options) if scheme_of(name) == "vllm" else GgufModel(Path(rest), options)
 
-        return Deployment(by.name, identity, name, self.price(by) or FREE, self.width(by, None), make)
+        return self.in_process(by, identity, name, make)
 
     def _warn(self, message: str) -> None:
         if self._bus is not None:

@@ -13,11 +13,11 @@ from .deployment import Deployment, Deployments, short_identity
 from .embed_folder import read_encoder
 from .embedder import Embedder, Role, function_named, scheme_of
 from .endpoint import Endpoint, hosted, served_name
-from .prices import FREE
 from .providers.embed_protocol import EmbeddingProvider, EmbedForm
 
 if TYPE_CHECKING:
     from .ask import Ask
+    from .providers.dialect import Watch
     from .providers.protocol import Provider
 
 
@@ -76,20 +76,18 @@ class _Finder:
         declared = self._declared()
         if declared is None and self._scheme is not None:
             # A function or a model that computes in one thread needs two: one is answered while the next one gathers.
-            width = self._all.width(self._who, None) if self._scheme in ("python", "scripted") else 2
+            width = None if self._scheme in ("python", "scripted") else 2
             model = by.name if self._scheme == "local" else str(by.model)
-            free = self._all.price(self._who) or FREE
-            return Deployment(by.name, identity, model, free, width, self._in_process())
+            return self._all.in_process(self._who, identity, model, self._in_process(), width)
         if declared is not None:
-            endpoint, model = declared, served_name(by.model if isinstance(by.model, str) else by.name)
+            name = served_name(by.model if isinstance(by.model, str) else by.name)
+            pool = [(each, each.model or name) for each in self._all.pool(str(by.deployment))]
         elif by.endpoint is not None:
             endpoint = self._all.declared(by.endpoint) or Endpoint(by.endpoint)
-            model = served_name(str(by.model))
+            pool = [(endpoint, endpoint.model or served_name(str(by.model)))]
         else:
-            endpoint, model = self._hosted()
-        width = self._all.width(self._who, endpoint.concurrency)
-        price = self._all.price(self._who)
-        return Deployment(by.name, identity, endpoint.model or model, price, width, self._over_http(endpoint, width))
+            pool = [self._hosted()]
+        return self._all.over_http(self._who, identity, pool, self._connect)
 
     def _hosted(self) -> tuple[Endpoint, str]:
         from .providers.embed_http import DIALECTS
@@ -98,18 +96,14 @@ class _Finder:
             return DIALECTS[self._host][0], str(self._by.model).partition("/")[2]
         return hosted(str(self._by.model))
 
-    def _over_http(self, endpoint: Endpoint, width: int) -> Callable[[], Provider]:
-        name, credentials = self._by.name, self._all.credentials
+    def _connect(self, endpoint: Endpoint, connections: int, watch: Watch) -> Provider:
+        from .providers.embed_http import DIALECTS, EmbeddingsOverHttp, OpenAIEmbeddings
+        from .providers.place import Place
+
         own = self._by.endpoint is None and self._declared() is None
-
-        def make() -> EmbeddingProvider:
-            from .providers.embed_http import DIALECTS, EmbeddingsOverHttp, OpenAIEmbeddings
-            from .providers.place import Place
-
-            dialect = DIALECTS[self._host][1] if own and self._host in DIALECTS else OpenAIEmbeddings()
-            return EmbeddingsOverHttp(dialect, Place(name, endpoint, credentials), width)
-
-        return _as_provider(make)
+        dialect = DIALECTS[self._host][1] if own and self._host in DIALECTS else OpenAIEmbeddings()
+        place = Place(self._by.name, endpoint, self._all.credentials)
+        return cast("Provider", EmbeddingsOverHttp(dialect, place, connections, watch))
 
     def _in_process(self) -> Callable[[], Provider]:
         by, options = self._by, self._all.options

@@ -146,5 +146,6 @@ def _is_paid(by: Ask, session: Session) -> bool:
         served = session.endpoints.get(by.endpoint, by.endpoint)
     if served is None:
         served = hosted(str(by.model))[0]
-    url: str = getattr(served, "url", served)
-    return urlsplit(url).hostname not in LOOPBACK
+    pool = served if isinstance(served, list | tuple) else [served]
+    urls = [str(getattr(each, "url", each)) for each in pool]
+    return any(urlsplit(url).hostname not in LOOPBACK for url in urls)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -25,7 +25,7 @@ T = TypeVar("T")
 class SessionSettings:
     """What a recipe file says to the session: each as in `Session(...)`."""
 
-    endpoints: Mapping[str, Endpoint | Mapping[str, Any]] = field(default_factory=dict)
+    endpoints: Mapping[str, Endpoint | Sequence[Endpoint] | Mapping[str, Any]] = field(default_factory=dict)
     prices: Mapping[str, Price] = field(default_factory=dict)
     budget: Budget | None = None
     concurrency: int | None = None
@@ -46,14 +46,19 @@ class SessionSettings:
         )
 
 
-def _endpoints(table: Any) -> dict[str, Endpoint | Mapping[str, Any]]:
-    """Servers; and under `vllm:NAME` and `gguf:FILE` the arguments of the library that loads them, as they are."""
+def _endpoints(table: Any) -> dict[str, Endpoint | Sequence[Endpoint] | Mapping[str, Any]]:
+    """Servers, or lists of them for one model; under `vllm:NAME` and `gguf:FILE` what the library there is given."""
     where = "session.endpoints"
     if not isinstance(table, Mapping):
         return {**_each(Endpoint, table, where, shorthand="url")}
     engines = {name: value for name, value in table.items() if scheme_of(str(name)) and isinstance(value, Mapping)}
-    others = {name: value for name, value in table.items() if name not in engines}
-    return {**_each(Endpoint, others, where, shorthand="url"), **engines}
+    pools = {
+        name: [_one(Endpoint, each, f"{where}.{name}.{place}", "url") for place, each in enumerate(value)]
+        for name, value in table.items()
+        if isinstance(value, list | tuple)
+    }
+    others = {name: value for name, value in table.items() if name not in engines and name not in pools}
+    return {**_each(Endpoint, others, where, shorthand="url"), **pools, **engines}
 
 
 def _batch(value: Any) -> Batching | bool | str | None:
