@@ -442,6 +442,13 @@ def test_any_bytes_come_back_as_they_went_in(
     cache.close()
 
 
+def test_of_two_replies_under_one_key_in_one_commit_the_first_stands(cache: CallCache) -> None:
+    standing = put(cache, entry(1, "first"), entry(2), entry(1, "second"))
+    assert standing == {entry(1).key: ("text", b"first 1")}
+    assert len(cache) == 2
+    assert cache.look_up([entry(1).key]) == standing
+
+
 def test_keys_that_begin_alike_are_told_apart(cache: CallCache) -> None:
     """The index holds the first half of a key alone."""
     one, other, third = (Entry(b"same8888" + bytes([n] * 8), "text", b"reply %d" % n, b"{}") for n in range(3))

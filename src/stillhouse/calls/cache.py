@@ -44,10 +44,7 @@ DAY = 86_400_000
 _MOST_SHOWN = 300  # characters of an error's message
 
 _FOUND = "head, tail, packing, body, checksum, form"
-_INSERT = (
-    f"INSERT INTO replies ({COLUMNS}) SELECT {','.join(f'?{number + 1}' for number in range(NUM_COLUMNS))} "
-    "WHERE NOT EXISTS (SELECT 1 FROM replies WHERE head = ?1 AND tail = ?2)"
-)
+_INSERT = f"INSERT INTO replies ({COLUMNS}) VALUES ({','.join('?' * NUM_COLUMNS)})"
 _SPEND = (
     "INSERT INTO spending VALUES (?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT DO UPDATE SET calls = calls + excluded.calls, "
     "prompt_tokens = prompt_tokens + excluded.prompt_tokens, reply_tokens = reply_tokens + excluded.reply_tokens, "
@@ -320,13 +317,14 @@ class CallCache:
         packed = [self._packed(entry) for entry in entries]
         try:
             with transaction(self._writer) as writer:
-                rows = [self._row(entry, *bodies) for entry, bodies in zip(entries, packed, strict=True)]
-                self._spend([entry for entry in entries if not (entry.batch and self._stands(entry.key))])
-                before = writer.total_changes
-                writer.executemany(_INSERT, rows)
-                all_new = writer.total_changes - before == len(rows)
-                writer.executemany(_TROUBLE, [self._trouble(trouble) for trouble in troubles])
-                return {} if all_new else self._standing(rows)
+                now = round(time.time() * 1000)
+                rows = [self._row(entry, *bodies, now) for entry, bodies in zip(entries, packed, strict=True)]
+                there = self._there(rows)
+                mixed = bool(there) or len({row[:2] for row in rows}) < len(rows)
+                self._spend([e for e in entries if not (e.batch and halves(e.key) in there)] if there else entries, now)
+                writer.executemany(_INSERT, _first_of_each(rows, there) if mixed else rows)
+                writer.executemany(_TROUBLE, [self._trouble(trouble, now) for trouble in troubles])
+                return self._standing(rows) if mixed else {}
         except BaseException:
             self._words.forget()
             raise
@@ -334,45 +332,59 @@ class CallCache:
     def _packed(self, entry: Entry) -> tuple[Any, Any]:
         return self._packer.reply(entry.form, entry.model, entry.wire), self._packer.request(entry.request)
 
-    def _row(self, entry: Entry, reply: Any, request: Any) -> tuple[Any, ...]:
+    def _there(self, rows: Sequence[tuple[Any, ...]]) -> set[tuple[int, int]]:
+        """Which of their keys, as they are kept, have a record already."""
+        pairs = {row[:2] for row in rows}
+        heads = sorted(pair[0] for pair in pairs)
+        found: set[tuple[int, int]] = set()
+        for start in range(0, len(heads), _MANY):
+            part = heads[start : start + _MANY]
+            width = next(width for width in _THERE if len(part) <= width)
+            values = [*part, *[part[-1]] * (width - len(part))]
+            found |= pairs.intersection(self._writer.execute(_THERE[width], values).fetchall())
+        return found
+
+    def _row(self, entry: Entry, reply: Any, request: Any, now: int) -> tuple[Any, ...]:
         number, usage = self._words.number, entry.usage
         return (
             *halves(entry.key),
             number(entry.form),
             reply.packing,
             crc32(reply.body, crc32(entry.key, _form_sum(entry.form))),
-            round(time.time() * 1000),
+            now,
             round(entry.seconds * 1000),
             number(entry.model),
             number(entry.step),
-            int(entry.batch),
-            usage.prompt_tokens,
-            usage.reply_tokens,
-            usage.cached_tokens,
-            usage.reasoning_tokens,
+            entry.batch,
+            *usage[:4],
             _nano(entry.cost_usd),
             request.packing,
             reply.body,
             request.body,
         )
 
-    def _spend(self, entries: Sequence[Entry]) -> None:
+    def _spend(self, entries: Sequence[Entry], now: int) -> None:
         """Add what was paid to the sums by day, model and step."""
-        day, sums = round(time.time() * 1000) // DAY, dict[tuple[str, str, bool], list[int]]()
+        groups: dict[tuple[str, str, bool], list[Entry]] = {}
         for entry in entries:
-            usage, nano_usd = entry.usage, _nano(entry.cost_usd)
-            added = (1, *usage[:4], nano_usd or 0, nano_usd is None, round(entry.seconds * 1000))
-            own = sums.setdefault((entry.model, entry.step, entry.batch), [0] * len(added))
-            own[:] = [before + more for before, more in zip(own, added, strict=True)]
-        number = self._words.number
-        rows = [(day, number(model), number(step), int(batch), *own) for (model, step, batch), own in sums.items()]
+            groups.setdefault((entry.model, entry.step, entry.batch), []).append(entry)
+        number, rows = self._words.number, []
+        for (model, step, batch), own in groups.items():
+            usages = [entry.usage for entry in own if entry.usage is not NO_USAGE]
+            tokens = [sum(column) for column in zip(*usages, strict=True)][:4] or [0, 0, 0, 0]
+            costs = [entry.cost_usd for entry in own]
+            nano_usd = _nano(sum(cost for cost in costs if cost is not None))
+            ms = round(1000 * sum(entry.seconds for entry in own))
+            rows.append(
+                (now // DAY, number(model), number(step), batch, len(own), *tokens, nano_usd, costs.count(None), ms)
+            )
         self._writer.executemany(_SPEND, rows)
 
-    def _trouble(self, trouble: Trouble) -> tuple[Any, ...]:
+    def _trouble(self, trouble: Trouble, now: int) -> tuple[Any, ...]:
         number = self._words.number
         names = (number(trouble.model), number(trouble.step), number(trouble.cause))
         ms = round(trouble.seconds * 1000)
-        return (round(time.time() * 1000), *halves(trouble.key), *names, ms, trouble.message[:_MOST_SHOWN])
+        return (now, *halves(trouble.key), *names, ms, trouble.message[:_MOST_SHOWN])
 
     def _add_dictionary(self, family: bytes, content: bytes) -> int:
         """A commit of its own: one that no record uses yet does no harm."""
@@ -383,10 +395,6 @@ class CallCache:
             number = int(cursor.lastrowid or 0)
             writer.execute("UPDATE dictionaries SET checksum = ? WHERE id = ?", (crc32(content, number), number))
         return number
-
-    def _stands(self, key: bytes) -> bool:
-        query = "SELECT 1 FROM replies WHERE head = ? AND tail = ?"
-        return self._writer.execute(query, halves(key)).fetchone() is not None
 
     def _move_aside(self, key: bytes, why: str) -> bool:
         pair = halves(key)
@@ -462,11 +470,21 @@ _QUERIES = {
 }
 
 
+_THERE = {
+    width: f"SELECT head, tail FROM replies WHERE head IN ({','.join('?' * width)})" for width in (1, 8, 64, _MANY)
+}
+
+
 class _Order(NamedTuple):
     entries: Sequence[Entry]
     troubles: Sequence[Trouble]
     loop: asyncio.AbstractEventLoop | None
     done: asyncio.Future[dict[bytes, Kept]] | None
+
+
+def _first_of_each(rows: Sequence[tuple[Any, ...]], there: set[tuple[int, int]]) -> list[tuple[Any, ...]]:
+    """The rows of new keys, one for each."""
+    return list({row[:2]: row for row in reversed(rows) if row[:2] not in there}.values())
 
 
 def _nano(usd: float | None) -> int | None:

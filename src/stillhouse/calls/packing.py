@@ -17,7 +17,7 @@ FIRST_DICTIONARY = 16
 
 _WINDOW = -13  # bits, without zlib's own header: 8 kB of dictionary and text, and little memory to set up
 _MEMORY = 6
-_SMALL = 160  # bytes; below, there is nothing to save
+_SMALL_REQUEST, _SMALL_REPLY = 320, 160  # bytes; below, the time is dearer than the room
 _LONG = 1024  # bytes; above, zlib saves something without a dictionary too
 _MOST_GROUPS = 1000
 _OPENING = 40  # characters of the first message that tell one template from another
@@ -43,7 +43,7 @@ class Packer:
         self._seen: set[bytes] = set()
 
     def request(self, canonical: bytes) -> Packed:
-        if len(canonical) < _SMALL:
+        if len(canonical) < _SMALL_REQUEST:
             return Packed(RAW, canonical)
         place = canonical.find(_START_OF_MESSAGES)
         end = 64 if place < 0 else place + len(_START_OF_MESSAGES)
@@ -51,7 +51,7 @@ class Packer:
         return _packed(canonical, found)
 
     def reply(self, form: str, model: str, wire: bytes) -> Packed:
-        if len(wire) < _SMALL:
+        if len(wire) < _SMALL_REPLY:
             return Packed(RAW, wire)
         if form == "text":  # nothing but the model's own words
             return _packed(wire, None)
