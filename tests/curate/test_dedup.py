@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import random
 import unicodedata
 
@@ -221,3 +222,15 @@ def test_the_number_of_rows_in_a_batch_changes_nothing(session: Session, monkeyp
     monkeypatch.setattr("stillhouse.curate._texts.BATCH_ROWS", 7)
     with Session(session.folder / "other", progress=False, track=False) as other:
         assert outputs(other.run(Dedup(rows=table(*texts)))) == whole
+
+
+@given(st.lists(st.text("ab +-1é.", max_size=40), min_size=1, max_size=6))
+def test_words_hash_alike_where_they_are_the_same_and_only_there(texts: list[str]) -> None:
+    from stillhouse.curate._shingles import folded, units_of
+
+    found = units_of(texts, "words")
+    split = [text.split() for text in folded(texts).to_pylist()]
+    assert found.offsets.tolist() == [0, *itertools.accumulate(map(len, split))]
+    by_word = dict(zip(itertools.chain(*split), found.codes_U.tolist(), strict=True))
+    assert [by_word[word] for word in itertools.chain(*split)] == found.codes_U.tolist()
+    assert len(set(by_word.values())) == len(by_word)
