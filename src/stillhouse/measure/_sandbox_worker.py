@@ -23,6 +23,7 @@ import select
 import shutil
 import signal
 import struct
+import subprocess
 import sys
 import tempfile
 import time
@@ -148,15 +149,17 @@ class Worker:
         with self._own_folder() as folder, tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as said:
             given.write(item["stdin"].encode("utf-8", "surrogatepass"))
             given.seek(0)
-            ready = self._ready(folder, limits)
+            ready, token = self._ready(folder, limits), os.urandom(8).hex()
             read, write = os.pipe()
             child = os.fork()
             if child == 0:
-                self._become(folder, limits, ready, write, given, said)
-                _run_program(item, write)
+                self._become(folder, limits, ready, write, given, said, token)
+                _run_program(item, write, token)
             os.close(write)
             lines, status = self._watch(child, read, limits["seconds"], 1)
             found = _answer(lines[0]) if lines else {"status": status or "ended"}
+            if lines and found.pop("token", None) != token:  # a program that writes wherever it can
+                found = {"status": "forged"}
             size = min(said.seek(0, os.SEEK_END), limits["file_mib"] * MIB)
             said.seek(0)
             found["stdout"] = said.read(size).decode("utf-8", "replace")
@@ -192,7 +195,7 @@ class Worker:
         finally:
             for entry in os.scandir(folder):
                 if entry.is_dir(follow_symlinks=False):
-                    shutil.rmtree(entry.path, ignore_errors=True)
+                    _remove_folder(entry.path)
                 else:
                     with contextlib.suppress(OSError):
                         os.unlink(entry.path)
@@ -205,6 +208,7 @@ class Worker:
         write: int,
         given: BinaryIO | None,
         said: BinaryIO,
+        token: str | None = None,
     ) -> None:
         """In the fork: leave everything behind that is the worker's, and go under the limits."""
         try:
@@ -230,7 +234,7 @@ class Worker:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
             signal.signal(signal.SIGXFSZ, signal.SIG_DFL)  # Python ignores it
         except BaseException as error:
-            _leave(write, {"status": "broken", "detail": _error_text(error)})
+            _leave(write, {"status": "broken", "detail": _error_text(error), "token": token})
 
     def _ready(self, folder: str, limits: Mapping[str, Any]) -> tuple[int | None, bytes | None]:
         """The rules for files and the filter of calls, made once, before the fork."""
@@ -274,6 +278,14 @@ class Worker:
             status = _killed(child, wait=not late)
         word = "time" if late else _signal_name(os.WTERMSIG(status)) if os.WIFSIGNALED(status) else None
         return data.split(b"\n")[:-1], word
+
+
+def _remove_folder(path: str) -> None:
+    """Take a folder away, also one of folders in folders that is deeper than Python's own way can go."""
+    with contextlib.suppress(RecursionError):
+        shutil.rmtree(path, ignore_errors=True)
+    if os.path.isdir(path):
+        subprocess.run(["rm", "-rf", "--", path], check=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 def _succeeds(attempt: Callable[[], None]) -> bool:
@@ -330,11 +342,13 @@ def _set_limits(limits: Mapping[str, Any]) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (limits["file_mib"] * MIB,) * 2)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_NOFILE, (128, 128))
-    with contextlib.suppress(ValueError, OSError):  # macOS has no such limit
-        resource.setrlimit(resource.RLIMIT_AS, (_address_space() + limits["memory_mib"] * MIB,) * 2)
+    space = _address_space()
+    if space:
+        resource.setrlimit(resource.RLIMIT_AS, (space + limits["memory_mib"] * MIB,) * 2)
 
 
 def _address_space() -> int:
+    """What this process has mapped; 0 where that cannot be told, as on macOS, which has no such limit either."""
     try:
         with open("/proc/self/statm") as file:
             return int(file.read().split()[0]) * resource.getpagesize()
@@ -342,7 +356,7 @@ def _address_space() -> int:
         return 0
 
 
-def _run_program(item: Mapping[str, Any], write: int) -> NoReturn:
+def _run_program(item: Mapping[str, Any], write: int, token: str) -> NoReturn:
     """Run a program and its tests, tell how it ended, and go."""
     main_module = types.ModuleType("__main__")
     main_module.__dict__["__builtins__"] = __builtins__
@@ -366,7 +380,7 @@ def _run_program(item: Mapping[str, Any], write: int) -> NoReturn:
         answer = {"status": "raised", "detail": _error_text(error, sources)}
     with contextlib.suppress(BaseException):
         sys.stdout.flush()
-    _leave(write, answer)
+    _leave(write, {**answer, "token": token})
 
 
 def _run_calls(
