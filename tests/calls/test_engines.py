@@ -150,6 +150,29 @@ def test_a_gguf_file_answers_and_is_loaded_once(tmp_path: Path, gguf: Path) -> N
     assert second["seed"] == 7
 
 
+def test_models_of_a_library_go_on_from_raw_text(tmp_path: Path, vllm: Any, gguf: Path) -> None:
+    prefix = [{"role": "prefix", "content": "<|user|>"}]
+    settings = {"temperature": 0.5, "max_tokens": 50, "stop": ("<|end|>",)}
+
+    mixed = [Prompt(prefix), Prompt("hello"), Prompt(prefix, sample=1)]
+    found = asked(tmp_path / "vllm", Ask(model="vllm:org/model", **settings), mixed)
+    answer = one(tmp_path / "gguf", Ask(model=f"gguf:{gguf}", extra={"top_k": 7}, **settings), Prompt(prefix))
+
+    assert [outcome.text for outcome in found if isinstance(outcome, Answer)] == [
+        "<|user|> (r, seed None, None)",
+        "hello (u, seed None, None)",
+        "<|user|> (r, seed None, None)",
+    ]
+    assert sorted(vllm.batches) == [1, 2]
+    assert (answer.text, answer.usage[:2]) == ("<|user|> and on", (2, 3))
+    assert {name: fake_llama_cpp.asked[-1][name] for name in ("prompt", "max_tokens", "stop", "top_k")} == {
+        "prompt": "<|user|>",
+        "max_tokens": 50,
+        "stop": ["<|end|>"],
+        "top_k": 7,
+    }
+
+
 def test_a_gguf_model_counts_by_its_content(tmp_path: Path, gguf: Path) -> None:
     moved = tmp_path / "moved.gguf"
     moved.write_bytes(gguf.read_bytes())

@@ -119,7 +119,7 @@ def test_a_server_is_asked_for_completions_and_for_answers_by_chat(tmp_path: Pat
     ("fields", "message"),
     [
         ({"by": Ask(model="openai/gpt-x", temperature=1.0)}, r"`openai/gpt-x` is asked by chat .* `DataFromPrompt`"),
-        ({"by": Ask(model="vllm:a/b", temperature=1.0)}, "is asked by chat"),
+        ({"by": Ask(model="vllm:a/b", temperature=1.0), "prefix": None}, "`prefix` is missing"),
         ({"by": Ask(model="completions/a", temperature=1.0), "prefix": None}, "`prefix` is missing"),
         ({"by": Ask(model="completions/a")}, "at temperature 0 they are all the same"),
         ({"by": Ask(model="completions/a", temperature=1.0), "answers": True}, "say in `answerer`"),

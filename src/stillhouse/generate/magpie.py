@@ -24,7 +24,7 @@ class Magpie(MapStep, tag="generate.magpie/1"):
     words (Magpie, Xu et al. 2024, arXiv 2406.08464). With `answers` it also answers each, in the column `output`.
 
     That needs a model that goes on from raw text: `local:FOLDER` or a step that makes a model, whose chat template
-    tells the `prefix`; or `completions/NAME` at a server (vLLM, SGLang, llama.cpp), for which you give it:
+    tells the `prefix`; or `vllm:NAME`, `gguf:FILE`, or `completions/NAME` at a server, for which you give it:
     `prefix="<|im_start|>user\\n"`, with the template's end of a turn among the `stop` of the `Ask`. `answerer` is who
     answers, by chat: needed with `completions/NAME`, else `by` itself. `system` goes before the user's turn, and leads
     to instructions of its field; with a `prefix` of your own, write it there.
@@ -50,10 +50,10 @@ class Magpie(MapStep, tag="generate.magpie/1"):
         model = self.by.model
         scheme = scheme_of(model) if isinstance(model, str) else "local"
         completes = isinstance(model, str) and model.startswith("completions/")
-        if (scheme is None and not completes) or scheme in ("vllm", "gguf"):
+        if scheme is None and not completes:
             raise ValueError(
                 f"`{self.by.name}` is asked by chat and cannot go on from the beginning of a user's turn: ask "
-                "`completions/NAME` at a server, or `local:FOLDER`; or make instructions with `DataFromPrompt`"
+                "`completions/NAME` at a server, or a model of this machine; or make instructions with `DataFromPrompt`"
             )
         if scheme != "local" and self.prefix is None:
             raise ValueError(

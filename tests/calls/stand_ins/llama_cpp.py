@@ -1,4 +1,4 @@
-"""llama-cpp-python's `Llama.create_chat_completion`, as of its source (`llama_cpp/llama.py`)."""
+"""llama-cpp-python's chat and raw completions, as of its source (`llama_cpp/llama.py`)."""
 
 from __future__ import annotations
 
@@ -11,6 +11,21 @@ asked: list[dict[str, Any]] = []
 class Llama:
     def __init__(self, model_path: str, **options: Any) -> None:
         loaded.append({"model_path": model_path, **options})
+
+    def create_completion(
+        self,
+        prompt: str,
+        max_tokens: int | None = 16,
+        temperature: float = 0.8,
+        top_p: float = 0.95,
+        top_k: int = 40,
+        stop: list[str] | None = None,
+        seed: int | None = None,
+    ) -> dict[str, Any]:
+        asked.append({name: value for name, value in locals().items() if name != "self"})
+        choice = {"text": f"{prompt} and on", "index": 0, "logprobs": None, "finish_reason": "stop"}
+        usage = {"prompt_tokens": 2, "completion_tokens": 3, "total_tokens": 5}
+        return {"id": "cmpl-1", "object": "text_completion", "model": "f", "choices": [choice], "usage": usage}
 
     def create_chat_completion(
         self,

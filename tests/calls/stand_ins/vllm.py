@@ -1,4 +1,4 @@
-"""vLLM's `LLM.chat`: signatures and results as of its source (`vllm/entrypoints/llm.py`, `vllm/outputs.py`)."""
+"""vLLM's `LLM`: signatures and results as of its source (`vllm/entrypoints/llm.py`, `vllm/outputs.py`)."""
 
 from __future__ import annotations
 
@@ -73,6 +73,15 @@ class LLM:
         return [
             self._output(conversation, params, chat_template_kwargs)
             for conversation, params in zip(messages, sampling_params, strict=True)
+        ]
+
+    def generate(
+        self, prompts: list[str], sampling_params: list[SamplingParams], use_tqdm: bool = True
+    ) -> list[RequestOutput]:
+        batches.append(len(prompts))
+        return [
+            self._output([{"role": "raw", "content": prompt}], params, None)
+            for prompt, params in zip(prompts, sampling_params, strict=True)
         ]
 
     def _output(

@@ -7,11 +7,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import orjson
+
 from stillhouse.core.errors import ModelError, RowFault
 
 from ..reply import Garbled, Reply
 from ..request import Request
-from .in_thread import InThread, chat_reply, fault_of, library
+from .completions import read as read_completion
+from .in_thread import InThread, chat_reply, fault_of, library, prefix_of
 from .openai import messages_with_images
 from .protocol import Answered
 from .schemas import as_object
@@ -44,6 +47,9 @@ class GgufModel(InThread):
 
     def _answer(self, request: Request) -> Reply | RowFault | ModelError:
         try:
+            prefix = prefix_of(request)
+            if prefix is not None:
+                return self._gone_on(prefix, request)
             return chat_reply(self._loaded().create_chat_completion(**self._arguments(request)))
         except (RowFault, ModelError) as error:
             return error
@@ -51,6 +57,14 @@ class GgufModel(InThread):
             return RowFault("error", f"llama.cpp gave what is no reply: {error}")
         except ValueError as error:
             return fault_of(error)
+
+    def _gone_on(self, prefix: str, request: Request) -> Reply:
+        arguments = self._arguments(request._replace(extras=request.extras._replace(logprobs=None)))
+        known = ("temperature", "top_p", "max_tokens", "stop", "seed", *(request.extras.extra or {}))
+        settings = {name: value for name, value in arguments.items() if name in known}
+        # Its own default is 16 tokens; None is all the room there is.
+        body = self._loaded().create_completion(prefix, **{"max_tokens": None, **settings})
+        return read_completion(orjson.dumps(body, default=str))
 
     def _loaded(self) -> Any:
         if self._llama is None:

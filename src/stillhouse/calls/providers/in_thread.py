@@ -15,6 +15,7 @@ from typing import Any
 import orjson
 
 from stillhouse.core.errors import ModelError, RowFault
+from stillhouse.text.chat import PREFIX
 
 from ..reply import Reply
 from ..request import Request
@@ -62,6 +63,12 @@ def library(name: str, extra: str, for_whom: str) -> Any:  # a module whose type
 def chat_reply(body: Mapping[str, Any]) -> Reply:
     """The reply of a library's answer in the form of OpenAI's chat."""
     return read(orjson.dumps(body, default=str))
+
+
+def prefix_of(request: Request) -> str | None:
+    """The text that a request is to be gone on from as it is, or None for a conversation."""
+    messages = request.messages
+    return str(messages[0].get("content")) if len(messages) == 1 and messages[0].get("role") == PREFIX else None
 
 
 def fault_of(error: Exception) -> RowFault:

@@ -8,7 +8,7 @@ from typing import Any
 from stillhouse.core.errors import ModelError, RowFault
 
 from ..request import Request
-from .in_thread import InThread, chat_reply, fault_of, library
+from .in_thread import InThread, chat_reply, fault_of, library, prefix_of
 from .openai import messages_with_images
 from .protocol import Answered
 from .schemas import as_object
@@ -45,8 +45,12 @@ class OfflineVllm(InThread):
 
     def _asked(self, requests: Sequence[Request], places: Sequence[int]) -> list[Any]:
         engine = self._loaded()
-        messages = [self._messages(requests[place]) for place in places]
         params = [self._params(requests[place]) for place in places]
+        prefixes = [prefix_of(requests[place]) for place in places]
+        if prefixes[0] is not None:
+            outputs = engine.generate(prefixes, sampling_params=params, use_tqdm=False)
+            return [chat_reply(_body(self._model, output)) for output in outputs]
+        messages = [self._messages(requests[place]) for place in places]
         kwargs = (requests[places[0]].extras.extra or {}).get("chat_template_kwargs")
         more = {} if kwargs is None else {"chat_template_kwargs": dict(kwargs)}
         outputs = engine.chat(messages, sampling_params=params, use_tqdm=False, **more)
@@ -97,14 +101,13 @@ class OfflineVllm(InThread):
 
 
 def _alike(requests: Sequence[Request]) -> list[int]:
-    """Places of requests that go to the engine together: one call has one set of template arguments."""
-    first = requests[0].extras.extra or {}
-    wanted = first.get("chat_template_kwargs")
-    return [
-        place
-        for place, request in enumerate(requests)
-        if (request.extras.extra or {}).get("chat_template_kwargs") == wanted
-    ]
+    """Places of requests that go to the engine together: one call has one set of template arguments, or no template."""
+
+    def kind(request: Request) -> tuple[bool, Any]:
+        return prefix_of(request) is None, (request.extras.extra or {}).get("chat_template_kwargs")
+
+    wanted = kind(requests[0])
+    return [place for place, request in enumerate(requests) if kind(request) == wanted]
 
 
 def _body(model: str, output: Any) -> dict[str, Any]:
