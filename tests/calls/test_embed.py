@@ -234,6 +234,23 @@ def test_calls_tokens_and_money_stand_on_the_bill(tmp_path: Path) -> None:
     assert spent["cost_usd"] == pytest.approx(0.006)
 
 
+def test_the_archive_knows_who_made_a_vector_and_for_what(tmp_path: Path) -> None:
+    from stillhouse.calls.archive import Archive
+
+    with VectorServer() as server:
+
+        async def work(service: CallService) -> None:
+            await service.scope("step").embed(at(server), ["one", "twelve"])
+
+        with_service(tmp_path, work, prices={"openai/vectors": Price(1000.0, 0.0)})
+    with Archive(tmp_path) as archive:
+        calls = sorted(archive.calls(), key=lambda call: call.num_bytes)
+    assert [(call.model, call.step, call.end()) for call in calls] == [("openai/vectors", "step", "ok")] * 2
+    assert sum(call.usage.prompt_tokens for call in calls) == 4
+    assert sum(call.cost_usd or 0 for call in calls) == pytest.approx(0.004)
+    assert calls[0].reply().text.startswith("6 numbers: ")
+
+
 def test_a_budget_stops_before_the_call_that_would_pass_it(tmp_path: Path) -> None:
     asked = script_vectors("vectors", numbers, limits=Limits(1))
     with pytest.raises(BudgetError):
@@ -256,14 +273,14 @@ def test_a_damaged_vector_is_noticed_and_made_again(tmp_path: Path) -> None:
 
 
 def test_vectors_are_kept_in_their_own_bytes(tmp_path: Path) -> None:
-    draws = np.random.default_rng(0).normal(size=(1, 256)).astype(np.float32)
+    draws = np.random.default_rng(0).normal(size=(1, 1536)).astype(np.float32)
     script_vectors("vectors", lambda text: draws[0].tolist())
     found = embed(tmp_path, SCRIPTED, ["one"])
     assert found.array.tobytes() == draws.tobytes()
     assert embed(tmp_path, SCRIPTED, ["one"]).array.tobytes() == draws.tobytes()
     with sqlite3.connect(tmp_path / "calls.sqlite") as file:
         ((size,),) = file.execute("SELECT length(body) FROM replies").fetchall()
-    assert size == 4 * 256
+    assert size == 4 * 1536
 
 
 def test_functions_plain_and_async(tmp_path: Path) -> None:

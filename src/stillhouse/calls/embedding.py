@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import accumulate, pairwise
 from typing import NamedTuple, TypeAlias, cast
 
 import numpy as np
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from stillhouse.core.errors import EXHAUSTED, ModelError, RecipeError, RowFault
 
 from .attempts import Attempts, heard
-from .cache import Entry
+from .cache import Entry, Trouble
 from .deployment import Deployment
 from .engine import Engine, Errand
 from .gate import Place
@@ -148,12 +149,12 @@ class EmbedWork:
             return
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
-            failures = [error for task in tasks if task.done() and (error := task.exception()) is not None]
-            if failures:
+            failed = [task for task in tasks if task.done() and (task.cancelled() or task.exception() is not None)]
+            if failed:
                 for errand in errands:
                     errand.give_up()
                 await asyncio.wait(tasks)
-                raise failures[0]
+                failed[0].result()  # raises what it failed of
         except asyncio.CancelledError:
             for errand in errands:
                 errand.give_up()
@@ -211,30 +212,39 @@ class EmbedWork:
         await attempts.run(size, lambda place: self._attempt(keys, place, errand))
 
     async def _attempt(self, keys: list[bytes], place: Place, errand: Errand[None]) -> None:
-        engine, deployment = self._engine, self._deployment
+        engine, deployment, step = self._engine, self._deployment, self._ledger.step
         texts = [self._texts[key] for key in keys]
         estimate = self._estimate(texts)
-        await engine.purse.reserve(estimate, deployment.name)
+        await engine.purse.reserve(estimate, deployment.name, step=step)
         made, cost = 0, None
+        started = time.monotonic()
         try:
             provider = cast(EmbeddingProvider, place.source.provider)
             with errand.on_wire():
-                started = time.monotonic()
                 answer = _checked(await heard(place, provider.embed(texts, self._form)), len(texts))
                 made, cost = 1, deployment.cost(answer.usage)
                 deployment.answered(answer.usage)
                 self._ledger.entry(deployment.name).add_reply(answer.usage, cost)
-                await self._keep(keys, answer.array, (time.monotonic() - started) / len(keys))
+                await self._keep(keys, answer, time.monotonic() - started)
+        except (ModelError, RowFault) as error:
+            took = time.monotonic() - started
+            engine.cache.note([Trouble(keys[0], deployment.name, step, error.kind, error.message, took)])
+            raise
         finally:
-            engine.purse.settle(estimate, cost, made=made)
+            engine.purse.settle(estimate, cost, made=made, step=step)
 
-    async def _keep(self, keys: list[bytes], array: Floats, seconds: float) -> None:
-        entries = [
-            Entry(key, FORM, vector.tobytes(), self._canonical(self._texts[key]), seconds)
-            for key, vector in zip(keys, array, strict=True)
-        ]
+    async def _keep(self, keys: list[bytes], answer: Made, seconds: float) -> None:
+        """Keep each vector with its share of the tokens and the time."""
+        deployment, step = self._deployment, self._ledger.step
+        tokens = _shared(answer.usage.prompt_tokens, [len(self._texts[key]) for key in keys])
+        entries = []
+        for key, vector, own in zip(keys, answer.array, tokens, strict=True):
+            usage = Usage(own)
+            asked = self._canonical(self._texts[key])
+            shares = seconds / len(keys), deployment.name, step, usage, deployment.cost(usage)
+            entries.append(Entry(key, FORM, vector.tobytes(), asked, *shares))
         earlier = await self._engine.cache.put(entries)
-        for key, vector in zip(keys, array, strict=True):
+        for key, vector in zip(keys, answer.array, strict=True):
             standing = earlier.get(key)  # that of another process which was first, and which later runs will find
             if standing is not None and standing[0] == FORM:
                 vector = np.frombuffer(standing[1], "<f4")
@@ -259,6 +269,13 @@ def cut(array: Floats, dimensions: int, name: str) -> Floats:
             "Leave `dimensions` out, or give a smaller number.",
         )
     return array[:, :dimensions]
+
+
+def _shared(total: int, sizes: Sequence[int]) -> list[int]:
+    """`total` in proportion to sizes, in whole numbers that add up to it."""
+    whole = sum(sizes) or 1
+    ends = [total * reached // whole for reached in accumulate(sizes, initial=0)]
+    return [end - begin for begin, end in pairwise(ends)] if sum(sizes) else [total, *[0] * (len(sizes) - 1)]
 
 
 def _before(by: object, form: EmbedForm) -> bytes:

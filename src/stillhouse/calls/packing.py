@@ -51,7 +51,7 @@ class Packer:
         return _packed(canonical, found)
 
     def reply(self, form: str, model: str, wire: bytes) -> Packed:
-        if len(wire) < _SMALL_REPLY:
+        if len(wire) < _SMALL_REPLY or form.startswith("vector."):  # numbers of a vector hardly repeat
             return Packed(RAW, wire)
         if form == "text":  # nothing but the model's own words
             return _packed(wire, None)

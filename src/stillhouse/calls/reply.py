@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import functools
 import json
+import sys
+from array import array
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import Any, Literal, NamedTuple, TypeAlias
@@ -110,10 +112,25 @@ def read_reply(form: str, wire: bytes) -> Reply:
         return Reply(wire.decode("utf-8", "surrogatepass"), "stop", NO_USAGE, None, "text", wire)
     if form == "reply":
         return _own(parsed(wire), wire)
+    if form.startswith("vector."):
+        return _vector(form, wire)
     read = _readers.get(form)
     if read is None:
         read = _readers[form] = _reader(form)
     return read(wire)
+
+
+def _vector(form: str, wire: bytes) -> Reply:
+    """A vector in words, for those who look through what is kept; who works with it reads the bytes themselves."""
+    numbers = array("f")
+    try:
+        numbers.frombytes(wire)
+    except ValueError as error:
+        raise Garbled(f"not a vector: {error}") from None
+    if sys.byteorder == "big":
+        numbers.byteswap()
+    shown = ", ".join(f"{number:.3g}" for number in numbers[:4])
+    return Reply(f"{len(numbers)} numbers: {shown}, …", "stop", NO_USAGE, None, form, wire)
 
 
 _FILES: Mapping[str, str] = {
