@@ -100,6 +100,16 @@ def ways(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ways]:
         yield Ways(tmp_path, VOICES[request.param], server)
 
 
+def test_each_prompt_has_its_own_reply(ways: Ways) -> None:
+    words = [f"word {number} äöü 漢字 \u2028 \"'" for number in range(40)]
+
+    found = ways.many(ways.ask(), prompts(words))
+
+    assert [outcome.text for outcome in found if isinstance(outcome, Answer)] == [
+        f"{word} (u, sample 0)" for word in words
+    ]
+
+
 def test_turns_system_prompt_and_settings_arrive(ways: Ways) -> None:
     turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}, {"role": "user", "content": "c"}]
     settings: dict[str, Any] = {"system": "Be brief.", "temperature": 0.5, "top_p": 0.9, "max_tokens": 77}
@@ -523,3 +533,25 @@ def _leaves(value: Any) -> Iterator[Any]:
             yield from _leaves(item)
     else:
         yield value
+
+
+def test_one_deployment_gives_equal_rows_by_whichever_api_it_is_reached(tmp_path: Path) -> None:
+    asked = [Prompt("hello", Schema(Cat)), *prompts(["a", "b"])]
+    found = {}
+    with MisbehavingServer(
+        behave=lambda call: Act(text='{"kind": "cat", "lives": 3}') if call.schema else None
+    ) as server:
+        for name, voice in VOICES.items():
+            endpoint = Endpoint(server.url, api=voice.api)  # type: ignore[arg-type]
+            outcomes = with_service(
+                tmp_path / name,
+                lambda service: service.ask_many(Ask(model="org/teacher", deployment="teacher"), asked),
+                endpoints={"teacher": endpoint},
+                credentials=Credentials(voice.secrets),
+            )
+            found[name] = [
+                (outcome.text, outcome.value, outcome.keys) for outcome in outcomes if isinstance(outcome, Answer)
+            ]
+
+    assert all(rows == found["openai"] for rows in found.values())
+    assert len(found["openai"]) == 3
