@@ -695,7 +695,7 @@ def test_ctrl_c_stops_asking_and_keeps_what_is_on_the_wire(tmp_path: Path) -> No
     rows = tmp_path / "rows.jsonl"
     rows.write_text("".join(f'{{"text": "q{n}"}}\n' for n in range(400)))
     words = [sys.executable, "-c", _INTERRUPTED, str(tmp_path / "out"), "", str(rows)]
-    with MisbehavingServer(latency=0.05) as server:
+    with MisbehavingServer(latency=0.1) as server:
         words[4] = server.url
         process = subprocess.Popen(words)
         server.wait_for(60)

@@ -448,6 +448,25 @@ def test_a_torn_file_is_begun_anew(tmp_path: Path, text: bytes) -> None:
     assert Shared.from_json(path.read_bytes()).buckets.keys() == {"requests"}
 
 
+def test_a_file_that_cannot_be_had_holds_up_nobody(tmp_path: Path) -> None:
+    from filelock import FileLock
+
+    async def run(path: Path) -> int:
+        pace = Pace(4, file=PaceFile(path, busy_seconds=0.2))
+        until = time.monotonic() + 30
+        turns: list[Turn] = []
+        while not turns and time.monotonic() < until:
+            await asyncio.sleep(0.02)
+            turns = filled(pace, 4)
+        pace.leave()
+        return len(turns)
+
+    with FileLock(tmp_path / "held.lock"):  # as of a process that is stopped
+        assert on_a_loop(lambda: run(tmp_path / "held.json")) == 4
+    (tmp_path / "folder.lock").mkdir()  # no lock file can be made here
+    assert on_a_loop(lambda: run(tmp_path / "folder.json")) == 4
+
+
 _CHILD = """
 import asyncio, sys
 from pathlib import Path
@@ -462,7 +481,7 @@ async def main():
     folder, url, name = sys.argv[1:]
     endpoints = {"teacher": Endpoint(url, concurrency=6)}
     service = CallService(Path(folder), bus=Bus(), credentials=Credentials(), endpoints=endpoints)
-    prompts = [Prompt(f"{name} {n}") for n in range(300)]
+    prompts = [Prompt(f"{name} {n}") for n in range(1000)]
     answers = await service.ask_many(Ask(model="openai/teacher", deployment="teacher"), prompts)
     assert all(answer.text for answer in answers)
     await service.aclose()
@@ -490,7 +509,7 @@ def test_real_processes_together_keep_to_the_width_also_when_one_is_killed(tmp_p
 
     assert asked_by_both >= 20
     assert peak <= 6
-    assert sum(text.startswith("one") for text in server.texts()) == 300
+    assert sum(text.startswith("one") for text in server.texts()) == 1000
 
 
 def test_patience_that_makes_no_sense_is_refused() -> None:

