@@ -129,8 +129,8 @@ def _vector(form: str, wire: bytes) -> Reply:
         raise Garbled(f"not a vector: {error}") from None
     if sys.byteorder == "big":
         numbers.byteswap()
-    shown = ", ".join(f"{number:.3g}" for number in numbers[:4])
-    return Reply(f"{len(numbers)} numbers: {shown}, …", "stop", NO_USAGE, None, form, wire)
+    shown = ", ".join(f"{number:.3g}" for number in numbers[:4]) + (", …" if len(numbers) > 4 else "")
+    return Reply(f"{len(numbers)} numbers: {shown}", "stop", NO_USAGE, None, form, wire)
 
 
 _FILES: Mapping[str, str] = {

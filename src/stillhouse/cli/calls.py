@@ -184,12 +184,12 @@ def _show(store: Store, archive: Archive, arguments: argparse.Namespace) -> int:
         "cost": _usd(call.cost_usd) + (" (batch)" if call.batch else ""),
         "seconds": f"{call.seconds:.2f}",
         "made for": _title(store, call.step),
-        "settings": json.dumps(request.get("sampling"), ensure_ascii=False) if request.get("sampling") else None,
+        "settings": json.dumps(settings, ensure_ascii=False) if (settings := _settings(request)) else None,
         "sample": request.get("sample") or None,
         "schema": json.dumps(request["schema"], ensure_ascii=False) if request.get("schema") else None,
     }
     print(fields(facts))
-    for message in request.get("messages", ()):
+    for message in request.get("messages", [{"role": "text", "content": request.get("text", "")}]):
         content = message.get("content")
         text = content if isinstance(content, str) else json.dumps(content, ensure_ascii=False, indent=1)
         print(f"\n── {message.get('role', '?')}\n{text}")
@@ -362,12 +362,18 @@ def _cells(call: Call) -> tuple[Any, ...]:
     return (_when(call.made), call.key[:12], call.model, _tokens(call), _usd(call.cost_usd), seconds, call.end(), words)
 
 
+def _settings(request: dict[str, Any]) -> Any:  # JSON of any shape
+    """How it was asked: the sampling, or what shapes a vector."""
+    return request.get("sampling") or request.get("embed")
+
+
 def _asked(call: Call) -> str:
-    """The last message, as far as it is text."""
+    """The last message, as far as it is text; of a vector, the text."""
     import orjson
 
     try:
-        content = orjson.loads(call.request)["messages"][-1]["content"]
+        request = orjson.loads(call.request)
+        content = request["text"] if "text" in request else request["messages"][-1]["content"]
     except (ValueError, KeyError, IndexError, TypeError):
         return ""
     return content if isinstance(content, str) else orjson.dumps(content).decode()
