@@ -92,7 +92,17 @@ class Host(NamedTuple):
     max_tokens_field: str = "max_tokens"
     api: Api = "openai"
     structured: Structured = "native"
+    other_keys: tuple[str, ...] = ()
+    """Variables of keys that stand in for `api_key`, in the order in which they are looked for."""
 
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Variables one of which is to be set; none for a host that asks for no key."""
+        return (self.api_key, *self.other_keys) if self.api_key is not None else self.other_keys
+
+
+VERTEX_KEYS = ("VERTEX_ACCESS_TOKEN", "GOOGLE_APPLICATION_CREDENTIALS", "VERTEX_API_KEY")
+BEDROCK_KEYS = ("AWS_BEARER_TOKEN_BEDROCK", "AWS_ACCESS_KEY_ID")
 
 HOSTS: Mapping[str, Host] = {
     "openai": Host("https://api.openai.com/v1", "OPENAI_API_KEY", "max_completion_tokens"),
@@ -101,8 +111,8 @@ HOSTS: Mapping[str, Host] = {
     "azure": Host(None, "AZURE_OPENAI_API_KEY", "max_completion_tokens", "azure"),
     "anthropic": Host("https://api.anthropic.com/v1", "ANTHROPIC_API_KEY", api="anthropic"),
     "gemini": Host("https://generativelanguage.googleapis.com/v1beta", "GEMINI_API_KEY", api="gemini"),
-    "vertex": Host("https://aiplatform.googleapis.com/v1", None, api="vertex"),
-    "bedrock": Host("https://bedrock-runtime.amazonaws.com", None, api="bedrock"),
+    "vertex": Host("https://aiplatform.googleapis.com/v1", None, api="vertex", other_keys=VERTEX_KEYS),
+    "bedrock": Host("https://bedrock-runtime.amazonaws.com", None, api="bedrock", other_keys=BEDROCK_KEYS),
     "cohere": Host("https://api.cohere.com/v2", "COHERE_API_KEY", api="cohere"),
     "openrouter": Host("https://openrouter.ai/api/v1", "OPENROUTER_API_KEY"),
     "groq": Host("https://api.groq.com/openai/v1", "GROQ_API_KEY"),

@@ -105,7 +105,7 @@ def _keys() -> Iterator[Finding]:
     from ..calls.endpoint import HOSTS
 
     credentials = Credentials.from_environment()
-    names = sorted({host.api_key for host in HOSTS.values() if host.api_key})
+    names = sorted({name for host in HOSTS.values() for name in host.keys})
     found = [name for name in names if credentials.get(name)]
     absent = [name for name in names if name not in found]
     if found:
