@@ -161,6 +161,8 @@ def test_rows_are_dropped_marked_or_redacted(session: Session) -> None:
     assert one["detail"] == "phone at 5, e-mail at 21"
     marked = session.run(Pii(rows=rows, columns=("input", "messages"), action="mark"))
     assert [row["pii"] for row in marked] == ["phone email", ""]
+    assert marked.record["facts"] == {"rows_with": {"email": 1, "phone": 1}}
+    assert dropped.record["facts"] == {"dropped_by": {one["reason"]: 1}}
     clean = session.run(Pii(rows=rows, columns=("input", "messages")))
     first, second = clean
     assert first["input"] == "call [phone] or [email]"

@@ -98,6 +98,8 @@ def test_prose_passes_all_sets_and_each_fault_is_told_with_its_value(session: Se
     every = ("gopher", "gopher_repetition", "c4", "fineweb")
     made = session.run(Quality(rows=rows, columns="text", rules=every))
     assert [row["name"] for row in made] == ["prose"]
+    assert sum(made.record["facts"]["dropped_by"].values()) == 6
+    assert made.record["facts"]["dropped_by"]["bullet lines above 0.9"] == 1
     told = {text["row"].split('"name":"')[1].split('"')[0]: text for text in made.dropped()}
     assert (told["short"]["reason"], told["short"]["detail"].split("; ")[0]) == ("words below 50", "6")
     assert told["list"]["reason"] == "bullet lines above 0.9"

@@ -1,11 +1,11 @@
 """Texts of a fitting length."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from ..core.artifact import Files, Model
+from ..core.artifact import Files, Model, Rows
 from ..core.context import Context
 from ..core.errors import RecipeError
 from ..core.outcome import KEEP, Drop, Outcome, Row
@@ -59,6 +59,12 @@ class LengthBand(MapStep, tag="curate.length_band/1"):
             return [self._outcome(length) for length in lengths]
 
         return outcomes
+
+    def summary(self, made: Rows) -> Mapping[str, Any]:
+        """How many rows each reason dropped."""
+        from ._reasons import dropped_by_reason
+
+        return {"dropped_by": dropped_by_reason(made)}
 
     def _counter(self, context: Context) -> Callable[[list[str]], list[int]]:
         if self.tokenizer is None:

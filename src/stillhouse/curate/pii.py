@@ -1,10 +1,12 @@
 """Personal data and secrets in texts."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
+from ..core.artifact import Rows
 from ..core.context import Context
 from ..core.errors import RecipeError
 from ..core.outcome import KEEP, Drop, Emit, Outcome, Row, content_of
@@ -87,6 +89,17 @@ class Pii(MapStep, tag="curate.pii/1"):
             raise RecipeError("Pii: there is a column `pii` already", "Rename it first.")
         act = {"drop": self._dropped, "mark": self._marked, "redact": self._redacted}[self.action]
         return lambda rows: self._all(rows, act)
+
+    def summary(self, made: Rows) -> Mapping[str, Any]:
+        """Of `drop` how many rows each reason dropped, of `mark` in how many rows each kind was found."""
+        from ._reasons import dropped_by_reason
+
+        if self.action == "drop":
+            return {"dropped_by": dropped_by_reason(made)}
+        if self.action == "redact":
+            return {}
+        found = Counter(kind for row in made for kind in row["pii"].split())
+        return {"rows_with": {kind: found[kind] for kind in self.kinds if found[kind]}}
 
     def _all(self, rows: Sequence[Row], act: Any) -> list[Outcome]:
         return [act(row) for row in rows]

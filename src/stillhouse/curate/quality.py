@@ -1,10 +1,11 @@
 """Texts that follow rules."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from pydantic import Field, field_validator
 
+from ..core.artifact import Rows
 from ..core.context import Context
 from ..core.errors import RecipeError
 from ..core.outcome import KEEP, Drop, Emit, Outcome, Row, content_of
@@ -12,7 +13,7 @@ from ..core.part import Part
 from ..core.step import Mapper, MapStep
 from ..rows.transform import missing_column
 from .finding import Finding, TextCheck, plain_text
-from .rule import Rule, TextMeasure, named_rules
+from .rule import Rule, RuleSet, TextMeasure, named_rules
 
 
 class Quality(MapStep, tag="curate.quality/1"):
@@ -27,7 +28,7 @@ class Quality(MapStep, tag="curate.quality/1"):
 
     columns: tuple[str, ...] = Field(min_length=1)
     """What is looked at; several columns count as one text."""
-    rules: tuple[Part, ...] = Field(min_length=1)
+    rules: tuple[Part | RuleSet, ...] = Field(min_length=1)
 
     @field_validator("columns", mode="before")
     @classmethod
@@ -53,6 +54,12 @@ class Quality(MapStep, tag="curate.quality/1"):
                 raise missing_column("Quality", name, have)
         return lambda rows: [self._outcome(row) for row in rows]
 
+    def summary(self, made: Rows) -> Mapping[str, Any]:
+        """How many rows each reason dropped."""
+        from ._reasons import dropped_by_reason
+
+        return {"dropped_by": dropped_by_reason(made)}
+
     def _outcome(self, row: Row) -> Outcome:
         found = self.findings("\n".join(plain_text(row[name]) for name in self.columns))
         if not found:
@@ -70,8 +77,8 @@ class Quality(MapStep, tag="curate.quality/1"):
         for rule in self.rules:
             if isinstance(rule, Rule):
                 found.append(rule.finding(facts.measured(rule)))
-            else:
-                found.append(rule.check(text))  # type: ignore[attr-defined]
+            elif isinstance(rule, TextCheck):
+                found.append(rule.check(text))
         return [one for one in found if one is not None]
 
 

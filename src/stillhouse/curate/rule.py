@@ -36,6 +36,9 @@ TextMeasure = Literal[
     "compression_ratio",
 ]
 
+RuleSet = Literal["gopher", "gopher_repetition", "c4", "fineweb"]
+"""Names of sets of rules."""
+
 STOP_WORDS = ("the", "be", "to", "of", "and", "that", "have", "with")
 
 
