@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..calls.reply import ToolCall
@@ -76,8 +77,6 @@ class Traces:
             for tool, form in zip(step.tools, told, strict=True)
         }
         self._system = None if step.system is None else Template(step.system)
-        # A worker of the sandbox is made for each call under way, so there are not more of these than cores.
-        self._threads = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="stillhouse-tool")
         self.mapper = talked_through(sampled(self.of, step.samples))
 
     async def of(self, row: Row, sample: int) -> Made:
@@ -130,7 +129,7 @@ class Traces:
             text = await self._played(tool, call, messages, sample, calls)
         else:
             loop = asyncio.get_running_loop()
-            found = await loop.run_in_executor(self._threads, call_tool, tool.home, arguments, self._step.limits)
+            found = await loop.run_in_executor(_threads(), call_tool, tool.home, arguments, self._step.limits)
             if found.reason is not None:
                 raise Mistake(f"`{call.name}` failed: {found.reason}")
             text = found.text
@@ -149,6 +148,12 @@ class Traces:
         answer = await self._calls.ask(self._step.simulator, question, schema=RESULT, sample=sample)
         calls += answer.keys
         return str(answer.value["result"])
+
+
+@cache
+def _threads() -> ThreadPoolExecutor:
+    """Threads that wait for tools. A worker of the sandbox is made for each call under way: not more than cores."""
+    return ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="stillhouse-tool")
 
 
 def _earlier(messages: Sequence[Mapping[str, Any]]) -> list[str]:
