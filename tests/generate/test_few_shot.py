@@ -123,6 +123,14 @@ def test_a_row_is_never_its_own_example(session: Session) -> None:
         assert len(shown(row["reply"])) == 6
 
 
+def test_a_row_that_is_one_of_too_few_examples_fails_unasked(session: Session) -> None:
+    rows = Concat(rows=(EXAMPLES, ROWS))
+    made = session.run(few_shot("too-few", rows=rows, column="reply", least=6))
+    assert len(made) == 12
+    assert {row["kind"] for row in made.failed()} == {"empty"}
+    assert "there are 5 examples besides itself, fewer than 6" in next(iter(made.failed()))["message"]
+
+
 def test_tokens_are_counted_by_a_tokenizer_where_one_is_named(session: Session) -> None:
     from stillhouse.text.tokenizer import load_tokenizer
 

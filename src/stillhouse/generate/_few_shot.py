@@ -98,7 +98,12 @@ def shower(step: FewShot, context: Context) -> AsyncMapper:
     choice = _Choice(step, context, shots)
 
     def questions(row: Row) -> Sequence[Question]:
-        text = shots.question(row, shown_of(NAME, row, step.input), choice.examples_for(row))
+        text, places = shots.fitted(row, shown_of(NAME, row, step.input), choice.examples_for(row))
+        if len(places) < step.least:
+            where = f"row {row.get('_id', '?')}"
+            raise RowFault(
+                "empty", f"{where}: there are {len(places)} examples besides itself, fewer than {step.least}"
+            )
         return [Question(text, step.response, sample) for sample in range(step.samples)]
 
     def read(row: Row, place: int, answer: Answer) -> Made:
