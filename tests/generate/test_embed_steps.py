@@ -134,7 +134,7 @@ def test_cosines_are_those_of_float64(tmp_path_factory: pytest.TempPathFactory, 
     a, b = left.astype(np.float64), right.astype(np.float64)
     with np.errstate(invalid="ignore"):
         exact = np.nan_to_num((a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1))
-    np.testing.assert_allclose(made, exact, atol=3e-7)
+    np.testing.assert_allclose(made, exact, atol=6e-8)
     assert made[0] == 0.0
     assert made[1] == -1.0
 

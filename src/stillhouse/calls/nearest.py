@@ -85,10 +85,17 @@ def settled(queries_QD: Floats, vectors: VectorFile, places_QK: Places, k: int) 
     for start in range(0, len(places_QK), step):
         part = slice(start, start + step)
         taken_QKD = vectors.take(np.maximum(places_QK[part], 0)).astype(np.float64)
-        scores_QK[part] = np.einsum("qkd,qd->qk", taken_QKD, queries_QD[part].astype(np.float64))
+        scores_QK[part] = cosines(taken_QKD, queries_QD[part].astype(np.float64)[:, None])
     scores_QK = np.where(places_QK < 0, -np.inf, np.round(scores_QK, DIGITS) + 0.0)
     order = np.lexsort((places_QK, -scores_QK), axis=1)[:, :k]
     return Found(np.take_along_axis(places_QK, order, 1), np.take_along_axis(scores_QK, order, 1))
+
+
+def cosines(left: Doubles, right: Doubles) -> Doubles:
+    """Cosines along the last axis; 0 where one is a vector of zeros. Lengths of 1 in float32 are not quite 1."""
+    products = np.einsum("...d,...d->...", left, right)
+    squares = np.einsum("...d,...d->...", left, left) * np.einsum("...d,...d->...", right, right)
+    return np.asarray(np.clip(products / np.sqrt(np.where(squares > 0, squares, 1.0)), -1.0, 1.0))
 
 
 def unit(rows: NDArray[np.floating[Any]]) -> Floats:

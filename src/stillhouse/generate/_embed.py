@@ -9,7 +9,7 @@ import numpy as np
 
 from ..calls.embedder import Embedder, Role
 from ..calls.embedding import Vectors
-from ..calls.nearest import DIGITS, Floats, unit
+from ..calls.nearest import DIGITS, Floats, cosines
 from ..core.context import Context
 from ..core.errors import RecipeError, RowFault
 from ..core.outcome import Emit, Outcome, Row
@@ -61,14 +61,14 @@ def comparer(step: CosineSimilarity, context: Context) -> AsyncMapper:
         left = await side(some, step.left, "document" if step.symmetrical else "query")
         right = await side(some, step.right, "document")
         check_widths("CosineSimilarity", left.array, right.array, step.left, step.right)
-        both = np.einsum("nd,nd->n", unit(left.array), unit(right.array), dtype=np.float64)
+        both = cosines(left.array.astype(np.float64), right.array.astype(np.float64))
         outcomes: list[Outcome] = []
         for place, row in enumerate(some):
             fault = left.faults.get(place) or right.faults.get(place)
             if fault is not None:
                 outcomes.append(failed(fault))
                 continue
-            cosine = min(1.0, max(-1.0, round(float(both[place]), DIGITS))) + 0.0
+            cosine = round(float(both[place]), DIGITS) + 0.0
             asked = tuple(dict.fromkeys((*left.calls(place), *right.calls(place))))
             outcomes.append(Emit(({**row, step.into: cosine},), asked))
         return outcomes
