@@ -12,14 +12,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats  # type: ignore[import-untyped]
 
+from stillhouse.calls.answer import Answer
 from stillhouse.calls.ask import Ask
 from stillhouse.calls.providers.scripted import script
+from stillhouse.calls.reply import Usage
 from stillhouse.core.errors import ModelError, RecipeError
 from stillhouse.core.session import Session
 from stillhouse.generate._calibration import of_numbers, pearson, ranks
+from stillhouse.generate._rubric import Scorer
 from stillhouse.generate.calibration import Calibrate
 from stillhouse.generate.filter_with_prompt import FilterWithPrompt
-from stillhouse.generate.rubric import Criterion, JudgeRubric
+from stillhouse.generate.rubric import Criterion, JudgeRubric, Rubric
 from stillhouse.generate.score_with_prompt import RankWithPrompt, ScoreWithPrompt
 from stillhouse.rows.import_ import Import
 from tests.generate import judges
@@ -262,3 +265,43 @@ def test_a_rank_loses_no_row(tmp_path: Any, numbers: list[int], top: int) -> Non
         dropped = [float(row["detail"]) for row in made.dropped()]
     assert kept + dropped == sorted(map(float, numbers), reverse=True)
     assert len(kept) == min(top, len(numbers))
+
+
+words = st.sampled_from(["soup", "car", "pea soup", "puzzle", "road"])
+
+
+@settings(max_examples=10)
+@given(texts=st.lists(words, min_size=1, max_size=8))
+def test_a_filter_and_its_contrary_part_the_rows(tmp_path: Any, texts: list[str]) -> None:
+    rows = Import(data=tuple({"text": f"{text} {place}"} for place, text in enumerate(texts)), require=())
+    if all(text == "puzzle" for text in texts):
+        return
+    with Session(tmp_path / "store", progress=False, track=False) as session:
+        made = [
+            session.run(FilterWithPrompt(rows=rows, by=by("cooking"), template="{{ text }}", keep=keep))
+            for keep in ("yes", "no")
+        ]
+        kept = [{row["_id"] for row in one} for one in made]
+        dropped = [{row["_id"] for row in one.dropped()} for one in made]
+        failed = [{row["_id"] for row in one.failed()} for one in made]
+    assert (kept[0], kept[1]) == (dropped[1], dropped[0])
+    assert failed[0] == failed[1]
+    assert len(kept[0]) + len(kept[1]) + len(failed[0]) == len(texts)
+
+
+scales = st.tuples(st.integers(-5, 5), st.integers(1, 9), st.floats(0.1, 10)).map(lambda s: (s[0], s[0] + s[1], s[2]))
+
+
+@given(scales=st.lists(scales, min_size=1, max_size=4), data=st.data())
+def test_the_total_of_a_rubric_lies_between_its_worst_and_its_best_criterion(scales: list[Any], data: Any) -> None:
+    criteria = tuple(
+        Criterion(name=f"c{place}", description="?", low=low, high=high, weight=weight)
+        for place, (low, high, weight) in enumerate(scales)
+    )
+    scores = {each.name: data.draw(st.integers(each.low, each.high)) for each in criteria}
+    value = {name: {"reason": "", "score": score} for name, score in scores.items()}
+    answer = Answer("", value, "key", "stop", Usage(0, 0), False, None)
+    scored = Scorer(Rubric(by=by("rubric"), criteria=criteria, template="{{ text }}")).scored([answer])
+    shares = [each.share(scores[each.name]) for each in criteria]
+    assert min(shares) - 1e-9 <= scored.total <= max(shares) + 1e-9
+    assert 0 <= scored.total <= 1 + 1e-9
