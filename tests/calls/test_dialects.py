@@ -208,6 +208,7 @@ def test_the_way_of_asking_counts_where_the_recipe_says_it_and_not_where_the_ses
     assert (other.key == first.key, other.cached) == (False, False)
 
 
+TOLD = {"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": '{"place":"Bern"}'}}
 TOOLS = (
     {"name": "weather", "description": "Tells the weather.", "parameters": {"type": "object", "properties": {}}},
     {"type": "function", "function": {"name": "clock", "parameters": {"type": "object", "properties": {}}}},
@@ -235,8 +236,15 @@ def test_tools_of_a_prompt_are_offered_for_it_alone(ways: Ways) -> None:
     assert sorted(call.heard.tools for call in ways.server.calls) == [(), ("weather", "clock")]
 
 
-def test_what_tools_gave_is_told_in_the_apis_own_form(ways: Ways) -> None:
-    called = {"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": '{"place": "Bern"}'}}
+@pytest.mark.parametrize(
+    "called",
+    [
+        {"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": '{"place": "Bern"}'}},
+        {"id": "call_1", "name": "weather", "arguments": {"place": "Bern"}},
+    ],
+    ids=["as OpenAI", "flat"],
+)
+def test_what_tools_gave_is_told_in_the_apis_own_form(ways: Ways, called: dict[str, Any]) -> None:
     turns: list[Any] = [
         {"role": "system", "content": "Be brief."},
         {"role": "user", "content": "Weather?"},
@@ -251,6 +259,8 @@ def test_what_tools_gave_is_told_in_the_apis_own_form(ways: Ways) -> None:
     assert roles == ["system", "user", "assistant", "tool"]
     assert call.heard.messages[3]["content"] == '{"sky": "clear"}'
     assert call.heard.messages[3]["tool_call_id"] in ("call_1", "weather")
+    wished = call.heard.messages[2]["tool_calls"]
+    assert wished in (["weather"], [TOLD]), wished
 
 
 def test_images_are_sent_and_count_by_their_content(ways: Ways) -> None:

@@ -116,10 +116,7 @@ class BedrockConverse:
         return written(body, request.extras.extra)
 
     def read(self, body: bytes) -> Reply:
-        try:
-            return read(body)
-        except Garbled as error:
-            raise self._place.unreadable(body, {}, error) from None
+        return self._place.reply(read, body)
 
     def failure(self, status: int, headers: Mapping[str, str], body: bytes) -> ModelError | RowFault:
         return self._place.failure(status, headers, body)

@@ -24,7 +24,7 @@ from ..reply import (
     with_reply_tool,
 )
 from ..request import NO_EXTRAS, Request
-from .openai import messages_with_images, sampled
+from .openai import openai_messages, sampled
 from .place import Place
 from .schemas import COHERE, as_object, rewritten
 from .writing import Body, messages_of, mode_of, not_taken, seed_of, written
@@ -50,7 +50,7 @@ class CohereChat:
         mode = mode_of(request, place, _MODES)
         body: Body = {
             "model": place.endpoint.model or request.model,
-            "messages": messages_with_images(messages_of(request, mode)),
+            "messages": openai_messages(messages_of(request, mode)),
         }
         chosen = {
             "temperature": sampling.temperature,
@@ -67,10 +67,7 @@ class CohereChat:
         return written(body, request.extras.extra)
 
     def read(self, body: bytes) -> Reply:
-        try:
-            return read(body)
-        except Garbled as error:
-            raise self._place.unreadable(body, {}, error) from None
+        return self._place.reply(read, body)
 
     def failure(self, status: int, headers: Mapping[str, str], body: bytes) -> ModelError | RowFault:
         return self._place.failure(status, headers, body)

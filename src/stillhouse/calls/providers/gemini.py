@@ -56,10 +56,7 @@ class Gemini:
         return written(_body(request, self._place), request.extras.extra)
 
     def read(self, body: bytes) -> Reply:
-        try:
-            return read(body)
-        except Garbled as error:
-            raise self._place.unreadable(body, {}, error) from None
+        return self._place.reply(read, body)
 
     def failure(self, status: int, headers: Mapping[str, str], body: bytes) -> ModelError | RowFault:
         return self._place.failure(status, headers, body)
@@ -103,10 +100,7 @@ class Vertex:
         return written(_body(request, self._place), request.extras.extra)
 
     def read(self, body: bytes) -> Reply:
-        try:
-            return read(body)
-        except Garbled as error:
-            raise self._place.unreadable(body, {}, error) from None
+        return self._place.reply(read, body)
 
     def failure(self, status: int, headers: Mapping[str, str], body: bytes) -> ModelError | RowFault:
         return self._place.failure(status, headers, body)

@@ -15,7 +15,7 @@ from ..reply import Garbled, Reply
 from ..request import Request
 from .completions import read as read_completion
 from .in_thread import InThread, chat_reply, fault_of, library, prefix_of
-from .openai import messages_with_images
+from .openai import openai_messages
 from .protocol import Answered
 from .schemas import as_object
 from .writing import messages_of, seed_of
@@ -85,7 +85,7 @@ class GgufModel(InThread):
         in_words = request.schema is not None and mode != "native"
         messages = messages_of(request, "prompt" if in_words else None)
         found: dict[str, Any] = {
-            "messages": [dict(message) for message in messages_with_images(messages)],
+            "messages": [dict(message) for message in openai_messages(messages)],
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
             "max_tokens": sampling.max_tokens,

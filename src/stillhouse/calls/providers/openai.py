@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
+import orjson
+
 from stillhouse.core.errors import ModelError, RowFault
 
 from ..images import has_parts, image_of, is_image
@@ -28,7 +30,7 @@ from ..reply import (
 from ..request import NO_EXTRAS, Message, Request, Tool
 from .place import Place
 from .schemas import as_object, strict_form
-from .writing import Body, identifier, messages_of, mode_of, not_taken, seed_of, written
+from .writing import Body, identifier, messages_of, mode_of, not_taken, seed_of, tool_call_of, written
 
 _MODES = ("native", "tool", "object", "prompt")
 
@@ -51,10 +53,7 @@ class OpenAIChat:
         return written(chat_body(request, self._place), request.extras.extra)
 
     def read(self, body: bytes) -> Reply:
-        try:
-            return read(body)
-        except Garbled as error:
-            raise self._place.unreadable(body, {}, error) from None
+        return self._place.reply(read, body)
 
     def failure(self, status: int, headers: Mapping[str, str], body: bytes) -> ModelError | RowFault:
         return self._place.failure(status, headers, body)
@@ -79,10 +78,7 @@ class AzureChat:
         return written(chat_body(request, self._place), request.extras.extra)
 
     def read(self, body: bytes) -> Reply:
-        try:
-            return read(body)
-        except Garbled as error:
-            raise self._place.unreadable(body, {}, error) from None
+        return self._place.reply(read, body)
 
     def failure(self, status: int, headers: Mapping[str, str], body: bytes) -> ModelError | RowFault:
         return self._place.failure(status, headers, body)
@@ -99,7 +95,7 @@ def chat_body(request: Request, place: Place) -> Body:
     mode = mode_of(request, place, _MODES)
     body: Body = {
         "model": endpoint.model or request.model,
-        "messages": messages_with_images(messages_of(request, mode)),
+        "messages": openai_messages(messages_of(request, mode)),
     }
     if sampling.temperature is not None:
         body["temperature"] = sampling.temperature
@@ -158,16 +154,30 @@ def _tool(tool: Tool) -> Body:
     return {"type": "function", "function": tool}
 
 
-def messages_with_images(messages: Sequence[Message]) -> Sequence[Message]:
-    """The messages, with images in the form of OpenAI."""
-    if not has_parts(messages):
+def openai_messages(messages: Sequence[Message]) -> Sequence[Message]:
+    """The messages in OpenAI's form: images, and tool calls that are written flat or with arguments as they are."""
+    if not has_parts(messages) and not any(message.get("tool_calls") for message in messages):
         return messages
-    return [
-        {**message, "content": [_part(part) for part in message["content"]]}
-        if isinstance(message.get("content"), list | tuple)
-        else message
-        for message in messages
-    ]
+    return [_message(message) for message in messages]
+
+
+def _message(message: Message) -> Message:
+    changed: Body = {}
+    if isinstance(message.get("content"), list | tuple):
+        changed["content"] = [_part(part) for part in message["content"]]
+    if message.get("tool_calls"):
+        changed["tool_calls"] = [_written_call(tool_call_of(call)) for call in message["tool_calls"]]
+    return {**message, **changed} if changed else message
+
+
+def _written_call(call: ToolCall) -> Body:
+    function = {"name": call.name, "arguments": json_text(call.arguments)}
+    return {"id": call.id, "type": "function", "function": function}
+
+
+def json_text(arguments: object) -> str:
+    """Arguments of a tool call as the text that OpenAI's forms hold."""
+    return arguments if isinstance(arguments, str) else orjson.dumps(arguments, default=dict).decode()
 
 
 def _part(part: Any) -> Any:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import orjson
@@ -17,6 +17,7 @@ from stillhouse.core.errors import ModelError, RowFault
 
 from ..credentials import Credentials
 from ..endpoint import Endpoint
+from ..reply import Garbled, Reply
 from ..retry import TryAgain, asked_wait
 
 _SHOWN = 300  # characters of a server's own words in our messages
@@ -49,6 +50,13 @@ class Place:
     def headers(self, own: Mapping[str, str]) -> dict[str, str]:
         """The headers of every request: those of the endpoint, and an API's own."""
         return {"Content-Type": "application/json", **self.endpoint.headers, **own}
+
+    def reply(self, read: Callable[[bytes], Reply], body: bytes) -> Reply:
+        """What `read` makes of a response's body; raises what that means instead, where it is no reply."""
+        try:
+            return read(body)
+        except Garbled as error:
+            raise self.unreadable(body, {}, error) from None
 
     def unreadable(self, body: bytes, headers: Mapping[str, str], error: Exception) -> ModelError | RowFault:
         """What a response of status 200 means that holds no reply: some gateways report errors so."""
@@ -255,9 +263,22 @@ class _Trouble(NamedTuple):
         return self._is(_FIELD_CODES, _FIELD_WORDS)
 
 
+_STATUS_OF_CODES = (
+    ("insufficient_quota", 429),
+    ("billing", 402),
+    ("invalid_api_key", 401),
+    ("authentication", 401),
+    ("permission", 403),
+    ("rate_limit", 429),
+    ("overloaded", 529),
+    ("not_found", 404),
+    ("invalid_request", 400),
+)
+
+
 def _status_of(found: _Trouble) -> int:
     """The status of an error that came with status 200 and says none, by its code."""
-    for words, status in (("rate_limit", 429), ("invalid_request", 400), ("overloaded", 529), ("not_found", 404)):
+    for words, status in _STATUS_OF_CODES:
         if words in found.code:
             return status
     return 500

@@ -25,7 +25,7 @@ from ..reply import (
     with_reply_tool,
 )
 from ..request import NO_EXTRAS, Message, Request
-from .openai import model_name, read_logprobs, sampled
+from .openai import json_text, model_name, read_logprobs, sampled
 from .place import Place
 from .schemas import as_object, strict_form
 from .writing import Body, Part, identifier, messages_of, mode_of, not_taken, split_turns, without_seed, written
@@ -69,10 +69,7 @@ class OpenAIResponses:
         return written(body, request.extras.extra)
 
     def read(self, body: bytes) -> Reply:
-        try:
-            return read(body)
-        except Garbled as error:
-            raise self._place.unreadable(body, {}, error) from None
+        return self._place.reply(read, body)
 
     def failure(self, status: int, headers: Mapping[str, str], body: bytes) -> ModelError | RowFault:
         return self._place.failure(status, headers, body)
@@ -137,13 +134,6 @@ def _part(part: Part) -> Any:
 
 def _call(call: ToolCall) -> Body:
     return {"type": "function_call", "call_id": call.id, "name": call.name, "arguments": json_text(call.arguments)}
-
-
-def json_text(arguments: object) -> str:
-    """Arguments of a tool call as the text that OpenAI's forms hold."""
-    import orjson
-
-    return arguments if isinstance(arguments, str) else orjson.dumps(arguments, default=dict).decode()
 
 
 # Reading

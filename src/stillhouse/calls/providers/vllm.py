@@ -9,7 +9,7 @@ from stillhouse.core.errors import ModelError, RowFault
 
 from ..request import Request
 from .in_thread import InThread, chat_reply, fault_of, library, prefix_of
-from .openai import messages_with_images
+from .openai import openai_messages
 from .protocol import Answered
 from .schemas import as_object
 from .writing import messages_of, seed_of
@@ -64,7 +64,7 @@ class OfflineVllm(InThread):
 
     def _messages(self, request: Request) -> list[dict[str, Any]]:
         messages = messages_of(request, None if self._mode(request) == "native" else "prompt")
-        return [dict(message) for message in messages_with_images(messages)]
+        return [dict(message) for message in openai_messages(messages)]
 
     def _mode(self, request: Request) -> str:
         mode = request.extras.structured or "native"
