@@ -108,7 +108,7 @@ def found_meetings(batches: Iterable[TextBatch], sketcher: Sketcher, folder: Pat
 def flagged_rows(batch: TextBatch, meetings: Meetings, sketcher: Sketcher) -> Iterator[FlaggedRow]:
     """The rows of a batch that need comparing, with their hashes computed anew."""
     places = np.flatnonzero(meetings.flagged[batch.start : batch.start + len(batch.texts)])
-    groups = meetings.groups_DN[:, batch.start + places].T.tolist()
+    groups = meetings.groups(batch.start, batch.start + len(batch.texts))[:, places].T.tolist()
     if len(places) == 0:
         return
     sets = sketcher.sets([batch.texts[place] for place in places.tolist()]).shortened()

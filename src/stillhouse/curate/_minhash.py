@@ -114,9 +114,19 @@ class ExactSketcher:
 class Meetings(NamedTuple):
     """Which rows share a band value with another row. Groups are numbered through all bands; −1 is none."""
 
-    groups_DN: npt.NDArray[np.int32]
+    path: Path
+    num_bands: int
     num_groups: int
     flagged: npt.NDArray[np.bool_]
+
+    def groups(self, start: int, stop: int) -> npt.NDArray[np.int32]:
+        """Of rows `start` … `stop` the group in each band, D × rows; read each time, so that none stays in memory."""
+        num_rows = len(self.flagged)
+        parts = [
+            np.fromfile(self.path, dtype=np.int32, count=stop - start, offset=4 * (band * num_rows + start))
+            for band in range(self.num_bands)
+        ]
+        return np.stack(parts)
 
 
 class BandFiles:
@@ -135,20 +145,17 @@ class BandFiles:
         """Sort each band by itself; the files are gone afterwards."""
         for file in self._files:
             file.close()
-        num_rows = os.path.getsize(self._files[0].name) // 8
-        if num_rows == 0:
-            return Meetings(np.zeros((len(self._files), 0), np.int32), 0, np.zeros(0, dtype=bool))
-        shape = (len(self._files), num_rows)
-        groups_DN = np.memmap(self._folder / "groups.i32", dtype=np.int32, mode="w+", shape=shape)
-        flagged = np.zeros(num_rows, dtype=bool)
+        flagged = np.zeros(os.path.getsize(self._files[0].name) // 8, dtype=bool)
         num_groups = 0
-        for band, file in enumerate(self._files):
-            groups, found = _shared(np.fromfile(file.name, dtype=np.uint64), num_groups)
-            groups_DN[band] = groups
-            flagged |= groups >= 0
-            num_groups += found
-            os.unlink(file.name)
-        return Meetings(groups_DN, num_groups, flagged)
+        path = self._folder / "groups.i32"
+        with open(path, "wb") as target:
+            for file in self._files:
+                groups, found = _shared(np.fromfile(file.name, dtype=np.uint64), num_groups)
+                groups.tofile(target)
+                flagged |= groups >= 0
+                num_groups += found
+                os.unlink(file.name)
+        return Meetings(path, len(self._files), num_groups, flagged)
 
 
 def _shared(values: Hashes, first: int) -> tuple[npt.NDArray[np.int32], int]:

@@ -57,8 +57,7 @@ def row_facts(source: Rows, context: Context, seed: int, by: str | None, group: 
         groups.add(batch, group)
         context.check_stop()
     all_keys = np.concatenate(keys)
-    own = np.arange(len(all_keys))
-    return RowFacts(all_keys, strata.array(), groups.array() if group is not None else own)
+    return RowFacts(all_keys, strata.array(), np.arange(len(all_keys)) if group is None else groups.array())
 
 
 class Numbers:
