@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import email.utils
+import itertools
+import json
 import random
 import signal
 import socket
@@ -707,3 +709,65 @@ def test_ctrl_c_stops_asking_and_keeps_what_is_on_the_wire(tmp_path: Path) -> No
         assert subprocess.run(words, check=False, timeout=120).returncode == 0
 
     assert server.num_calls == 400  # none is asked again
+
+
+# where an error hides, and where there is no server at all
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        ({"message": "Incorrect API key provided", "code": 401}, "credentials"),
+        ({"message": "You exceeded your current quota", "code": "insufficient_quota"}, "quota"),
+        ({"message": "no such model", "code": "model_not_found"}, "unknown_model"),
+    ],
+)
+def test_a_refusal_behind_status_200_stops_the_run(tmp_path: Path, error: dict[str, Any], kind: str) -> None:
+    act = Act(raw=json.dumps({"error": error}).encode())
+    with MisbehavingServer(behave=lambda call: act) as server, pytest.raises(ModelError) as caught:
+        with_service(
+            tmp_path,
+            lambda service: service.ask_many(asking(server), prompts(f"q{n}" for n in range(20))),
+            patience=TO_ITSELF,
+        )
+
+    assert (caught.value.kind, server.num_calls) == (kind, 1)
+
+
+@pytest.mark.parametrize("body", [b"", b"<html>502 Bad Gateway</html>", b"[]", b'{"id": 1}', b"\x00\xff"])
+def test_a_body_that_is_no_reply_is_asked_again_within_bounds_and_never_kept(tmp_path: Path, body: bytes) -> None:
+    result = run(tmp_path, always(Act(raw=body)), deployment="teacher")
+
+    assert result.fault().kind == "exhausted"
+    assert result.times_asked() == QUICK.attempts
+    assert (result.totals.calls, result.totals.retries, result.totals.failed) == (2, QUICK.attempts - 1, 1)
+    again = run(tmp_path, lambda call: None, deployment="teacher")
+    assert again.answer().text == "reply to bad"
+    assert again.totals.cached == 2
+
+
+def test_a_server_that_speaks_no_tls_is_nobody(tmp_path: Path) -> None:
+    with MisbehavingServer() as server:
+        server_at = server.url
+        server.url = server.url.replace("http://", "https://")
+        with pytest.raises(ModelError) as caught:
+            with_service(tmp_path, lambda service: service.ask_many(asking(server), prompts(["a", "b"])))
+        server.url = server_at
+
+    assert (caught.value.kind, server.num_calls) == ("unreachable", 0)
+
+
+def test_a_503_with_retry_after_holds_everybody_up_and_costs_an_attempt(tmp_path: Path) -> None:
+    times: list[float] = []
+
+    def behave(call: Call) -> Act | None:
+        times.append(time.monotonic())
+        return Act.error_of(503, "overloaded", retry_after="1") if call.number == 10 else None
+
+    with MisbehavingServer(behave=behave, latency=0.005) as server:
+        asked = prompts(f"q{n}" for n in range(60))
+        outcomes = with_service(tmp_path, lambda service: service.ask_many(asking(server), asked), concurrency=2)
+
+    assert all(isinstance(outcome, Answer) for outcome in outcomes)
+    assert max(later - earlier for earlier, later in itertools.pairwise(times)) >= 0.9
+    assert server.num_calls == 61

@@ -310,6 +310,51 @@ def test_the_state_of_the_limits_is_told(tmp_path: Path) -> None:
     assert busiest["rpm_limit"] is not None
 
 
+def test_where_nobody_answers_one_call_probes_and_then_all_go_on() -> None:
+    async def run() -> None:
+        clock = Clock()
+        pace = Pace(8, clock=clock)
+        turns = [pace.take(SIZE) for _ in range(8)]
+        for turn in turns:
+            pace.unanswered(1.0)
+            pace.give_back(turn)
+        assert pace.seconds(SIZE) == pytest.approx(1.0)
+        assert pace.streak == 1  # one outage, not eight
+        clock.now += 1.5
+        assert len(filled(pace, 8)) == 1
+        assert pace.seconds(SIZE) == math.inf
+        pace.unanswered(2.0)
+        pace.in_flight = 0
+        assert (pace.streak, pace.silent_seconds) == (2, 1.5)
+        clock.now += 2
+        (probe,) = filled(pace, 8)
+        pace.succeeded(probe, USAGE, SIZE, 0.1)
+        pace.give_back(probe)
+        assert (pace.streak, pace.silent_seconds) == (0, 0.0)
+        assert len(filled(pace, 20)) == 8
+        pace.leave()
+
+    on_a_loop(run)
+
+
+def test_the_first_call_goes_alone_and_the_others_follow_its_answer_or_a_while_later() -> None:
+    async def run() -> tuple[int, int, int]:
+        pace = Pace(8, alone=0.05)
+        first = filled(pace, 8)
+        await asyncio.sleep(0.2)
+        later = filled(pace, 8)
+        pace.begin_again()
+        pace.in_flight = 0
+        (again,) = filled(pace, 8)
+        pace.alive()
+        pace.give_back(again)
+        after = filled(pace, 20)
+        pace.leave()
+        return len(first), len(later), len(after)
+
+    assert on_a_loop(run) == (1, 7, 8)
+
+
 # several processes
 
 
