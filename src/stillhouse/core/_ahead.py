@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from ._chunks import Here, Workers
+from ._chunks import Workers
 from ._feed import Feed, Flow, NotYet, SomeRows, mark
 from ._map import LOOK_SECONDS, MapRun
 from .artifact import Artifact
-from .bill import FILE
+from .bill import FILE, open_bill
 from .context import Context
 from .errors import Ended, Interrupted
 from .journal import JOURNAL, Journal, Pieces
@@ -44,6 +44,7 @@ def map_ahead(
     own_feed: Feed,
     inputs: Mapping[str, Artifact],
     make_context: MakeContext,
+    make_workers: Callable[[Context], Workers],
     session: Session,
     stop: threading.Event,
 ) -> Flow | None:
@@ -59,13 +60,13 @@ def map_ahead(
         schema = _first_schema(feed, stop) if free else None
         if schema is None:
             return None
-        shutil.rmtree(work, ignore_errors=True)
+        shutil.rmtree(work / "scratch", ignore_errors=True)  # the bill of an earlier attempt stays
+        open_bill(work)
         context = make_context({**inputs, rows_key: SomeRows(schema)}, recipe_key, work)
         pieces = Pieces(context.scratch / "chunks")
-        workers: Workers = Here(step, context, session.loop)
         flow = Flow(feed)
         try:
-            MapRun(step, context, pieces, workers, feed=own_feed, mark=mark).all(flow)
+            MapRun(step, context, pieces, make_workers(context), feed=own_feed, mark=mark).all(flow)
         except NotYet:
             own_feed.broken = own_feed.broken or bool(own_feed.parts)
             return None

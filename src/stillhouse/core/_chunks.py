@@ -87,12 +87,27 @@ class Chunk:
 class Workers(Protocol):
     """Who maps chunks: this process, or others that an engine knows."""
 
+    @property
+    def width(self) -> int:
+        """Chunks that keep all of them busy."""
+        ...
+
     def prepare(self) -> None:
         """Meet what is wrong with a step before any row does."""
         ...
 
     def start(self, start: int, table: pa.Table, changed: Callable[[], None]) -> Chunk:
         """Begin with the rows of a table, of which the first has number `start`; `changed` is told of each change."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Engine(Protocol):
+    """Where map steps run."""
+
+    def workers(self, step: MapStep, context: Context, loop: asyncio.AbstractEventLoop) -> Workers:
+        """Who maps a step; raises `RecipeError` for one that cannot get there."""
         ...
 
     def close(self) -> None: ...
@@ -106,6 +121,7 @@ class Here:
     ) -> None:
         self._step, self._context, self._loop, self._by_row = step, context, loop, by_row
         self._mapper: Mapper | None = None
+        self.width = 1
 
     def prepare(self) -> None:
         if self._mapper is None:

@@ -137,10 +137,12 @@ class MapRun:
         if not self._worked:
             return not self._waiting
         if self.feed is None or not self.feed.wanted:
-            return len(self._waiting) < OPEN_CHUNKS
+            return len(self._waiting) < max(OPEN_CHUNKS, self.workers.width)
         # Where another step waits for the rows: the next when the last are all on their way. More at once would come
         # home later, as those who answer take their questions in turn; fewer would leave them idle.
-        return len(self._waiting) < MOST_CHUNKS and sum(not chunk.sent for chunk in self._waiting) < 2
+        return len(self._waiting) < MOST_CHUNKS and sum(not chunk.sent for chunk in self._waiting) < max(
+            2, self.workers.width
+        )
 
     def _next_rows(self) -> int:
         """Rows of the next chunk; few where another step waits for them."""

@@ -12,7 +12,16 @@ from .events import Event
 from .journal import Journal
 from .store import Store
 
-PAID = ("calls", "retries", "prompt_tokens", "reply_tokens", "cost_usd", "unpriced")
+PAID = (
+    "calls",
+    "retries",
+    "prompt_tokens",
+    "reply_tokens",
+    "cached_tokens",
+    "reasoning_tokens",
+    "cost_usd",
+    "unpriced",
+)
 FILE = "bill.jsonl"
 
 
@@ -29,7 +38,7 @@ class BillKeeper:
         if work.is_dir():
             with contextlib.suppress(StoreError):  # a full disk is told by what has to be written
                 journal = Journal(work / FILE)
-                journal.append({name: event.data[name] for name in ("model", *PAID)})
+                journal.append({name: event.data.get(name, 0) for name in ("model", *PAID)})
                 journal.close()
 
 
@@ -48,7 +57,7 @@ def whole_bill(bill: Mapping[str, Any], work: Path) -> dict[str, Any]:
     for entry in Journal(work / FILE).entries():
         paid = sums.setdefault(entry["model"], dict.fromkeys(PAID, 0))
         for name in PAID:
-            paid[name] += entry[name]
+            paid[name] += entry.get(name, 0)
     if not sums:
         return dict(bill)
     models = {name: dict(totals) for name, totals in bill.get("calls", {}).get("models", {}).items()}
@@ -57,7 +66,7 @@ def whole_bill(bill: Mapping[str, Any], work: Path) -> dict[str, Any]:
         earlier = max(0, paid["calls"] - totals["calls"])
         totals["cached"] = max(0, totals["cached"] - earlier)
         for field in PAID:
-            totals[field] = max(totals[field], paid[field])
+            totals[field] = max(totals.get(field, 0), paid[field])
     return _with_total(models)
 
 

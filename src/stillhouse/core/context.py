@@ -62,6 +62,11 @@ class Context:
         return self._inputs[key]  # type: ignore[return-value]
 
     @property
+    def inputs(self) -> Mapping[str, Artifact]:
+        """The artifacts of all inputs, by recipe key."""
+        return self._inputs
+
+    @property
     def folder(self) -> Path:
         """What a whole step writes here becomes the artifact's `data/`. It is empty at the start of every attempt."""
         folder = self.result / "data"

@@ -88,6 +88,9 @@ class RowFault(Exception):
         self.message = message
         self.raw = raw
 
+    def __reduce__(self) -> tuple[type[RowFault], tuple[str, str, str | None]]:
+        return RowFault, (self.kind, self.message, self.raw)
+
 
 _REMEDIES = {
     "refused": "The model refuses: word the instruction otherwise, or ask another model.",

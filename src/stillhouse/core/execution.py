@@ -19,7 +19,7 @@ from .artifact import Artifact, Rows
 from .bill import open_bill, summed_bill, whole_bill
 from .context import Context
 from .definition import define
-from .errors import EXHAUSTED, Ended, Interrupted, StillhouseError, StoreError, Waiting
+from .errors import EXHAUSTED, Ended, Interrupted, RecipeError, StillhouseError, StoreError, Waiting
 from .lease import Lease
 from .progress import Watch
 from .retry import Retry
@@ -281,6 +281,7 @@ class Execution:
             own_feed=self._feed(self.book.recipe(step)),
             inputs=others,
             make_context=make_context,
+            make_workers=lambda context: self._workers(step, context),
             session=self.session,
             stop=self.stop,
         )
@@ -485,21 +486,31 @@ class Execution:
             step.run(context)
         return self._collected(step, context)
 
-    def _workers(self, step: MapStep, context: Context) -> Workers | None:
-        """Who maps a step; None for this process with all that the step asks for.
+    def _workers(self, step: MapStep, context: Context) -> Workers:
+        """Who maps a step.
 
         A mapper over a share sees the whole table that the share is of, as on one machine; where that is made of
         shares itself, it sees its columns.
         """
-        share = share_of(step)
-        if share is None:
-            return None
         from ._chunks import Here
-        from ._feed import SomeRows
 
-        whole = Execution(self.session, as_they_are=True).cached(share.rows) if step.rows is share else None
-        seen = whole or SomeRows(context.get(step.rows).schema)
-        return Here(step, context.with_input(self.book.recipe(step.rows), seen), self.session.loop)
+        share = share_of(step)
+        if share is not None and self.book.recipe(step.rows) in context.inputs:
+            from ._feed import SomeRows
+
+            whole = Execution(self.session, as_they_are=True).cached(share.rows) if step.rows is share else None
+            seen = whole or SomeRows(context.get(step.rows).schema)
+            context = context.with_input(self.book.recipe(step.rows), seen)
+        engine = self.session.engine
+        if engine is not None:
+            try:
+                found: Workers = engine.workers(step, context, self.session.loop)
+                return found
+            except RecipeError as error:
+                if "runs in a process of its own" not in error.message:
+                    raise
+                context.warn(f"{error.message}; it is mapped on this machine")
+        return Here(step, context, self.session.loop)
 
     def _retry_of(self, step: Step[Any], earlier: Artifact | None) -> Retry | None:
         """What is to be tried again of the earlier result; None where the step runs from its beginning.

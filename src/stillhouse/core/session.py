@@ -39,6 +39,7 @@ T = TypeVar("T")
 
 COUNTING = "stillhouse.calls.counting:count_calls"
 SERVICE = "stillhouse.calls.service:open_service"
+ENGINE = "stillhouse.engines.engine:open_engine"
 AGAIN = "stillhouse.calls.again:asked_again"
 CHANGES = "stillhouse.calls.again:check_changes"
 TRACKER = "stillhouse.track.listener:attach"
@@ -85,8 +86,8 @@ class Session:
     `endpoints` maps a provider or model name to an `Endpoint` (or its URL), `credentials` gives keys (default: the
     environment and `.env`), `budget` stops paid calls cleanly, `concurrency` bounds calls in flight for each model,
     `prices` adds to the price table, `patience` (`calls.retry.Patience`) bounds trying again, `batch` (True or
-    `"wait"`) asks in batch jobs of the providers, `on_event` sees every event. None of these changes what a result is
-    called.
+    `"wait"`) asks in batch jobs of the providers, `engine` maps rows elsewhere (`"ray"`, `"ray://host:10001"`),
+    `on_event` sees every event. None of these changes what a result is called.
     """
 
     def __init__(
@@ -101,6 +102,7 @@ class Session:
         prices: Mapping[str, Any] | None = None,
         patience: Any = None,
         batch: Any = None,
+        engine: Any = None,
         on_event: Listener | None = None,
         progress: bool | None = None,
         track: bool = True,
@@ -124,6 +126,7 @@ class Session:
             "batch": batch,
         }
         self._live = False
+        self.engine: Any = None if engine is None else _load(ENGINE)(engine)
         self._loop_thread: Any = None
         self._service: Any = None
         self._lock = threading.RLock()
@@ -380,6 +383,8 @@ class Session:
         """End the background work and close the call service."""
         self.stop()
         self._background.shutdown(wait=True)
+        if self.engine is not None:
+            self.engine.close()
         with self._lock:
             if self._service is not None:
                 self._service.close()

@@ -30,6 +30,7 @@ class SessionSettings:
     budget: Budget | None = None
     concurrency: int | None = None
     options: Options = field(default_factory=Options)
+    engine: str | None = None
     batch: Batching | bool | str | None = None
 
     @classmethod
@@ -42,6 +43,7 @@ class SessionSettings:
             budget=None if table.get("budget") is None else _one(Budget, table["budget"], "session.budget", "usd"),
             concurrency=_adapted(int | None, table.get("concurrency"), "session.concurrency"),
             options=_one(Options, table.get("options") or {}, "session.options"),
+            engine=_adapted(str | None, table.get("engine"), "session.engine"),
             batch=_batch(table.get("batch")),
         )
 

@@ -1,0 +1,1 @@
+"""Where map steps run when this machine is not enough."""

@@ -1,0 +1,24 @@
+"""Engines by name, as `Session(engine=...)` takes them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..core.errors import RecipeError
+
+
+def open_engine(engine: Any) -> Any:
+    """An engine for its name: `ray`, `ray://host:10001` (Ray's client), `ray:ADDRESS` (a cluster); others as they are.
+
+    Nothing is started before a map step needs it.
+    """
+    if not isinstance(engine, str):
+        return engine
+    name, colon, address = engine.partition(":")
+    if name != "ray" or (colon and not address):
+        raise RecipeError(
+            f"there is no engine `{engine}`", "Give `ray`, `ray://host:10001`, `ray:host:6379`, or a `RayEngine`."
+        )
+    from .ray import RayEngine
+
+    return RayEngine(engine if address.startswith("//") else address or None)
