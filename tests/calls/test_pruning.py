@@ -15,11 +15,13 @@ import pytest
 
 from stillhouse.calls.archive import Archive
 from stillhouse.calls.ask import Ask
+from stillhouse.calls.batch.jobs import Gathered, Jobs
 from stillhouse.calls.cache import CallCache, Entry
 from stillhouse.calls.providers.scripted import script
 from stillhouse.calls.pruning import Wanted, prune
 from stillhouse.core.errors import RecipeError
-from stillhouse.core.events import Bus
+from stillhouse.core.events import Bus, Event
+from stillhouse.core.options import Options
 from stillhouse.core.session import Session
 from stillhouse.core.store import Store
 from stillhouse.generate.prompt import Prompt
@@ -193,3 +195,31 @@ def test_pruning_that_is_killed_leaves_a_whole_file(tmp_path: Path) -> None:
     cache.close()
     prune(Store(tmp_path), Wanted(older_than=3600.0))
     assert kept(tmp_path) == {"young": 100}
+
+
+def test_a_session_keeps_the_cache_to_a_size(tmp_path: Path) -> None:
+    asked_rows(tmp_path, "asked", ["one", "two"])
+    fill(tmp_path, 400, model="stray", size=5000)
+    make_older(tmp_path, 48)
+    events: list[Event] = []
+    options = Options.model_validate({"call_cache_bytes": "500kB"})
+    with Session(tmp_path, track=False, options=options, on_event=events.append) as session:
+        _ = session.calls
+    found = kept(tmp_path)
+    assert found["scripted:teacher"] == 2
+    assert found.get("stray", 0) < 100
+    assert any("had grown beyond 500,000 bytes" in event.data.get("message", "") for event in events)
+
+
+def test_calls_of_steps_in_batch_jobs_stay(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    step = "1" * 32
+    fill(tmp_path, 5, step=step)
+    fill(tmp_path, 5, model="other", first=1)
+    make_older(tmp_path, 48)
+    jobs = Jobs(tmp_path / "calls-v1")
+    jobs.add("route", {}, step, "session", [Gathered(b"k" * 16, "/v1", b"{}", b"{}", None)])
+    assert jobs.cut("route", "session", 10, 1000, 0) is not None
+    jobs.close()
+    prune(store, Wanted(unreferenced=True))
+    assert kept(tmp_path) == {"m": 5}

@@ -31,6 +31,10 @@ class Totals:
     """Structured replies that had to be mended."""
     prompt_tokens: int = 0
     reply_tokens: int = 0
+    cached_tokens: int = 0
+    """Of the prompts, those that the provider had in its own cache."""
+    reasoning_tokens: int = 0
+    """Of the replies, those that nobody sees."""
     cost_usd: float = 0.0
     unpriced: int = 0
 
@@ -46,6 +50,8 @@ class Totals:
         self.calls += 1
         self.prompt_tokens += usage.prompt_tokens
         self.reply_tokens += usage.reply_tokens
+        self.cached_tokens += usage.cached_tokens
+        self.reasoning_tokens += usage.reasoning_tokens
         if cost_usd is None:
             self.unpriced += 1
         else:

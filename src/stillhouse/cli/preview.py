@@ -90,7 +90,7 @@ def _seen(session: Session, few: Step[Any], all_rows: Step[Any], rows: Rows) -> 
     made, cost = spent.get("calls", 0), None if spent.get("unpriced") else spent.get("cost_usd", 0.0)
     expected = {planned.recipe_key: planned.expectation for planned in session.plan(all_rows).to_run}
     known = expected.get(all_rows.recipe_key)
-    calls = None if known is None else known.calls
+    calls = None if known is None or known.calls is None else known.calls + (known.cached_calls or 0)
     to_come = None if known is None else known.cost_usd
     if calls is not None and cost is not None and made:
         to_come = cost / made * calls  # what was seen tells more than what was guessed
