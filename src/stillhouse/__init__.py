@@ -106,6 +106,7 @@ if TYPE_CHECKING:
     from .generate.score_with_prompt import ScoreWithPrompt as ScoreWithPrompt
     from .generate.self_instruct import SelfInstruct as SelfInstruct
     from .generate.task_model import RunTaskModel as RunTaskModel
+    from .generate.tool_tasks import ToolTasks as ToolTasks
     from .generate.tool_traces import ToolTraces as ToolTraces
     from .generate.verify import Verify as Verify
     from .measure.agreement import Agreement as Agreement
@@ -269,6 +270,7 @@ _HOME = {
     "Magpie": "generate.magpie",
     "Converse": "generate.converse",
     "ToolTraces": "generate.tool_traces",
+    "ToolTasks": "generate.tool_tasks",
     "SelfInstruct": "generate.self_instruct",
     "Backtranslate": "generate.backtranslate",
     "TextToPersona": "generate.personas",

@@ -14,6 +14,7 @@ from stillhouse.calls.reply import ToolCall, own_reply
 from stillhouse.core.errors import ModelError, RecipeError, RowFault
 from stillhouse.core.serial import from_table, to_table
 from stillhouse.core.session import Session
+from stillhouse.generate.tool_tasks import ToolTasks
 from stillhouse.generate.tool_traces import ToolTraces
 from stillhouse.generate.tools import tool_form
 from stillhouse.measure.limits import Limits
@@ -284,6 +285,43 @@ def test_a_recipe_file_names_functions_and_schemas() -> None:
 def test_tools_that_cannot_be_are_refused(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(RecipeError, match=message):
         traces("refused", {"a": ["x"]}, **fields)
+
+
+def inventive(messages: Any, schema: Any, sample: int) -> Any:
+    count = int(messages[0]["content"].partition("Write ")[2].split(" ")[0])
+    return json.dumps({"tasks": [f" task {sample}.{n} " for n in range(count + 2)]})
+
+
+def test_tasks_are_made_for_the_tools_that_were_drawn(session: Session) -> None:
+    asked = script("tasks", inventive)
+    step = ToolTasks(by=Ask(model="scripted:tasks"), tools=(shop.price, shop.opening, WEATHER), num=23, per_call=4)
+    made = session.run(step)
+    assert [row["instruction"] for row in made] == [f"task {n // 4}.{n % 4}" for n in range(23)]
+    assert {len(row["needs"]) for row in made} == {1, 2}
+    assert {name for row in made for name in row["needs"]} == {"price", "opening", "weather"}
+    for request in asked.requests:
+        (needs,) = {tuple(row["needs"]) for row in made if row["instruction"] == f"task {request.sample}.0"}
+        told = [json.loads(line)["name"] for line in str(request.messages[0]["content"]).split("\n") if line[:1] == "{"]
+        assert tuple(told) == needs
+    assert [row["needs"] for row in session.run(step.replace(seed=1))] != [row["needs"] for row in made]
+    assert from_table(to_table(step)) == step
+    assert session.plan(step.replace(num=40)).total("calls") == 10
+
+
+def test_replies_without_tasks_fail_and_tasks_that_would_be_the_same_are_refused(session: Session) -> None:
+    def partly(messages: Any, schema: Any, sample: int) -> Any:
+        return {0: '{"tasks": [" "]}', 1: scripted_reply(refusal="no")}.get(sample) or inventive(
+            messages, schema, sample
+        )
+
+    script("no-tasks", partly)
+    made = session.run(ToolTasks(by=Ask(model="scripted:no-tasks"), tools=(WEATHER,), num=3, per_call=1))
+    assert [row["instruction"] for row in made] == ["task 2.0"]
+    assert [row["kind"] for row in made.failed()] == ["empty", "refused"]
+    with pytest.raises(RecipeError, match="at temperature 0"):
+        ToolTasks(by=Ask(model="openai/x"), tools=(WEATHER,), num=10)
+    with pytest.raises(RecipeError, match="call `column` otherwise"):
+        ToolTasks(by=Ask(model="scripted:x"), tools=(WEATHER,), num=1, column="needs")
 
 
 def test_missing_columns_are_named(session: Session) -> None:

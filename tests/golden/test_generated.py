@@ -96,6 +96,7 @@ STEPS: dict[str, sh.Step[sh.Rows]] = {
         ("", sh.Magpie(by=BY, num=3, prefix="<|user|>", answers=True)),
         ("", sh.Converse(rows=TEXTS, by=BY, opening="{{ input }}", scenario="It is {{ day }}.", turns=2)),
         ("", sh.ToolTraces(rows=sh.Import(data=[{"instruction": "Weigh it."}], require=()), by=BY, tools=(weigh,))),
+        ("", sh.ToolTasks(by=BY, tools=(weigh,), num=4, per_call=2)),
         ("", sh.Backtranslate(rows=TEXTS, by=BY, input="input")),
         ("", sh.TextToPersona(rows=TEXTS, by=BY, input="input")),
         ("", sh.PersonaToPersona(rows=PERSONAS, by=BY, each=2)),

@@ -27,6 +27,10 @@ CATALOGUE: dict[str, tuple[str, str]] = {
         "stillhouse.generate.converse:Converse",
         "Hold conversations in which a model plays the user.",
     ),
+    "generate.tool_tasks": (
+        "stillhouse.generate.tool_tasks:ToolTasks",
+        "Make tasks for which tools are needed.",
+    ),
     "generate.tool_traces": (
         "stillhouse.generate.tool_traces:ToolTraces",
         "Solve tasks with tools, every call checked and made.",

@@ -7,12 +7,11 @@ from pydantic import Field, field_validator, model_validator
 
 from ..calls.ask import Ask
 from ..core.context import Context
-from ..core.errors import RecipeError
 from ..core.step import Mapper, MapStep
 from ..measure.limits import Limits
 from .checks import Column, Instruction, check_samples
 from .expectation import Load, expected_of
-from .tools import name_of, tool_form, tool_of
+from .tools import checked_tools, name_of, tool_form
 
 if TYPE_CHECKING:
     from ..core.plan import Expectation
@@ -52,18 +51,7 @@ class ToolTraces(MapStep, tag="generate.tool_traces/1"):
     @field_validator("tools", mode="before")
     @classmethod
     def _are_tools(cls, tools: Any) -> Any:
-        if isinstance(tools, str | Mapping) or callable(tools):
-            raise ValueError("expected a list of tools")
-        made = tuple(tool_of(tool) for tool in tools)
-        names = [name_of(tool) for tool in made]
-        if len({*names}) < len(names):
-            raise ValueError(f"two tools have the name `{max(names, key=names.count)}`")
-        for tool in made:
-            try:
-                tool_form(tool)
-            except RecipeError as error:
-                raise ValueError(str(error)) from None
-        return made
+        return checked_tools(tools)
 
     @model_validator(mode="after")
     def _can_be_called(self) -> "ToolTraces":

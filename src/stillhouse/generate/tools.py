@@ -20,6 +20,22 @@ def tool_of(given: Any) -> Any:
         raise ValueError(str(error)) from None
 
 
+def checked_tools(tools: Any) -> tuple[Any, ...]:
+    """A list of tools as steps hold it; raises `ValueError` for what is none, and for two of one name."""
+    if isinstance(tools, str | Mapping) or callable(tools):
+        raise ValueError("expected a list of tools")
+    made = tuple(tool_of(tool) for tool in tools)
+    names = [name_of(tool) for tool in made]
+    if len({*names}) < len(names):
+        raise ValueError(f"two tools have the name `{max(names, key=names.count)}`")
+    for tool in made:
+        try:
+            tool_form(tool)
+        except RecipeError as error:
+            raise ValueError(str(error)) from None
+    return made
+
+
 def tool_form(tool: Any) -> dict[str, Any]:
     """What a model is told of a tool: its name, what it does, and the JSON Schema of its arguments.
 
