@@ -69,7 +69,8 @@ def run(arguments: argparse.Namespace) -> int:
         open_session(arguments.output, settings, arguments, progress=not arguments.quiet, on_event=tally) as session,
     ):
         if arguments.preview is not None:
-            seen = preview(session, steps.report, arguments.preview)
+            with session.asking_live():
+                seen = preview(session, steps.report, arguments.preview)
             if not go_on(yes=arguments.yes):
                 if arguments.json:
                     print_json({"name": arguments.name, "preview": [one.as_dict() for one in seen]})

@@ -97,6 +97,7 @@ def distill(
     concurrency: int | None = None,
     prices: Mapping[str, Any] | None = None,
     patience: Any = None,  # how long a teacher that is down is waited for
+    batch: Any = None,
     on_event: Listener | None = None,
     progress: bool | None = None,
     **changes: Mapping[str, Any],
@@ -132,6 +133,7 @@ def distill(
         concurrency=concurrency,
         prices=prices,
         patience=patience,
+        batch=batch,
         on_event=on_event,
         progress=progress,
     ) as session:

@@ -196,13 +196,6 @@ class Batcher:
         routes = {route for route in self._apis if self._full.get(route, 0.0) <= time.monotonic()}
         for route in sorted(routes):
             while (job := self._cut(route)) is not None:
-                name = str(self.jobs.place(route)["name"])
-                try:
-                    self._purse.promise(job.estimate, name, job.num, step=job.step)
-                except BaseException:
-                    self.jobs.undo(job.id)
-                    raise
-                self._promised[job.id] = job.estimate
                 await self._send(job)
         for job in self.jobs.jobs(only_open=True):
             if job.state == "written" and job.route in routes:
@@ -222,15 +215,28 @@ class Batcher:
                 return
             lines = self.jobs.folder / f"batch-{job.id}.jsonl"
             try:
+                self._promise(job)
                 await self._tried(lambda: self._begun(job.id, lines))
             except (ModelError, RowFault) as error:
                 if not isinstance(error, TryAgain):
                     self.jobs.undo(job.id)
+                self._let_go(job)
                 raise _stopping(error, "the batch job could not be sent") from None
             finally:
                 lines.unlink(missing_ok=True)
         job = self.jobs.job(job.id)
         self._tell(job, f"{job.num:,} requests are sent as batch job {job.id} ({job.remote})")
+
+    def _promise(self, job: Job) -> None:
+        """Put by what a job may cost. Raises `BudgetError`; one that is not begun is then as if it had not been cut."""
+        name = str(self.jobs.place(job.route)["name"])
+        try:
+            self._purse.promise(job.estimate, name, job.num, step=job.step)
+        except BaseException:
+            if job.sent is None:
+                self.jobs.undo(job.id)
+            raise
+        self._promised[job.id] = job.estimate
 
     async def _begun(self, number: str, lines: Path) -> None:
         job = self.jobs.job(number)
