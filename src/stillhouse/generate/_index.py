@@ -6,19 +6,24 @@ words has the files of `calls.lexical`, an approximate one the graph beside the 
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections import Counter
-from typing import TYPE_CHECKING, Any
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
+from itertools import chain
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 
 from ..calls.bm25 import Bm25
 from ..calls.embedder import Embedder
+from ..calls.embedding import Vectors
 from ..calls.lexical import LexicalWriter
 from ..calls.nearest import Floats, unit
 from ..core.context import Context
 from ..core.errors import EXHAUSTED, ModelError, RecipeError, RowFault
+from ..core.outcome import Row
 from ..core.serial import Writer
 from ._embed import check_widths, given_vectors, vectors_of
 from ._vectors import check_columns, is_vector_type, is_vectors
@@ -28,6 +33,8 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 BATCH = 2048
+AHEAD = 4  # batches whose vectors are on their way while one is written
+Begun: TypeAlias = "asyncio.Future[Vectors] | None"
 VECTORS, ROWS, ABOUT, GRAPH = "vectors.f32", "rows.arrow", "index.json", "graph.usearch"
 
 
@@ -39,25 +46,19 @@ def write_index(step: Index, context: Context) -> None:
     left_out: Counter[str] = Counter()
     writer = _writer(step, context)
     written = 0
+    begun: deque[tuple[pa.RecordBatch, Begun]] = deque()
     with pa.OSFile(str(context.folder / ROWS), "wb") as file, pa.ipc.new_file(file, schema) as table:
-        for done, batch in enumerate(rows.arrow_batches(BATCH), 1):
-            faults = writer.add(batch)
-            for fault in faults.values():
-                if fault.kind == EXHAUSTED:
-                    raise ModelError(
-                        f"a row of the index got no vector: {fault.message}",
-                        "Run the same command again: what was answered is kept.",
-                        kind="server",
-                        retryable=True,
-                    )
-                left_out[fault.kind] += 1
-            good = [place for place in range(batch.num_rows) if place not in faults]
-            if good:
-                kept = pa.Table.from_batches([batch]).select(schema.names).take(pa.array(good, pa.int64()))
-                table.write_table(kept.combine_chunks(), max_chunksize=BATCH)
-            written += len(good)
-            context.progress(min(done * BATCH, len(rows)), len(rows))
-            context.check_stop()
+        try:
+            batches: Iterator[pa.RecordBatch | None] = chain(rows.arrow_batches(BATCH), [None] * AHEAD)
+            for done, batch in enumerate(batches):
+                if batch is not None:
+                    begun.append((batch, writer.begin(batch)))
+                if begun and (batch is None or len(begun) > AHEAD):
+                    written += _settle(*begun.popleft(), writer, table, schema.names, left_out)
+                context.progress(min(done * BATCH, len(rows)), len(rows))
+                context.check_stop()
+        finally:
+            writer.give_up([own for _, own in begun])
     if not written:
         why = ", ".join(f"{kind} ({count})" for kind, count in left_out.items()) or "there are no rows"
         raise RecipeError(f"Index: no row can be found by `{step.column}`: {why}", "Look at the rows and the column.")
@@ -66,6 +67,27 @@ def write_index(step: Index, context: Context) -> None:
     context.note(rows=written, left_out=dict(left_out))
     if left_out:
         context.warn(f"{left_out.total()} rows are not in the index: {', '.join(left_out)}")
+
+
+def _settle(
+    batch: pa.RecordBatch, begun: Begun, writer: _Words | _Meanings, table: Any, names: list[str], out: Counter[str]
+) -> int:
+    """Write one batch; returns how many of its rows are in the index, and counts the others by what they lack."""
+    faults = writer.finish(batch, begun)
+    for fault in faults.values():
+        if fault.kind == EXHAUSTED:
+            raise ModelError(
+                f"a row of the index got no vector: {fault.message}",
+                "Run the same command again: what was answered is kept.",
+                kind="server",
+                retryable=True,
+            )
+        out[fault.kind] += 1
+    good = [place for place in range(batch.num_rows) if place not in faults]
+    if good:
+        kept = pa.Table.from_batches([batch]).select(names).take(pa.array(good, pa.int64()))
+        table.write_table(kept.combine_chunks(), max_chunksize=BATCH)
+    return len(good)
 
 
 def _kept_schema(step: Index, schema: pa.Schema) -> pa.Schema:
@@ -101,7 +123,14 @@ class _Words:
         self._column = step.column
         self._writer = LexicalWriter(context.folder, by)
 
-    def add(self, batch: pa.RecordBatch) -> dict[int, RowFault]:
+    def begin(self, batch: pa.RecordBatch) -> Begun:
+        """Nothing has to be asked for."""
+        return None
+
+    def give_up(self, begun: Sequence[Begun]) -> None:
+        """Nothing is on its way."""
+
+    def finish(self, batch: pa.RecordBatch, begun: Begun) -> dict[int, RowFault]:
         """Takes in a batch; returns what stands against some of its rows."""
         faults: dict[int, RowFault] = {}
         texts = []
@@ -132,16 +161,46 @@ class _Meanings:
         self._file = open(context.folder / VECTORS, "wb")  # noqa: SIM115 - written until `close`
         self._first: Floats | None = None
 
-    def add(self, batch: pa.RecordBatch) -> dict[int, RowFault]:
+    def begin(self, batch: pa.RecordBatch) -> Begun:
+        """Asks for the vectors of a batch; they come while others are written."""
+        if self._given:
+            return None
+        by = self._step.by if isinstance(self._step.by, Embedder) else None
+        work = vectors_of("Index", self._rows(batch), self._step.column, self._context.calls, by, "document")
+
+        async def started() -> Begun:
+            return asyncio.ensure_future(work)
+
+        return self._context.wait_for(started())
+
+    def give_up(self, begun: Sequence[Begun]) -> None:
+        """Leaves what is on its way; what comes home is kept."""
+
+        async def left() -> None:
+            tasks = [task for task in begun if task is not None]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+        if any(task is not None for task in begun):
+            self._context.wait_for(left())
+
+    def _rows(self, batch: pa.RecordBatch) -> list[Row]:
+        found: list[Row] = pa.Table.from_batches([batch]).select(["_id", self._step.column]).to_pylist()
+        return found
+
+    def finish(self, batch: pa.RecordBatch, begun: Begun) -> dict[int, RowFault]:
         """Takes in a batch; returns what stands against some of its rows."""
         step, context = self._step, self._context
-        rows = pa.Table.from_batches([batch]).select(["_id", step.column]).to_pylist()
-        if self._given:
-            found = given_vectors(rows, step.column)
+
+        async def done(task: asyncio.Future[Vectors]) -> Vectors:
+            return await task
+
+        if begun is None:
+            found = given_vectors(self._rows(batch), step.column)
         else:
-            by = step.by if isinstance(step.by, Embedder) else None
-            found = context.wait_for(vectors_of("Index", rows, step.column, context.calls, by, "document"))
-        good = np.array([place for place in range(len(rows)) if place not in found.faults], np.int64)
+            found = context.wait_for(done(begun))
+        good = np.array([place for place in range(batch.num_rows) if place not in found.faults], np.int64)
         vectors = unit(found.array[good])
         if self._first is not None:
             check_widths("Index", self._first, vectors, step.column, step.column)
