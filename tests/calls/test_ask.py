@@ -63,11 +63,39 @@ BASE = Ask(model="openai/gpt-4o-mini")
         Ask(model="openai/gpt-4o-mini", max_tokens=100),
         Ask(model="openai/gpt-4o-mini", stop=("\n",)),
         Ask(model="openai/gpt-4o-mini", seed=1),
+        Ask(model="openai/gpt-4o-mini", tools=({"name": "clock"},)),
+        Ask(model="openai/gpt-4o-mini", tool_choice="none"),
+        Ask(model="openai/gpt-4o-mini", logprobs=0),
+        Ask(model="openai/gpt-4o-mini", effort="low"),
+        Ask(model="openai/gpt-4o-mini", thinking=1024),
+        Ask(model="openai/gpt-4o-mini", structured="native"),
+        Ask(model="openai/gpt-4o-mini", extra={"top_k": 5}),
+        Ask(model="responses/gpt-4o-mini"),
     ],
 )
 def test_everything_that_shapes_answers_moves_both_keys(other: Ask) -> None:
     assert recipe_key(other) != recipe_key(BASE)
     assert call_key(other) != call_key(BASE)
+
+
+@pytest.mark.parametrize("fields", [{"when_cut": "keep"}, {"when_looping": "keep"}])
+def test_what_becomes_of_replies_moves_results_and_no_calls(fields: dict[str, Any]) -> None:
+    other = BASE.replace(**fields)
+
+    assert recipe_key(other) != recipe_key(BASE)
+    assert call_key(other) == call_key(BASE)
+
+
+def test_a_tool_counts_alike_in_whichever_form_it_is_given() -> None:
+    parameters = {"type": "object", "properties": {"place": {"type": "string"}}}
+    flat = {"name": "weather", "description": "Tells it.", "parameters": parameters}
+    ways = [
+        Ask(model="openai/x", tools=(flat,)),
+        Ask(model="openai/x", tools=({"type": "function", "function": flat},)),
+        Ask(model="openai/x", tools=[{"name": "weather", "description": "Tells it.", "input_schema": parameters}]),
+    ]
+
+    assert len({both(way) for way in ways}) == 1
 
 
 def test_a_declared_deployment_is_the_same_wherever_it_is_reached(function: Any) -> None:
@@ -120,6 +148,13 @@ def test_a_folder_counts_by_its_content_and_not_by_its_place(tmp_path: Path) -> 
         ({"model": "openai/x", "temprature": 0.5}, "Did you mean `temperature`"),
         ({"model": "python:a.b:c", "endpoint": "http://localhost/v1"}, "`endpoint` goes with"),
         ({"model": 3}, "`model"),
+        ({"model": "openai/x", "tools": ({"description": "?"},)}, "a tool has no name"),
+        ({"model": "openai/x", "tools": ({"name": "a"}, {"name": "a"})}, "two tools have the name `a`"),
+        ({"model": "openai/x", "tools": ({"name": "give_reply"},)}, "a tool cannot be called `give_reply`"),
+        ({"model": "openai/x", "tools": ({"name": "a"},), "tool_choice": "b"}, "expected auto, none, required"),
+        ({"model": "openai/x", "effort": "enormous"}, "`effort`"),
+        ({"model": "openai/x", "logprobs": 50}, "`logprobs`"),
+        ({"model": "openai/x", "structured": "yes"}, "`structured`"),
         ({"model": "lab/x", "endpoint": "lab"}, 'Ask(model=…, deployment="lab")'),
         ({"model": "lab/x", "endpoint": "ftp://host/v1"}, "is no endpoint"),
         ({"model": "lab/x", "endpoint": "http://host:80000/v1"}, "Port out of range"),

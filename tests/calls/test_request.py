@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stillhouse.calls.request import Prompt, Request, RequestForm, Sampling, key_of
+from stillhouse.calls.request import Extras, Prompt, Request, RequestForm, Sampling, key_of
 from stillhouse.text.schema import Schema
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
@@ -121,6 +122,50 @@ def test_the_order_of_a_schemas_fields_moves_the_key() -> None:
 
     assert keys_of(schema=first) != keys_of(schema=second)
     assert keys_of(schema=first) == keys_of(schema=Schema(first.form))
+
+
+def test_extras_stand_in_the_canonical_form_between_who_is_asked_and_what() -> None:
+    extras = Extras(
+        tools=({"name": "clock", "description": "", "parameters": {}},), effort="low", extra={"b": 1, "a": 2}
+    )
+    form = RequestForm({"model": "m"}, "m", Sampling(), None, None, extras)
+
+    request = form.request("hello")
+
+    assert request.extras is extras
+    assert orjson.loads(request.canonical)["extras"] == {**extras.form(), "tools": [*extras.tools]}
+    assert list(orjson.loads(request.canonical)["extras"]) == ["effort", "extra", "tools"]
+    assert list(orjson.loads(request.canonical)) == ["by", "extras", "messages", "sample", "sampling", "schema"]
+    assert request.key.hex() == GOLDEN_WITH_EXTRAS
+
+
+def test_the_order_of_a_tools_parameters_moves_the_key_and_that_of_extra_fields_does_not() -> None:
+    def key(parameters: dict[str, Any], extra: dict[str, Any]) -> bytes:
+        extras = Extras(tools=({"name": "t", "description": "", "parameters": parameters},), extra=extra)
+        return RequestForm({"model": "m"}, "m", Sampling(), None, None, extras).request("hello").key
+
+    assert key({"a": {}, "b": {}}, {"a": 1, "b": 2}) == key({"a": {}, "b": {}}, {"b": 2, "a": 1})
+    assert key({"a": {}, "b": {}}, {}) != key({"b": {}, "a": {}}, {})
+
+
+def test_an_image_counts_by_its_content(tmp_path: Path) -> None:
+    (tmp_path / "cat.png").write_bytes(b"a cat")
+    form = RequestForm({"model": "m"}, "m", Sampling(), None, None)
+    part = {"type": "image", "image": str(tmp_path / "cat.png")}
+
+    request = form.request([{"role": "user", "content": [part, {"type": "text", "text": "?"}]}])
+
+    (found, text) = orjson.loads(request.canonical)["messages"][0]["content"]
+    assert (set(found), found["type"], text["text"]) == ({"type", "digest"}, "image", "?")
+    assert request.messages[0]["content"][0]["image"] == str(tmp_path / "cat.png")
+    again = form.follow_up(request)
+    assert again.key == request.key
+    (tmp_path / "cat.png").unlink()
+    lost = form.request([{"role": "user", "content": [part]}])
+    assert "No such file" in lost.canonical.decode()
+
+
+GOLDEN_WITH_EXTRAS = "fa5f83b35f9948dfe56ec67574d3af46"
 
 
 def test_a_key_is_what_it_was() -> None:

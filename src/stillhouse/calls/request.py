@@ -52,6 +52,14 @@ class Extras(NamedTuple):
         """What is asked for, as JSON values."""
         return {name: value for name, value in self._asdict().items() if value is not None and value != ()}
 
+    def canonical(self) -> bytes:
+        """The same as JSON with sorted keys, but those within a tool, whose order is sent; empty for nothing."""
+        more = self.form()
+        tools = more.pop("tools", None)  # last in the alphabet
+        shape = b"" if tools is None else b'"tools":' + orjson.dumps(tools, default=_plain)
+        rest = _json(more)[1:-1] if more else b""
+        return b"{" + b",".join(filter(None, (rest, shape))) + b"}" if rest or shape else b""
+
 
 NO_EXTRAS = Extras()
 
@@ -131,8 +139,8 @@ class RequestForm:
         self.judging = judging
         self._by = by
         self._system: list[Message] = [] if system is None else [{"role": "system", "content": system}]
-        more = extras.form()
-        self._before = b'"by":' + _json(by) + (b',"extras":' + _json(more) if more else b"") + b',"messages":'
+        more = extras.canonical()
+        self._before = b'"by":' + _json(by) + (b',"extras":' + more if more else b"") + b',"messages":'
         # Unsorted, as it is sent: the order of its fields says whether a model reasons before it answers.
         shape = orjson.dumps(None if schema is None else schema.form)
         self._after = b',"sampling":' + _json(sampling.form()) + b',"schema":' + shape + b"}"
