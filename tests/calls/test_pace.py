@@ -244,6 +244,13 @@ def test_a_burst_of_refusals_narrows_once_and_replies_widen_again() -> None:
         assert pace.state()["width"] == 1
         pace.leave()
 
+        alone = Pace(64, alone=60.0, clock=clock)
+        turn = alone.take(Size(1))
+        alone.throttled(turn, 0.1)
+        alone.alive()
+        assert alone.state()["width"] == 64  # one call alone says nothing of how many are too many
+        alone.leave()
+
     on_a_loop(run)
 
 

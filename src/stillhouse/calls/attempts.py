@@ -66,10 +66,19 @@ class Attempts:
 
     A refusal that stands (a wrong key, an unknown model, a quota that is used up) ends them for all: at once where
     nothing was ever answered, else when one more request, alone, is refused too. Of a pool, only that endpoint is left
-    out.
+    out. `for_one`: whether the request is for one row, so that its end says something of how many rows fail.
     """
 
-    def __init__(self, deployment: Deployment, patience: Patience, ledger: Ledger, errand: Errand[Any]) -> None:
+    def __init__(
+        self,
+        deployment: Deployment,
+        patience: Patience,
+        ledger: Ledger,
+        errand: Errand[Any],
+        *,
+        for_one: bool = True,
+    ) -> None:
+        self._for_one = for_one
         self._deployment = deployment
         self._patience = patience
         self._ledger = ledger
@@ -198,6 +207,8 @@ class Attempts:
 
     def _ended(self, fault: RowFault) -> None:
         """Count a request that came to nothing; too many of them end all."""
+        if not self._for_one:
+            return
         deployment = self._deployment
         deployment.breaker.count(fault.kind in (EXHAUSTED, "rejected"))
         error = deployment.breaker.broken(deployment.name, fault.message)

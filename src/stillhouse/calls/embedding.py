@@ -208,7 +208,8 @@ class EmbedWork:
     async def _call(self, keys: list[bytes], errand: Errand[None]) -> None:
         """Attempts until one succeeds."""
         size = Size(sum(len(self._texts[key]) for key in keys))
-        attempts = Attempts(self._deployment, self._engine.patience, self._ledger, errand)
+        alone = len(keys) == 1  # of several texts, one may spoil the request for the others
+        attempts = Attempts(self._deployment, self._engine.patience, self._ledger, errand, for_one=alone)
         await attempts.run(size, lambda place: self._attempt(keys, place, errand))
 
     async def _attempt(self, keys: list[bytes], place: Place, errand: Errand[None]) -> None:

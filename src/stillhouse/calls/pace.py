@@ -288,15 +288,20 @@ class Pace:
         now = self._clock()
         if turn.at >= self._cut_at:
             self.streak += 1
-            self._successes = 0
-            used = self._width - max(0, self._granted - self.in_flight)  # no more than that was too much
-            self._width = max(1.0, CUT * used)
-            self._cut_to = self._width
-            self._granted = max(1, min(self._granted, int(self._width)))
             self._cut_at = now
+            if not self.trial:  # one call alone says nothing of how many are too many
+                self._narrow()
         self._pause_until(now + wait)
         if self._file is not None:
             self._look(_NOTHING)  # the others should know at once
+
+    def _narrow(self) -> None:
+        # What is in flight was too much, however wide it was allowed; but where few are, it may be for other reasons.
+        in_use = self._width - max(0, self._granted - self.in_flight)
+        self._successes = 0
+        self._width = max(1.0, CUT * max(in_use, self._width / 2))
+        self._cut_to = self._width
+        self._granted = max(1, min(self._granted, int(self._width)))
 
     def pause(self, wait: float) -> None:
         """Nobody asks for `wait` seconds; of several pauses the longest counts."""
