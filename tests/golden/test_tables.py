@@ -39,6 +39,8 @@ SCORED = sh.Import(
     ],
     require=(),
 )
+WORDS, VECTORS = sh.Index(rows=SCORED, by=sh.Bm25(), column="input"), sh.Index(rows=SCORED, by=None, column="vector")
+PAIRS = sh.Import(data=[{"vector": [3.0, 4.0], "other": [4.0, 3.0]}, {"vector": [1.0], "other": [0.0]}], require=())
 SECRETS = sh.Import(data=[{"input": "from ann@example.org, 415-555-2671"}, {"input": "a chai"}], require=())
 
 
@@ -94,6 +96,9 @@ STEPS: dict[str, sh.Step[sh.Rows]] = {
         ("", sh.Perplexity(rows=ORDERS, columns="input", reference=SCORED)),
         ("", sh.Keep(rows=ORDERS, where=holds_an_object)),
         ("", sh.Decontaminate(rows=ORDERS, against={"held_out": sh.Take(rows=ORDERS, num=1)})),
+        (" words", sh.Retrieve(rows=ORDERS, index=WORDS, column="input", k=2)),
+        (" vectors", sh.Retrieve(rows=SCORED, index=VECTORS, column="vector", k=2, apart=True)),
+        ("", sh.CosineSimilarity(rows=PAIRS, left="vector", right="other")),
     ]
 } | {
     "rows.split/2 train": sh.Split(rows=ORDERS, test_size=2, by="day").train,
