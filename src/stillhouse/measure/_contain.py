@@ -15,7 +15,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from functools import cache
 
-NO_NEW_PRIVILEGES, SET_SECCOMP, FILTER_MODE = 38, 22, 2
+NO_NEW_PRIVILEGES, SET_SECCOMP, FILTER_MODE, SUBREAPER = 38, 22, 2, 36
 CREATE_RULESET, ADD_RULE, RESTRICT_SELF = 444, 445, 446  # the same on every architecture
 PATH_BENEATH = 1
 
@@ -181,6 +181,20 @@ def keep_from_files(rules: int) -> None:
     """Hold this process to a ruleset, for good."""
     if _call(RESTRICT_SELF, rules, 0) < 0:
         raise OSError(ctypes.get_errno(), "Landlock does not hold")
+
+
+def adopt_orphans() -> bool:
+    """Processes whose parent ends become children of this one, wherever they went; whether that can be had here."""
+    return sys.platform.startswith("linux") and bool(_libc().prctl(SUBREAPER, 1, 0, 0, 0) == 0)
+
+
+def own_children() -> list[int]:
+    """The ids of this process's children, the ended ones that nobody waited for among them."""
+    try:
+        with open(f"/proc/self/task/{os.getpid()}/children") as file:
+            return [int(number) for number in file.read().split()]
+    except OSError:
+        return []
 
 
 def can_filter() -> bool:

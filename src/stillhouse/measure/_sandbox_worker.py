@@ -74,6 +74,7 @@ class Worker:
         self._jobs, self._answers, self._folder, self._contain = jobs, answers, folder, contain
         self._function: Callable[..., Any] | None = None
         self._holds_files = self._holds_calls = False
+        self._adopts = bool(contain.adopt_orphans())
         self._rules: dict[bool, int | None] = {}
         self._filters: dict[tuple[bool, bool], bytes] = {}
 
@@ -249,6 +250,19 @@ class Worker:
             self._filters[kept] = self._contain.filter_program(network=kept[0], processes=kept[1])
         return self._rules[read_all], self._filters[kept]
 
+    def _end_orphans(self) -> None:
+        """What a fork started and left behind, in its process group or out of it."""
+        for _ in range(1000):  # one that starts others faster than they are ended is left to its limits
+            orphans = self._contain.own_children()
+            if not orphans:
+                return
+            for process in orphans:
+                with contextlib.suppress(OSError):
+                    os.kill(process, signal.SIGKILL)
+            for process in orphans:
+                with contextlib.suppress(OSError):
+                    os.waitpid(process, 0)
+
     def _watch(self, child: int, read: int, seconds: float, num_lines: int) -> tuple[list[bytes], str | None]:
         """Up to `num_lines` lines of a fork, each within its time; its process group is killed then.
 
@@ -276,6 +290,8 @@ class Worker:
         finally:
             os.close(read)
             status = _killed(child, wait=not late)
+            if self._adopts:
+                self._end_orphans()
         word = "time" if late else _signal_name(os.WTERMSIG(status)) if os.WIFSIGNALED(status) else None
         return data.split(b"\n")[:-1], word
 
