@@ -320,6 +320,27 @@ def test_what_a_gateway_quotes_is_read_as_said() -> None:
     assert "temperature=None" in str(found)
 
 
+@pytest.mark.parametrize(
+    ("message", "hint"),
+    [
+        ("This model does not support response format `json_schema`. See supported models.", "structured"),
+        ("This response_format type is unavailable now", "structured"),
+        ("This model doesn't support the outputConfig.textFormat field.", "structured"),
+        ("Invalid schema for response_format 'A': schema must have a 'type' key.", "structured"),
+        ("The compiled grammar is too large, which would cause performance issues.", "structured"),
+        ("registry.ollama.ai/library/x does not support tools", "that field of the `Ask`"),
+        ("Unsupported parameter: 'max_tokens' is not supported with this model.", "that field of the `Ask`"),
+        ("`temperature` is deprecated for this model.", "temperature=None"),
+        ("max_tokens is too large: 100000. This model supports at most 16384 completion tokens", "that field"),
+    ],
+)
+def test_what_a_model_does_not_take_stops_the_run_with_what_to_change(message: str, hint: str) -> None:
+    found = PLACE.failure(400, {}, json.dumps({"error": {"message": message}}).encode())
+
+    assert isinstance(found, ModelError)
+    assert (found.kind, hint in str(found.hint)) == ("rejected", True), found
+
+
 @pytest.mark.parametrize(("said", "again"), [("true", True), ("false", False)])
 def test_a_server_that_says_whether_to_try_again_is_believed(said: str, again: bool) -> None:
     assert getattr(PLACE.failure(500, {"x-should-retry": said}, b""), "retryable", False) == again

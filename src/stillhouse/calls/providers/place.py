@@ -168,12 +168,12 @@ _LONG_WORDS = _any_of(
     "request too large", "reduce the length",
 )  # fmt: skip
 _SCHEMA_CODES = _any_of("invalid_json_schema")
+_NOT = r"(not support|n't support|unsupported|unavailable|not available|not permitted|not allowed|not enabled)"
+_SHAPE = r"(response.?(format|(json.?)?schema)|json.?(schema|mode)|structured.?output|output_?config\.(text)?format)"
 _SCHEMA_WORDS = _any_of(
-    "invalid schema",
-    "compiled grammar",
-    r"(response_?(json_?)?schema|output_config\.format|input_schema)\b.{0,90}"
-    "(invalid|not supported|unsupported|must|should|unknown)",
-)
+    "invalid schema", "compiled grammar", rf"{_NOT}.{{0,60}}{_SHAPE}",
+    rf"({_SHAPE}|input_schema)\b.{{0,90}}({_NOT}|invalid|must|should|unknown)",
+)  # fmt: skip
 _FIELD_CODES = _any_of("unsupported_value", "unsupported_parameter", "unknown_parameter", "extra_forbidden")
 _FIELDS = (
     r"\b(temperature|top_?p|top_?k|max_(completion_|output_)?tokens|stop|seed|response_?format|tools|tool_?choice|"
@@ -181,10 +181,9 @@ _FIELDS = (
 )
 _FIELD_WORDS = _any_of(
     r"^unsupported (value|parameter)", "unrecognized request argument", "extra (inputs|fields) (are )?not permitted",
-    "unknown (name|parameter|field)",
-    rf"{_FIELDS}.{{0,80}}(not support|unsupported|deprecated|not permitted|not allowed|not available|not enabled|"
-    "may (only|not)|can only|non-default|must be|maximum allowed|too large|at most)",
-    rf"(not support|unsupported|unrecognized).{{0,60}}{_FIELDS}",
+    "unknown (name|parameter|field)", rf"({_NOT}|unrecognized).{{0,60}}{_FIELDS}",
+    rf"{_FIELDS}.{{0,80}}({_NOT}|deprecated|may (only|not)|can only|non-default|must be)",
+    rf"{_FIELDS}.{{0,80}}(maximum allowed|too large|at most)",
 )  # fmt: skip
 
 
