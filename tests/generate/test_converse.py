@@ -199,6 +199,10 @@ def test_several_conversations_of_a_row_are_rows_of_their_own(session: Session) 
     assert len(list(made.failed())) == 3
     with pytest.raises(RecipeError, match="at temperature 0"):
         converse("cold", by=Ask(model="openai/x"), user=None, samples=2)
+    with pytest.raises(RecipeError, match="at temperature 0"):
+        converse("cold", by=Ask(model="openai/x"), user=Ask(model="openai/y"), samples=2)
+    converse("warm", by=Ask(model="openai/x"), user=Ask(model="openai/y", temperature=0.7), samples=2)
+    converse("warm", by=Ask(model="openai/x", temperature=0.7), user=Ask(model="openai/y"), samples=2)
 
 
 @pytest.mark.parametrize("field", ["opening", "scenario", "system"])
