@@ -63,6 +63,7 @@ if TYPE_CHECKING:
     from .curate.rule import Rule as Rule
     from .curate.semantic_dedup import SemanticDedup as SemanticDedup
     from .curate.split_apart import SplitApart as SplitApart
+    from .engines.ray import RayEngine as RayEngine
     from .evaluate.compare import Compare as Compare
     from .evaluate.neighbour import NearestNeighbour as NearestNeighbour
     from .evaluate.novelty import Novelty as Novelty
@@ -133,6 +134,13 @@ if TYPE_CHECKING:
     from .models.pretrained import Pretrained as Pretrained
     from .models.scratch import FromScratch as FromScratch
     from .publish.report import ReportPage as ReportPage
+    from .recipes.datasets import attributed_texts as attributed_texts
+    from .recipes.datasets import augmented_rows as augmented_rows
+    from .recipes.datasets import cleaned_rows as cleaned_rows
+    from .recipes.datasets import instruction_pairs as instruction_pairs
+    from .recipes.datasets import question_answers as question_answers
+    from .recipes.datasets import self_rewarded_pairs as self_rewarded_pairs
+    from .recipes.datasets import translated_rows as translated_rows
     from .recipes.distill import DistillResult as DistillResult
     from .recipes.distill import distill as distill
     from .recipes.distillation import Distillation as Distillation
@@ -348,6 +356,14 @@ _HOME = {
     "DistillResult": "recipes.distill",
     "distill": "recipes.distill",
     "load_recipe": "recipes.file",
+    "attributed_texts": "recipes.datasets",
+    "augmented_rows": "recipes.datasets",
+    "cleaned_rows": "recipes.datasets",
+    "instruction_pairs": "recipes.datasets",
+    "question_answers": "recipes.datasets",
+    "self_rewarded_pairs": "recipes.datasets",
+    "translated_rows": "recipes.datasets",
+    "RayEngine": "engines.ray",
 }
 
 __all__ = ["__version__", *_HOME]  # noqa: PLE0604
