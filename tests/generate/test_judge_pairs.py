@@ -85,8 +85,9 @@ def test_the_numbers_about_a_leaning_judge_are_those_of_the_definition(session: 
     made = session.run(judged("leaning", pairs=pairs))
     assert [row["winner"] for row in made] == ["a", "b", "tie", "tie", "tie", "tie"]
     (judge,) = made.record["facts"]["judges"].values()
-    assert (judge["judged"], judge["without_verdict"]) == (5, 1)
+    assert (judge["judged"], judge["without_verdict"], made.record["facts"]["equal"]) == (5, 0, 1)
     assert judge["orders_agree"]["share"] == pytest.approx(2 / 5)
+    assert judges_text(made).startswith("6 pairs: a 1, b 1, tie 4 (1 of equal answers, which nobody judged)\n")
     expected = newcombe_paired(0, 0, 3, 2)
     assert judge["leans_to_first"] == {
         "first": 3,

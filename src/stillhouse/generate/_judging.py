@@ -22,7 +22,8 @@ from .judges import PairJudge, names_of
 A, B, TIE = "a", "b", "tie"
 WINNERS = (A, B, TIE)
 TITLE = "PairVerdict"
-EQUAL = "the answers are equal"
+EQUAL = RowFault("equal", "the answers are equal")
+"""Why nobody is asked about a pair; it is no fault of a judge."""
 
 QUESTION = """\
 Two answers are to be compared.
@@ -115,8 +116,7 @@ async def opinions(calls: Any, judge: PairJudge, pairs: Sequence[Pair]) -> list[
     places = [place for place, pair in enumerate(pairs) if pair.a != pair.b]
     asked = [question for place in places for question in questions(pairs[place], ties=judge.ties)]
     names = names_of(judge.by)
-    fault = RowFault("equal", EQUAL)
-    found = [[Opinion(name, fault=fault) for name in names] for _ in pairs]
+    found = [[Opinion(name, fault=EQUAL) for name in names] for _ in pairs]
     if not asked:
         return found
     heard = await asyncio.gather(*(_heard(calls, by, asked) for by in judge.by))
@@ -151,7 +151,7 @@ def settled(heard: Sequence[Opinion]) -> str:
 
     Raises the `RowFault` of a pair on which no judge gave both verdicts, or of one that may be answered another time.
     """
-    faults = [opinion.fault for opinion in heard if opinion.fault is not None and opinion.fault.message != EQUAL]
+    faults = [opinion.fault for opinion in heard if opinion.fault is not None and opinion.fault is not EQUAL]
     said = [opinion.winner for opinion in heard if opinion.winner is not None]
     if faults and (not said or any(fault.kind == EXHAUSTED for fault in faults)):
         raise most_passing(faults)
@@ -166,20 +166,24 @@ class Tally:
 
     def __init__(self) -> None:
         self._winners: Counter[str] = Counter()
+        self._equal = 0
         self._judges: dict[str, Counter[tuple[str | None, str | None]]] = {}
         self._together: Counter[tuple[str, ...]] = Counter()
 
     def add(self, winner: str, verdicts: Sequence[Mapping[str, Any]]) -> None:
         """One pair: its winner, and what each judge said (`Opinion.column`)."""
         self._winners[winner] += 1
+        if any(entry["fault"] == str(EQUAL) for entry in verdicts):
+            self._equal += 1
+            return
         for entry in verdicts:
             self._judges.setdefault(entry["judge"], Counter())[entry["ab"], entry["ba"]] += 1
         if all(entry["winner"] is not None for entry in verdicts):
             self._together[tuple(entry["winner"] for entry in verdicts)] += 1
 
     def facts(self) -> dict[str, Any]:
-        """Winners, and for each judge its winners, how far its two orders agree and how much it leans to the first
-        place, as JSON values.
+        """Winners, pairs of equal answers, and what is told of each judge, as JSON values: its winners, how far its two
+        orders agree, and how much it leans to the first place.
 
         Agreement is the share of pairs with the same verdict in both orders (Wilson's interval). The lean is the share
         of pairs in which the judge favoured the answer shown first, less that in which it favoured the one shown
@@ -189,6 +193,7 @@ class Tally:
         found: dict[str, Any] = {
             "pairs": self._winners.total(),
             "winners": {name: self._winners[name] for name in WINNERS},
+            "equal": self._equal,
             "judges": {name: _about(counts) for name, counts in self._judges.items()},
         }
         if len(self._judges) > 1:

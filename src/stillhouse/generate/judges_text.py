@@ -16,10 +16,9 @@ def judges_text(rows: Rows) -> str:
     found = rows.record.get("facts", {})
     if "judges" not in found:
         raise RecipeError("no judge compared these rows", "Give the result of `JudgePairs`.")
-    lines = [
-        f"{found['pairs']} pairs: " + ", ".join(f"{name} {found['winners'][name]}" for name in found["winners"]),
-        "",
-    ]
+    winners = ", ".join(f"{name} {count}" for name, count in found["winners"].items())
+    equal = f" ({found['equal']} of equal answers, which nobody judged)" if found["equal"] else ""
+    lines = [f"{found['pairs']} pairs: {winners}{equal}", ""]
     table = [("judge", "a", "b", "tie", "orders agree", "leans to the first")]
     warnings: list[str] = []
     for name, judge in found["judges"].items():
