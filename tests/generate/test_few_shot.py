@@ -48,6 +48,25 @@ def test_a_question_is_the_instruction_the_examples_and_the_input(session: Sessi
     )
 
 
+def test_examples_may_be_turns_of_a_conversation(session: Session) -> None:
+    asked = script("turns", last)
+    step = FewShot(
+        rows=ROWS, by=Ask(model="scripted:turns"), examples=EXAMPLES, instruction="Answer.", most=2, turns=True
+    )
+    session.run(step)
+    (messages,) = [request.messages for request in asked.requests if request.messages[-1]["content"] == "row 3"]
+    assert messages == [
+        {"role": "user", "content": "Answer.\n\nin 0"},
+        {"role": "assistant", "content": "out 0"},
+        {"role": "user", "content": "in 1"},
+        {"role": "assistant", "content": "out 1"},
+        {"role": "user", "content": "row 3"},
+    ]
+    none = script("no-turns", last)
+    session.run(step.replace(by=Ask(model="scripted:no-turns"), most=0, least=0, instruction=None))
+    assert none.requests[0].messages == [{"role": "user", "content": "row 0"}]
+
+
 def test_labels_can_be_set(session: Session) -> None:
     step = few_shot("labels", most=1, input_label="Q:", output_label="A:", separator="\n--\n", column="reply")
     assert session.run(step).head(1)[0]["reply"] == "Q: in 0\nA: out 0\n--\nQ: row 0\nA:"

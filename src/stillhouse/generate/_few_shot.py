@@ -82,6 +82,15 @@ class Shots:
         step = self._step
         return f"{_labelled(step.input_label, shown(row[input]))}\n{_labelled(step.output_label, shown(row[answer]))}"
 
+    def turns(self, row: Row, text: str, examples: Sequence[tuple[Any, Any]]) -> list[dict[str, str]]:
+        """The question as a conversation: each example is a turn of the user and the assistant's answer to it."""
+        said = [str(shown(part)) for example in examples for part in example]
+        said.append(text)
+        if self._fill:
+            said[0] = str(self._step.separator.join([self._fill(row), said[0]]))
+        roles = ("user", "assistant")
+        return [{"role": roles[place % 2], "content": words} for place, words in enumerate(said)]
+
     def _too_long(self, row: Row, why: str) -> None:
         raise RowFault(
             "too_long", f"row {row.get('_id', '?')}: the question may have {self._step.tokens} tokens; {why}"
@@ -98,13 +107,23 @@ def shower(step: FewShot, context: Context) -> AsyncMapper:
     choice = _Choice(step, context, shots)
 
     def questions(row: Row) -> Sequence[Question]:
-        text, places = shots.fitted(row, shown_of(NAME, row, step.input), choice.examples_for(row))
+        own, tried = shown_of(NAME, row, step.input), list[int]()
+
+        def texts() -> Iterator[str]:
+            for place in choice.places_for(row):
+                tried.append(place)
+                yield choice.texts[place]
+
+        text, places = shots.fitted(row, own, texts())
         if len(places) < step.least:
             where = f"row {row.get('_id', '?')}"
             raise RowFault(
                 "empty", f"{where}: there are {len(places)} examples besides itself, fewer than {step.least}"
             )
-        return [Question(text, step.response, sample) for sample in range(step.samples)]
+        asked: Any = text
+        if step.turns:
+            asked = shots.turns(row, own, [choice.pairs[tried[place]] for place in places])
+        return [Question(asked, step.response, sample) for sample in range(step.samples)]
 
     def read(row: Row, place: int, answer: Answer) -> Made:
         made: dict[str, Any] = {**row, **reading.columns_of(answer)}
@@ -127,19 +146,20 @@ class _Choice:
         if len(found) < step.least:
             raise RecipeError(f"{NAME}: there are {len(found)} examples, fewer than `least`, which is {step.least}")
         self._step = step
-        self._texts = [shots.example(row, step.input, step.answer) for row in found]
+        self.texts = [shots.example(row, step.input, step.answer) for row in found]
+        self.pairs = [(row[step.input], row[step.answer]) for row in found]
         self._ids = [row["_id"] for row in found]
-        self._contents = [(row[step.input], row[step.answer]) for row in found]
         self._places = places_of(context.get(step.rows)) if step.choose == "round_robin" else None
 
-    def examples_for(self, row: Row) -> Iterator[str]:
+    def places_for(self, row: Row) -> Iterator[int]:
+        """Places in the table of examples, but that of the row itself."""
         own = (row[self._step.input], row.get(self._step.answer))
         for place in self._order(row):
-            if self._ids[place] != row["_id"] and self._contents[place] != own:
-                yield self._texts[place]
+            if self._ids[place] != row["_id"] and self.pairs[place] != own:
+                yield place
 
     def _order(self, row: Row) -> Iterator[int]:
-        size, step = len(self._texts), self._step
+        size, step = len(self.texts), self._step
         if not size:
             return iter(())
         if step.choose == "random":

@@ -30,7 +30,8 @@ class FewShot(MapStep, tag="generate.few_shot/1"):
 
     `choose` says which come first: `first` in the order of the table; `random`, drawn for each row by `seed`;
     `round_robin`, where each row begins after the examples that the row before it began with, so that all are shown
-    equally often. A row is never its own example.
+    equally often. A row is never its own example. With `turns` the question is a conversation, in which each example is
+    a message of the user and the assistant's answer; labels are not written then.
     """
 
     by: Ask
@@ -45,6 +46,7 @@ class FewShot(MapStep, tag="generate.few_shot/1"):
     most: int = Field(8, ge=0)
     tokens: int | None = Field(None, ge=1, description="tokens of the whole question at most; None counts nothing")
     tokenizer: Step[Files] | Step[Model] | None = Field(None, description="a tokenizer's folder, or a model with one")
+    turns: bool = False
     input_label: str = "Input:"
     output_label: str = "Output:"
     separator: str = "\n\n"
