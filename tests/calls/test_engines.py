@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from stillhouse.calls.credentials import Credentials
 from stillhouse.calls.endpoint import Endpoint
 from stillhouse.calls.reply import ToolCall
 from stillhouse.calls.request import Prompt
+from stillhouse.calls.service import CallService
 from stillhouse.core.errors import ModelError, RecipeError, RowFault
 from stillhouse.recipes.settings import SessionSettings
 from stillhouse.text.schema import Schema
@@ -61,6 +63,17 @@ def test_vllm_answers_many_at_once_and_is_loaded_once(tmp_path: Path, vllm: Any)
     assert sum(vllm.batches) == 600
     assert max(vllm.batches) <= 256
     assert len(vllm.batches) < 10
+
+
+def test_vllm_answers_those_together_that_are_asked_one_by_one(tmp_path: Path, vllm: Any) -> None:
+    async def work(service: CallService) -> list[Answer]:
+        ask = Ask(model="vllm:org/model")
+        return await asyncio.gather(*(service.ask(ask, f"q{number}") for number in range(300)))
+
+    found = with_service(tmp_path, work)
+
+    assert [answer.text for answer in found] == [f"q{number} (u, seed None, None)" for number in range(300)]
+    assert len(vllm.batches) < 30
 
 
 def test_vllm_counts_tokens_and_costs_nothing(tmp_path: Path, vllm: Any) -> None:

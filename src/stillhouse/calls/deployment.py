@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from .providers.dialect import Watch
 
 DEFAULT_CONCURRENCY = 32
+_ENGINE_WIDTH = 512  # two batches of vLLM: one is computed while the next one gathers
 _GUESSED_REPLY_TOKENS = 1000
 _CHARACTERS_PER_TOKEN = 3.0  # on the careful side: English has 4 to 5
 
@@ -337,7 +338,7 @@ class Deployments:
 
             return OfflineVllm(rest, options) if scheme_of(name) == "vllm" else GgufModel(Path(rest), options)
 
-        return self.in_process(by, identity, name, make)
+        return self.in_process(by, identity, name, make, _ENGINE_WIDTH)
 
     def _warn(self, message: str) -> None:
         if self._bus is not None:

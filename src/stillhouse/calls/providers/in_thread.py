@@ -1,6 +1,6 @@
-"""What models have in common whose library runs in this process and blocks: a thread of their own, several at once.
+"""What models have in common that run in this process and block: a thread of their own, several requests at once.
 
-Their replies are kept in the form of OpenAI's chat, so that one reader reads them all.
+Replies of libraries that know OpenAI's chat are kept in its form, so that one reader reads them all.
 """
 
 from __future__ import annotations
@@ -29,22 +29,54 @@ class InThread(ABC):
     def __init__(self, name: str) -> None:
         self.name = name
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"stillhouse-{name}")
+        self._waiting: list[tuple[Request, asyncio.Future[Reply]]] = []
+        self._runner: asyncio.Task[None] | None = None
 
     async def ask(self, request: Request) -> Reply:
-        ((_, outcome),) = await self.ask_some([request], 0.0)
-        if isinstance(outcome, Exception):
-            raise outcome
-        return outcome
+        """One reply; requests that wait at the same time are answered together."""
+        answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        self._waiting.append((request, answer))
+        if self._runner is None or self._runner.done():
+            self._runner = asyncio.create_task(self._answer_waiting())
+        return await answer
 
     async def ask_some(self, requests: Sequence[Request], seconds: float) -> list[Answered]:
         return await asyncio.get_running_loop().run_in_executor(self._thread, self.answers, requests, seconds)
 
     async def close(self) -> None:
+        if self._runner is not None:
+            self._runner.cancel()
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     @abstractmethod
     def answers(self, requests: Sequence[Request], seconds: float) -> list[Answered]:
         """As `InProcess.ask_some`, in the thread."""
+
+    async def _answer_waiting(self) -> None:
+        while self._waiting:
+            await asyncio.sleep(0)  # lets callers of the same moment join the batch
+            taken, self._waiting = self._waiting, []
+            while taken:
+                requests = [request for request, _ in taken]
+                try:
+                    answered = await self.ask_some(requests, 0.0)
+                except Exception as error:
+                    for _, answer in taken:
+                        _tell(answer, error)
+                    break
+                for place, outcome in answered:
+                    _tell(taken[place][1], outcome)
+                done = {place for place, _ in answered}
+                taken = [item for place, item in enumerate(taken) if place not in done]
+
+
+def _tell(answer: asyncio.Future[Reply], outcome: Reply | Exception) -> None:
+    if answer.done():
+        return
+    if isinstance(outcome, Exception):
+        answer.set_exception(outcome)
+    else:
+        answer.set_result(outcome)
 
 
 def library(name: str, extra: str, for_whom: str) -> Any:  # a module whose types are not there to be checked

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +11,7 @@ from stillhouse.core.errors import ModelError, RowFault
 from ..repair import asked_in_words
 from ..reply import Reply, Usage, own_reply
 from ..request import Request, Sampling
+from .in_thread import InThread
 from .protocol import Answered
 
 if TYPE_CHECKING:
@@ -22,10 +21,11 @@ _DEFAULT_MAX_TOKENS = 512
 _BATCHES_AT_ONCE = 4  # between two commits; the generator sorts them by length, so that little is spent on padding
 
 
-class LocalModel:
+class LocalModel(InThread):
     """A folder that transformers loads, `Model` artifacts among them. It is loaded when first asked."""
 
     def __init__(self, folder: Path, *, device: str, threads: int | None, batch: int) -> None:
+        super().__init__("local-model")
         self.num_batches = 0
         """Times that requests were answered together."""
         self._folder = folder
@@ -33,29 +33,13 @@ class LocalModel:
         self._threads = threads
         self._batch = batch
         self._generator: Generator | None = None
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="stillhouse-local-model")
-        self._waiting: list[tuple[Request, asyncio.Future[Reply]]] = []
-        self._runner: asyncio.Task[None] | None = None
-
-    async def ask(self, request: Request) -> Reply:
-        """One reply; requests that wait at the same time are answered as a batch."""
-        answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        self._waiting.append((request, answer))
-        if self._runner is None or self._runner.done():
-            self._runner = asyncio.create_task(self._answer_waiting())
-        return await answer
-
-    async def ask_some(self, requests: Sequence[Request], seconds: float) -> list[Answered]:
-        del seconds  # a batch takes as long as it takes
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._answers, requests)
 
     async def close(self) -> None:
-        if self._runner is not None:
-            self._runner.cancel()
-        self._thread.shutdown(wait=False, cancel_futures=True)
+        await super().close()
         self._generator = None
 
-    def _answers(self, requests: Sequence[Request]) -> list[Answered]:
+    def answers(self, requests: Sequence[Request], seconds: float) -> list[Answered]:
+        del seconds  # a batch takes as long as it takes
         self.num_batches += 1
         chosen = requests[: self._batch * _BATCHES_AT_ONCE]
         for request in chosen:
@@ -70,23 +54,6 @@ class LocalModel:
             stop=sampling.stop,
         )
         return [(place, _reply(reply)) for place, reply in zip(places, replies, strict=True)]
-
-    async def _answer_waiting(self) -> None:
-        while self._waiting:
-            await asyncio.sleep(0)  # lets callers of the same moment join the batch
-            taken, self._waiting = self._waiting, []
-            while taken:
-                requests = [request for request, _ in taken]
-                try:
-                    answered = await self.ask_some(requests, 0.0)
-                except Exception as error:
-                    for _, answer in taken:
-                        _tell(answer, error)
-                    break
-                for place, outcome in answered:
-                    _tell(taken[place][1], outcome)
-                done = {place for place, _ in answered}
-                taken = [item for place, item in enumerate(taken) if place not in done]
 
     def _loaded(self) -> Generator:
         if self._generator is None:
@@ -117,12 +84,3 @@ def _reply(found: GenerationReply | RowFault) -> Reply | RowFault:
     if isinstance(found, RowFault):
         return found
     return own_reply(found.text, found.finish, Usage(found.num_prompt_tokens, found.num_reply_tokens))
-
-
-def _tell(answer: asyncio.Future[Reply], outcome: Reply | Exception) -> None:
-    if answer.done():
-        return
-    if isinstance(outcome, Exception):
-        answer.set_exception(outcome)
-    else:
-        answer.set_result(outcome)
