@@ -155,6 +155,25 @@ def test_apis_of_their_own_are_told_what_texts_are_for(
     assert (size[0], told[size[0]]) == size
 
 
+def test_what_is_spoken_at_an_endpoint_is_spoken(tmp_path: Path) -> None:
+    with VectorServer() as server:
+        place = server.url.removesuffix("/v1")
+        azure = Endpoint(place, api="azure", api_key="AZURE_KEY", model="my deployment")
+        by = Embedder(model="openai/text-embedding-3-small", deployment="house", normalise=False)
+        credentials = Credentials({"AZURE_KEY": "secret"})
+        found = embed(tmp_path / "azure", by, ["one"], endpoints={"house": azure}, credentials=credentials)
+        cohere = at(server, model="cohere/embed-v4.0")
+        embed(tmp_path / "cohere", cohere, ["one"], "query")
+    assert found.array.tolist() == [vector("one")]
+    first, second = server.asked
+    assert first.path.startswith("/openai/deployments/my%20deployment/embeddings?api-version=")
+    assert first.headers["api-key"] == "secret"
+    assert second.path == "/v1/embed"
+    assert second.body["input_type"] == "search_query"
+    with pytest.raises(RecipeError, match="no vectors are known of what is spoken"):
+        embed(tmp_path, Embedder(model="anthropic/claude-haiku-4-5"), ["one"])
+
+
 def test_one_text_that_is_not_taken_carries_no_other_along(tmp_path: Path) -> None:
     def behave(asked: Asked) -> Told | None:
         if any("novel" in text for text in asked.texts):
@@ -327,6 +346,7 @@ def test_half_a_character_fails_its_row_alone(tmp_path: Path) -> None:
         ({"model": "hash:4"}, "8 to 65,536"),
         ({"model": "hash:256", "dimensions": 8}, "in its name"),
         ({"model": "openai/a", "pooling": "mean"}, "models of this machine"),
+        ({"model": "hash:64", "deployment": "house"}, "has no `deployment`"),
         ({"model": "hash:64", "endpoint": "http://here/v1"}, "runs in this process"),
         ({"model": "openai/a", "endpoint": "here"}, "no endpoint"),
     ],

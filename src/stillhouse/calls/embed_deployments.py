@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from stillhouse.core.errors import RecipeError
 from stillhouse.core.keys import canonical, digest_of
 from stillhouse.core.node import content_special
 
 from .deployment import Deployment, Deployments, short_identity
 from .embed_folder import read_encoder
 from .embedder import Embedder, Role, function_named, scheme_of
-from .endpoint import Endpoint, hosted, served_name
+from .endpoint import Endpoint, at_endpoint, hosted
 from .providers.embed_protocol import EmbeddingProvider, EmbedForm
 
 if TYPE_CHECKING:
     from .ask import Ask
+    from .endpoint import Api
     from .providers.dialect import Watch
     from .providers.protocol import Provider
+
+
+_TOLD = frozenset({"cohere", "voyage", "gemini"})
+"""APIs that are told whether a text is a query or a document."""
+_KNOWN = _TOLD | {"openai", "responses", "completions", "azure"}
 
 
 def embed_deployment(deployments: Deployments, by: Embedder, role: Role) -> tuple[Deployment, EmbedForm, int | None]:
@@ -44,7 +52,7 @@ class _Finder:
             return deployment, EmbedForm(deployment.model, prefix, pooling=by.pooling)
         if self._scheme is not None and declared is None:
             return deployment, EmbedForm(deployment.model, prefix or "")
-        told = declared is None and by.endpoint is None and self._host in _own_apis()
+        told = self._api(self._pool()[0][0]) in _TOLD
         return deployment, EmbedForm(deployment.model, prefix or "", by.dimensions, role if told else None)
 
     @property
@@ -79,31 +87,49 @@ class _Finder:
             width = None if self._scheme in ("python", "scripted") else 2
             model = by.name if self._scheme == "local" else str(by.model)
             return self._all.in_process(self._who, identity, model, self._in_process(), width)
-        if declared is not None:
-            name = served_name(by.model if isinstance(by.model, str) else by.name)
-            pool = [(each, each.model or name) for each in self._all.pool(str(by.deployment))]
+        return self._all.over_http(self._who, identity, self._pool(), self._connect)
+
+    def _pool(self) -> list[tuple[Endpoint, str]]:
+        """Where the model is asked, and by what name."""
+        by = self._by
+        model = by.model if isinstance(by.model, str) else by.name
+        if self._declared() is not None:
+            places = [at_endpoint(model, each) for each in self._all.pool(str(by.deployment))]
         elif by.endpoint is not None:
-            endpoint = self._all.declared(by.endpoint) or Endpoint(by.endpoint)
-            pool = [(endpoint, endpoint.model or served_name(str(by.model)))]
+            places = [at_endpoint(model, self._all.declared(by.endpoint) or Endpoint(by.endpoint))]
         else:
-            pool = [self._hosted()]
-        return self._all.over_http(self._who, identity, pool, self._connect)
+            places = [self._hosted()]
+        for endpoint, _ in places:
+            if self._api(endpoint) not in _KNOWN:
+                raise RecipeError(
+                    f"no vectors are known of what is spoken at {endpoint.url} (`{endpoint.api}`)",
+                    f"Known are {', '.join(sorted(_KNOWN))}; a function of yours may ask: `python:…`.",
+                )
+        return [(endpoint, endpoint.model or name) for endpoint, name in places]
+
+    def _api(self, endpoint: Endpoint) -> str:
+        """What is spoken at an endpoint."""
+        return self._host if self._host == "voyage" and self._is_hosted else endpoint.api or "openai"
+
+    @property
+    def _is_hosted(self) -> bool:
+        return self._by.endpoint is None and self._declared() is None
 
     def _hosted(self) -> tuple[Endpoint, str]:
-        from .providers.embed_http import DIALECTS
+        if self._host in _TOLD:
+            from .providers.embed_http import DIALECTS
 
-        if self._host in DIALECTS:
-            return DIALECTS[self._host][0], str(self._by.model).partition("/")[2]
+            endpoint, _ = DIALECTS[self._host]
+            api = None if self._host == "voyage" else cast("Api", self._host)
+            return replace(endpoint, api=api), str(self._by.model).partition("/")[2]
         return hosted(str(self._by.model))
 
     def _connect(self, endpoint: Endpoint, connections: int, watch: Watch) -> Provider:
-        from .providers.embed_http import DIALECTS, EmbeddingsOverHttp, OpenAIEmbeddings
+        from .providers.embed_http import BY_API, EmbeddingsOverHttp
         from .providers.place import Place
 
-        own = self._by.endpoint is None and self._declared() is None
-        dialect = DIALECTS[self._host][1] if own and self._host in DIALECTS else OpenAIEmbeddings()
         place = Place(self._by.name, endpoint, self._all.credentials)
-        return cast("Provider", EmbeddingsOverHttp(dialect, place, connections, watch))
+        return cast("Provider", EmbeddingsOverHttp(BY_API[self._api(endpoint)], place, connections, watch))
 
     def _in_process(self) -> Callable[[], Provider]:
         by, options = self._by, self._all.options
@@ -129,7 +155,3 @@ class _Finder:
 def _as_provider(make: Callable[[], EmbeddingProvider]) -> Callable[[], Provider]:
     """A `Deployment` only makes and closes its provider; what it is asked is between the provider and who asks."""
     return cast("Callable[[], Provider]", make)
-
-
-def _own_apis() -> frozenset[str]:
-    return frozenset({"cohere", "voyage", "gemini"})

@@ -80,6 +80,8 @@ class Embedder(Part, tag="calls.embedder/1"):
             raise ValueError("`pooling` is for models of this machine (`local:FOLDER` or a step that makes one)")
         if scheme == "hash" and self.dimensions is not None:
             raise ValueError("a `hash` embedder says its dimensions in its name: `hash:256`")
+        if scheme == "hash" and self.deployment is not None:
+            raise ValueError("a `hash` embedder is computed here and has no `deployment`")
         return self
 
     @property

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
+from urllib.parse import quote
 
 import numpy as np
 import orjson
@@ -51,6 +52,7 @@ class EmbeddingsOverHttp:
 
     async def embed(self, texts: Sequence[str], form: EmbedForm) -> Made:
         dialect, place = self._dialect, self._place
+        form = form._replace(model=place.endpoint.model or form.model)  # servers of a pool may name it differently
         body = orjson.dumps(dialect.body(texts, form))
         status, headers, answer = await self._transport.send(dialect.url(place, form), self._headers, body)
         if status != 200:
@@ -87,6 +89,17 @@ class OpenAIEmbeddings:
         usage = value.get("usage") or {}
         tokens = usage.get("prompt_tokens", usage.get("total_tokens"))
         return Made(_array([item["embedding"] for item in items]), _usage(tokens))
+
+
+class AzureEmbeddings(OpenAIEmbeddings):
+    """OpenAI's on Azure: a URL for each deployment of a model, the version of the API, a header of its own."""
+
+    def url(self, place: Place, form: EmbedForm) -> str:
+        model, base = quote(form.model, safe=""), place.endpoint.url.rstrip("/")
+        return f"{base}/openai/deployments/{model}/embeddings?api-version={place.endpoint.api_version}"
+
+    def headers(self, place: Place) -> Mapping[str, str]:
+        return {} if place.secret is None else {"api-key": place.secret}
 
 
 class VoyageEmbeddings(OpenAIEmbeddings):
@@ -161,6 +174,13 @@ DIALECTS: Mapping[str, tuple[Endpoint, EmbedDialect]] = {
     ),
 }
 """Services with an API of their own for vectors, by the name before the slash. They are told what texts are for."""
+
+BY_API: Mapping[str, EmbedDialect] = {
+    **dict.fromkeys(("openai", "responses", "completions"), OpenAIEmbeddings()),
+    "azure": AzureEmbeddings(),
+    **{name: dialect for name, (_, dialect) in DIALECTS.items()},
+}
+"""How an endpoint is asked for vectors, by what is spoken there."""
 
 
 def _array(vectors: Sequence[Any]) -> NDArray[np.float32]:
