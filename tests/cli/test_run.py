@@ -61,7 +61,9 @@ def test_failed_rows_are_exit_code_3_with_the_step_and_the_command_that_says_why
     done = shell.spawn("run", "recipe.yaml", "--set", "numbered.fail=[3, 4]", "--quiet", "--json")
     assert done.code == 3
     assert done.json["failed"] == {"test.numbered/1": 2}
-    assert done.err == "2 rows failed: test.numbered 2\n  `stillhouse show recipe` says why.\n"
+    assert done.err == (
+        "2 rows failed: test.numbered 2\n  `stillhouse show recipe` says why, `stillhouse retry recipe` asks again.\n"
+    )
     assert shell.spawn("run", "recipe.yaml", "--set", "numbered.fail=[3, 4]", "--quiet").code == 3
 
 
