@@ -215,7 +215,11 @@ class Pace:
         self._told_at = now
         found = told_limits(headers, now)
         for kind, told in found.items():
-            self._told[kind] = (told, turn.at, turn.sent if turn.sent is not None else dict(self._sent))
+            # Most servers count when a request comes in, some when they answer: of the time between, what refills in
+            # it is believed but for a part that a limit of a minute does not miss.
+            doubted = min(1.0, 0.5 * told.size / told.rate)
+            at = min(now, turn.at + doubted)
+            self._told[kind] = (told, at, turn.sent if turn.sent is not None else dict(self._sent))
         if found and not self._limited:
             self._limited = True
             self._look(_NOTHING)
