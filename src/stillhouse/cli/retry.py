@@ -69,6 +69,9 @@ def run(arguments: argparse.Namespace) -> int:
         artifact = session.retry(recipe.step, only=only, asking=asking, name=arguments.name)
         outcome = Outcome.of(session.store, arguments.name, artifact, tally)
     _tell_mended(outcome, todo)
+    place = outcome.folder / arguments.name
+    if (place / "recipe.yaml").is_file():
+        say(f"the same `stillhouse distill` command lays `{place}` out anew; it makes nothing else")
     return tell(outcome, as_json=arguments.json)
 
 

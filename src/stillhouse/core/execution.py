@@ -247,6 +247,8 @@ class Execution:
         nothing.
         """
         ahead = self.session.options.ahead and isinstance(step.rows, MapStep) and self._join is None
+        if self.session.counts_by_step:  # what is asked ahead would stand under another key
+            return False
         return ahead and self.store.entry(self.book.recipe(step)) is None
 
     def _may_begin(self, step: MapStep, needs: set[str], running: Mapping[Future[Artifact], str]) -> bool:

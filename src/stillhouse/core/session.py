@@ -187,6 +187,11 @@ class Session:
         """The call service as one step sees it: what it asks stands on that step's bill."""
         return self.calls.scope(build_key)
 
+    @property
+    def counts_by_step(self) -> bool:
+        """Whether the budget has a limit for each step."""
+        return getattr(self._call_settings["budget"], "per_step", None) is not None
+
     def calls_again(self, build_key: str, attempt: int, changes: Mapping[str, Any], kinds: Any) -> Callable[[], Any]:
         """The same for rows that failed and are tried again, as the `attempt`-th time."""
         again: Callable[[], Any] = _load(AGAIN)(lambda: self.calls_for(build_key), attempt, changes, kinds)
