@@ -368,6 +368,7 @@ class Batcher:
             job.id, state, message, live_up_to=settings.live_up_to, tries=settings.tries, session=self._session
         )
         self._let_go(job)
+        self._lock(job).unlink(missing_ok=True)  # nobody who holds another finds anything to do
         kept = self.jobs.job(job.id).kept
         rest = f"; {left:,} without an answer are asked again" if left else ""
         self._tell(job, f"batch job {job.id}: {kept:,} of {job.num:,} replies are kept{rest}")
