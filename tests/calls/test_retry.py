@@ -28,7 +28,13 @@ NOW = 1_700_000_000.0
         ({"retry-after": "nan"}, None),
         ({"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "1m2.5s"}, 62.5),
         ({"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "20ms"}, 0.02),
-        ({"anthropic-ratelimit-requests-remaining": "0", "anthropic-ratelimit-requests-reset": "2023-11-14T22:13:25Z"}, 5.0),
+        (
+            {
+                "anthropic-ratelimit-requests-remaining": "0",
+                "anthropic-ratelimit-requests-reset": "2023-11-14T22:13:25Z",
+            },
+            5.0,
+        ),
         ({"x-ratelimit-remaining-tokens": "12", "x-ratelimit-reset-tokens": "20ms"}, None),
         ({}, None),
     ],
