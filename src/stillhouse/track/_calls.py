@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -67,14 +67,13 @@ def call_table(store: Path, warn: Callable[[str], None], *, texts: bool = True) 
 def attempt_table(store: Path, warn: Callable[[str], None]) -> pa.Table:
     """Every attempt at a call: those that were answered (`ok`) and those that failed, with the cause."""
 
-    def rows(archive: Archive) -> Iterator[Mapping[str, Any]]:
+    def rows(archive: Archive) -> Iterator[Sequence[Any]]:
         for call in archive.calls(texts=False):
-            own = {"key": call.key, "model": call.model, "made_for": call.step, "cost_usd": call.cost_usd}
-            yield {**own, "made": round(call.made * 1e6), "outcome": "ok", "message": None, "seconds": call.seconds}
+            made = round(call.made * 1e6)
+            yield made, call.key, call.model, call.step, "ok", None, call.seconds, call.cost_usd
         for trouble in archive.troubles():
-            facts = trouble._asdict()
-            outcome, made_for = facts.pop("cause"), facts.pop("step")
-            yield {**facts, "made": round(trouble.made * 1e6), "outcome": outcome, "made_for": made_for}
+            made = round(trouble.made * 1e6)
+            yield made, trouble.key, trouble.model, trouble.step, trouble.cause, trouble.message, trouble.seconds, None
 
     return _table(store, ATTEMPTS, warn, rows)
 
@@ -82,34 +81,35 @@ def attempt_table(store: Path, warn: Callable[[str], None]) -> pa.Table:
 def spending_table(store: Path, warn: Callable[[str], None]) -> pa.Table:
     """What was paid by day, model and step."""
 
-    def rows(archive: Archive) -> Iterator[Mapping[str, Any]]:
-        for entry in archive.spending():
-            facts = entry._asdict()
-            yield {**facts, **facts.pop("usage")._asdict(), "made_for": facts.pop("step")}
+    def rows(archive: Archive) -> Iterator[Sequence[Any]]:
+        for paid in archive.spending():
+            head = paid.day, paid.model, paid.step, paid.batch, paid.calls
+            yield *head, *paid.usage[:4], paid.cost_usd, paid.unpriced, paid.seconds
 
     return _table(store, SPENDING, warn, rows)
 
 
-def _call(call: Call, texts: bool) -> Mapping[str, Any]:
-    facts = {**call._asdict(), **call.usage._asdict(), "made": round(call.made * 1e6), "made_for": call.step}
-    return {**facts, "request": _text(call.request), "reply": _text(call.wire)} if texts else facts
+def _call(call: Call, texts: bool) -> Sequence[Any]:
+    head = call.key, round(call.made * 1e6), call.seconds, call.form, call.model, call.step, call.batch
+    facts = (*head, *call.usage[:4], call.cost_usd)
+    return (*facts, _text(call.request), _text(call.wire)) if texts else facts
 
 
 def _table(
     store: Path,
     schema: pa.Schema,
     warn: Callable[[str], None],
-    rows: Callable[[Archive], Iterable[Mapping[str, Any]]],
+    rows: Callable[[Archive], Iterable[Sequence[Any]]],
 ) -> pa.Table:
-    """As many rows as can be read."""
+    """As many rows as can be read; each gives its values in the order of the schema."""
     tables = [schema.empty_table()]
     damaged = 0
     try:
         with Archive(store / "calls-v1") as archive:
             found = iter(rows(archive))
             while part := list(islice(found, _AT_ONCE)):
-                columns = {field.name: pa.array([row.get(field.name) for row in part], field.type) for field in schema}
-                tables.append(pa.table(columns, schema=schema))
+                columns = zip(zip(*part, strict=True), schema, strict=True)
+                tables.append(pa.table([pa.array(values, field.type) for values, field in columns], schema=schema))
             damaged = archive.num_damaged
     except (sqlite3.Error, StoreError) as error:
         warn(f"`calls-v1/calls.sqlite` cannot be read whole: {error}")
