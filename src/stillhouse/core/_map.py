@@ -94,7 +94,8 @@ class MapRun:
         self.examples: list[Fail] = []
         self._worked, self._mark, self._watch = worked, mark, watch or watch_failures
         self._marks: dict[int, Entry] = {}
-        self._size = context.options.chunk
+        # Where another step waits for the rows they come a few at a time, unless they come fast.
+        self._size = min(context.options.chunk, SMALLEST) if self._wanted else context.options.chunk
         self._waiting: list[Chunk] = []
         self._changed = threading.Event()
 
@@ -126,7 +127,7 @@ class MapRun:
         has worked there is one chunk, and a small one: what is asked may be rubbish, or the model gone.
         """
         while self._has_room() and not any(chunk.ready for chunk in self._waiting):
-            taken = source.next(self._next_rows() if self._worked else self.context.options.first_look)
+            taken = source.next(self._size if self._worked else self.context.options.first_look)
             if taken is None:
                 break
             start, table = taken
@@ -136,7 +137,7 @@ class MapRun:
     def _has_room(self) -> bool:
         if not self._worked:
             return not self._waiting
-        if self.feed is None or not self.feed.wanted:
+        if not self._wanted:
             return len(self._waiting) < max(OPEN_CHUNKS, self.workers.width)
         # Where another step waits for the rows: the next when the last are all on their way. More at once would come
         # home later, as those who answer take their questions in turn; fewer would leave them idle.
@@ -144,9 +145,9 @@ class MapRun:
             2, self.workers.width
         )
 
-    def _next_rows(self) -> int:
-        """Rows of the next chunk; few where another step waits for them."""
-        return min(self._size, SMALLEST) if self.feed is not None and self.feed.wanted else self._size
+    @property
+    def _wanted(self) -> bool:
+        return self.feed is not None and self.feed.wanted
 
     def _look(self, source: Source) -> None:
         """Commit a chunk that is done; while rows may still come, look for them now and then."""
