@@ -368,7 +368,7 @@ def test_the_schema_for_editors_is_one_and_accepts_what_loads(folder: Path) -> N
         ({"uses": "curate.dedupe", "rows": "$a"}, "'curate.dedupe' is not valid under any of the given schemas"),
         ({"uses": "curate.dedup", "rows": 5}, "5 is not valid under any of the given schemas"),
         ({"rows": "$a"}, "'uses' is a required property"),
-        ({"uses": "generate.prompt", "rows": "$a", "template": "", "by": {"uses": "calls.ask"}}, "'' is not valid"),
+        ({"uses": "generate.answer", "rows": "$a", "instruction": "", "by": {"uses": "calls.ask"}}, "'' is not valid"),
         ({"uses": "generate.prompt", "rows": "$a", "template": "x", "by": 5}, "5 is not valid"),
     ],
 )
