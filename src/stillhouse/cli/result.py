@@ -115,7 +115,8 @@ class Outcome:
             listed = ", ".join(f"{tag.partition('/')[0]} {number:,}" for tag, number in self.failed.items())
             where = "" if str(self.folder) == FOLDER else f" --folder {shlex.quote(str(self.folder))}"
             say(
-                f"{sum(self.failed.values()):,} rows failed: {listed}\n  `stillhouse show {self.name}{where}` says why, "
+                f"{sum(self.failed.values()):,} rows failed: {listed}\n"
+                f"  `stillhouse show {self.name}{where}` says why, "
                 f"`stillhouse retry {self.name}{where}` asks again."
             )
         if self.unanswered:

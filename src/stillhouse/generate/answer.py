@@ -29,8 +29,8 @@ class Answer(MapStep, tag="generate.answer/1"):
     `agreement` is the group's share, `thinking` that of its first reply. A row fails when no sample gave a usable
     reply, or when the vote is open because some got no answer. With a `response` schema every output follows it.
 
-    Where the policy has clusters, rows with the number of one in `cluster`, as `Amplify` makes them, are answered by its
-    policy.
+    Where the policy has clusters, rows with the number of one in `cluster`, as `Amplify` makes them, are answered by
+    its policy.
 
     An answer that `verify` rejects is a vote for nobody too; a row all of whose answers it rejects is dropped.
     """
