@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -79,44 +78,3 @@ def unanswered(records: list[dict[str, Any]]) -> int:
 def closed_gates(records: list[dict[str, Any]]) -> list[str]:
     """Steps that judged the result and did not let it pass."""
     return [record["tag"] for record in records if record.get("facts", {}).get("passed") is False]
-
-
-def funnel(store: Store, records: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """For each table on the way: rows in, out, dropped and failed, and the commonest reasons."""
-    by_key = {record["build_key"]: record for record in records}
-    for record in records:
-        if record["kind"] != "Rows":
-            continue
-        counts = record["counts"]
-        rows_in = counts.get("in")
-        if rows_in is None:
-            rows_in = sum(_rows_of(by_key.get(entry["build_key"]), entry["output"]) for entry in record["inputs"])
-        yield {
-            "step": record["tag"],
-            "key": record["build_key"],
-            "in": rows_in if record["inputs"] else None,
-            "out": counts["out"],
-            "dropped": counts.get("dropped", 0),
-            "failed": counts.get("failed", 0),
-            "reasons": _reasons(store, record, "dropped", "reason"),
-            "faults": _reasons(store, record, "failed", "kind"),
-        }
-
-
-def _rows_of(record: dict[str, Any] | None, output: str | None) -> int:
-    if record is None or record["kind"] != "Rows":
-        return 0
-    return int(record["counts"]["out"] if output is None else record["outputs"][output]["out"])
-
-
-def _reasons(store: Store, record: dict[str, Any], aside: str, column: str) -> dict[str, int]:
-    if not record["counts"].get(aside):
-        return {}
-    import pyarrow.parquet as pq
-
-    folder = store.artifact_folder(record["build_key"])
-    found: Counter[str] = Counter()
-    for path in [*folder.glob(f"{aside}.parquet"), *folder.glob(f"data/*/{aside}.parquet")]:
-        for entry in pq.read_table(path, columns=[column]).column(column).value_counts().to_pylist():
-            found[entry["values"]] += entry["counts"]
-    return dict(found.most_common(5))

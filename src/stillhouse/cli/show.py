@@ -16,6 +16,7 @@ from .parser import Parser, positive
 if TYPE_CHECKING:
     from ..core.artifact import Artifact
     from ..core.store import Store
+    from ..curate.funnel import Stage
 
 
 def arguments(parser: Parser) -> None:
@@ -84,7 +85,7 @@ def _names(store: Store, *, as_json: bool) -> int:
 
 def _description(store: Store, artifact: Artifact, arguments: argparse.Namespace) -> dict[str, Any]:
     from ..core.artifact import Report, Rows
-    from .records import ancestry, funnel
+    from ..curate.funnel import funnel
 
     record = artifact.record
     shown: dict[str, Any] = {
@@ -102,7 +103,7 @@ def _description(store: Store, artifact: Artifact, arguments: argparse.Namespace
         "facts": record["facts"],
         "definition": record["definition"],
         "inputs": record["inputs"],
-        "funnel": list(funnel(store, ancestry(store, artifact.key))),
+        "funnel": [_stage(stage) for stage in funnel(store, artifact)],
     }
     if isinstance(artifact, Rows) and (arguments.output or not record.get("outputs")):
         shown["columns"] = artifact.columns
@@ -110,6 +111,19 @@ def _description(store: Store, artifact: Artifact, arguments: argparse.Namespace
     if isinstance(artifact, Report):
         shown["report"] = artifact.value
     return shown
+
+
+def _stage(stage: Stage) -> dict[str, Any]:
+    return {
+        "step": stage.tag,
+        "key": stage.build_key,
+        "in": stage.rows_in,
+        "out": stage.out,
+        "dropped": stage.dropped,
+        "failed": stage.failed,
+        "reasons": dict(stage.reasons),
+        "faults": dict(stage.faults),
+    }
 
 
 def _print(artifact: Artifact, shown: dict[str, Any], arguments: argparse.Namespace) -> None:
