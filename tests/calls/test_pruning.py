@@ -19,8 +19,9 @@ from stillhouse.calls.batch.jobs import Gathered, Jobs
 from stillhouse.calls.cache import CallCache, Entry
 from stillhouse.calls.providers.scripted import script
 from stillhouse.calls.pruning import Wanted, prune
-from stillhouse.core.errors import RecipeError
+from stillhouse.core.errors import ModelError, RecipeError
 from stillhouse.core.events import Bus, Event
+from stillhouse.core.journal import Journal
 from stillhouse.core.options import Options
 from stillhouse.core.session import Session
 from stillhouse.core.store import Store
@@ -223,3 +224,28 @@ def test_calls_of_steps_in_batch_jobs_stay(tmp_path: Path) -> None:
     jobs.close()
     prune(store, Wanted(unreferenced=True))
     assert kept(tmp_path) == {"m": 5}
+
+
+def test_replies_asked_for_before_the_build_key_was_known_belong_to_the_step(tmp_path: Path) -> None:
+    rows = Import(data=[{"input": text, "output": ""} for text in ("one", "two")])
+    step = Prompt(rows=rows, template="{{ input }}", by=Ask(model="scripted:teacher"))
+    fill(tmp_path, 3, model="ahead", step=step.recipe_key)
+    ahead = Store(tmp_path).work_folder(step.recipe_key)
+    bill = Journal(ahead / "bill.jsonl")
+    bill.append({"model": "ahead", "calls": 3})
+    bill.close()
+    script("teacher", failures={0: ModelError("no more", kind="quota"), 1: ModelError("no more", kind="quota")})
+
+    with Session(tmp_path, track=False) as session, pytest.raises(ModelError, match="no more"):
+        session.run(step)
+    assert not ahead.exists()  # taken up by the build, which is unfinished
+    assert prune(Store(tmp_path), Wanted(older_than=0.0), keep_seconds=0) == []
+
+    script("teacher")
+    with Session(tmp_path, track=False) as session:
+        session.run(step, name="asked")
+    assert prune(Store(tmp_path), Wanted(unreferenced=True), keep_seconds=0) == []
+    found = prune(Store(tmp_path), Wanted(older_than=0.0), keep_seconds=0, dry_run=True)
+    assert [(entry.model, entry.calls, entry.referenced) for entry in found if entry.model == "ahead"] == [
+        ("ahead", 3, 3)
+    ]

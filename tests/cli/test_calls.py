@@ -9,6 +9,7 @@ from contextlib import closing
 import pyarrow.parquet as pq
 import pytest
 
+from stillhouse.core.store import Store
 from tests.cli.shell import SEEDS, Shell
 from tests.cli.test_run import ASKING
 
@@ -109,6 +110,25 @@ def test_pruning_says_first_and_removes_on_request(asked: Shell) -> None:
     assert (done["removed"], done["calls"], done["models"][0]["referenced"]) == (True, 8, 8)
     assert lines(asked) == []
     assert "call " in asked("trace", asked("query", "SELECT id FROM rows LIMIT 1", "--csv").out.split()[1]).out
+
+
+def test_calls_made_before_the_build_key_was_known_stand_with_the_others_of_their_step(asked: Shell) -> None:
+    record = next(record for record in Store(asked.folder / "out").records() if record["tag"] == "generate.prompt/1")
+    with closing(sqlite3.connect(asked.folder / "out" / "calls-v1" / "calls.sqlite")) as writer:
+        ((number,),) = writer.execute("SELECT id FROM words WHERE text = ?", (record["build_key"],)).fetchall()
+        writer.execute("INSERT INTO words VALUES (?, ?)", (number + 100, record["recipe_key"]))
+        writer.execute("UPDATE replies SET step = ? WHERE id % 2", (number + 100,))
+        writer.execute(
+            "INSERT INTO spending SELECT day, model, ?, batch, 2, 1, 1, 1, 1, 1, 0, 1 FROM spending", (number + 100,)
+        )
+        writer.commit()
+
+    for name in ("asking", "generate.prompt"):
+        assert len(lines(asked, "--name", name)) == len(SEEDS)
+    (call,) = lines(asked, "--text", "order number 1")
+    assert f"generate.prompt ({record['build_key'][:12]})" in asked("calls", "show", str(call["key"])).out
+    (entry,) = asked("money", "--by", "step", "--json").json["sums"]
+    assert (entry["made_for"], entry["calls"]) == (record["build_key"], len(SEEDS) + 2)
 
 
 def test_failed_attempts_are_listed(shell: Shell) -> None:

@@ -18,6 +18,7 @@ from stillhouse.core.artifact import Rows
 from stillhouse.core.collect import YOUNG_SECONDS
 from stillhouse.core.errors import RecipeError
 from stillhouse.core.lease import leased
+from stillhouse.core.mapped_ahead import asked_as, work_keys
 from stillhouse.core.store import Store
 
 from .database import FILE, as_store_error, connected, halves, transaction
@@ -98,13 +99,15 @@ def _write_references(connection: sqlite3.Connection, store: Store, newest: floa
     for keys in _keys_in_rows(store):
         heads = ((halves(bytes.fromhex(key))[0],) for key in keys if _is_key(key))
         connection.executemany("INSERT OR IGNORE INTO named VALUES (?)", heads)
-    working = {folder.name for folder in store.work.iterdir() if folder.is_dir()} | set(leased(store, newest))
-    working |= _steps_in_jobs(store.folder / "calls-v1")
+    working = work_keys(store) | leased(store, newest) | _steps_in_jobs(store.folder / "calls-v1")
+    records = list(store.records())
+    working |= asked_as(record for record in records if record["build_key"] in working)
+    with_results = asked_as(records)
     steps = connection.execute("SELECT DISTINCT w.id, w.text FROM words w").fetchall()
     for number, text in steps:
         if text and text in working:
             connection.execute("INSERT INTO at_work VALUES (?)", (number,))
-        if len(text) >= 32 and _is_key(text) and store.has(text):
+        if text in with_results:
             connection.execute("INSERT INTO made VALUES (?)", (number,))
     connection.execute("COMMIT")
 

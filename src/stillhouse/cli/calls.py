@@ -322,15 +322,18 @@ def _chosen(store: Store, arguments: argparse.Namespace) -> Selection:
 
 
 def _steps_named(store: Store, name: str) -> list[str]:
-    """Build keys of the results that stand behind a name, or of the steps whose tag holds it, finished or not."""
+    """What calls of the results behind a name are known by, or of the steps whose tag holds it, finished or not."""
+    from ..core.mapped_ahead import asked_as
     from ..core.names import Names
     from .records import ancestry
 
     found = {each.name: each.build_key for each in Names(store).all()}
     if name in found:
-        return [record["build_key"] for record in ancestry(store, found[name])]
-    keys = {record["build_key"] for record in store.records() if name in record["tag"]}
-    keys |= {entry["build_key"] for _, entry in store.entries() if name in str(entry.get("tag", ""))}
+        return sorted(asked_as(ancestry(store, found[name])))
+    keys = asked_as(record for record in store.records() if name in record["tag"])
+    for recipe_key, entry in store.entries():
+        if name in str(entry.get("tag", "")):
+            keys |= {recipe_key, entry["build_key"]}
     if not keys:
         raise UsageError(f"no result and no step is called `{name}`", "`stillhouse show` lists the names.")
     return sorted(keys)
@@ -395,10 +398,12 @@ def _tokens(call: Call) -> str:
 
 def _title(store: Store, step: str) -> str | None:
     """What a call was made for: the step's tag where its result is there."""
+    from ..core.mapped_ahead import build_key_of
     from ..core.store import read_record
 
     if not step:
         return None
+    step = build_key_of(store, step)
     record = read_record(store.artifact_folder(step))
     return f"{record['tag'].partition('/')[0]} ({step[:12]})" if record else step[:12]
 

@@ -66,7 +66,12 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _sums(store: Store, entries: Sequence[Spending], by: Sequence[str]) -> list[dict[str, Any]]:
+    from ..core.mapped_ahead import build_key_of
+
     groups: dict[tuple[str, ...], list[Spending]] = {}
+    if "step" in by:
+        known = {key: build_key_of(store, key) for key in {entry.step for entry in entries}}
+        entries = [entry._replace(step=known[entry.step]) for entry in entries]
     for entry in entries:
         groups.setdefault(tuple(getattr(entry, name) for name in by), []).append(entry)
     found = []

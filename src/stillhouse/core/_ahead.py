@@ -25,6 +25,7 @@ from .context import Context
 from .errors import Ended, Interrupted
 from .journal import JOURNAL, Journal, Pieces
 from .locks import taken
+from .mapped_ahead import write_recipe_key
 from .step import MapStep
 
 if TYPE_CHECKING:
@@ -86,6 +87,7 @@ def take_up(recipe_key: str, flow: Flow | None, context: Context, work: Path, fe
     with taken(_lock(ahead)) as free:
         if not free:
             return False
+        write_recipe_key(work, recipe_key)
         bill = Journal(work / FILE)
         for paid in Journal(ahead / FILE).entries():
             bill.append(paid)
