@@ -212,6 +212,35 @@ def test_a_provider_that_stays_down_stops_the_run_and_loses_nothing(tmp_path: Pa
         assert server.asked == dict.fromkeys(TEXTS, 1)
 
 
+def test_a_job_that_may_have_been_begun_is_not_forgotten_when_the_key_is_refused(tmp_path: Path, api: str) -> None:
+    torn = refusing = False
+
+    def at(point: str) -> int | None:
+        nonlocal torn, refusing
+        if point == "create after" and not torn:
+            torn = refusing = True
+            return 0
+        return 401 if refusing and point == "list before" else None
+
+    with BatchServer(at=at) as server:
+        with pytest.raises(ModelError, match="refuses the key"):
+            ask(tmp_path, server, api)
+        refusing = False
+        assert ask_until_done(tmp_path, server, api) == REPLIES
+        assert server.asked == dict.fromkeys(TEXTS, 1)
+
+
+def test_a_job_that_is_refused_outright_does_not_stand_in_the_way(tmp_path: Path, api: str) -> None:
+    refusing = True
+    with BatchServer(at=lambda point: 401 if refusing and point == "create before" else None) as server:
+        with pytest.raises(ModelError, match="refuses the key"):
+            ask(tmp_path, server, api)
+        refusing = False
+        with pytest.raises(Waiting, match="2 requests wait in 1 batch job"):
+            ask(tmp_path, server, api, texts=["other", "another"])
+        assert server.asked == {"other": 1, "another": 1}
+
+
 def test_a_server_without_batch_jobs_says_what_to_do(tmp_path: Path) -> None:
     with BatchServer(at=lambda point: 404) as server, pytest.raises(ModelError, match="knows no batch jobs") as caught:
         ask(tmp_path, server, "openai")

@@ -218,9 +218,9 @@ class Batcher:
                 self._promise(job)
                 await self._tried(lambda: self._begun(job.id, lines))
             except (ModelError, RowFault) as error:
-                if not isinstance(error, TryAgain):
-                    self.jobs.undo(job.id)
                 self._let_go(job)
+                if not isinstance(error, TryAgain) and self.jobs.job(job.id).sent is None:
+                    self.jobs.undo(job.id)
                 raise _stopping(error, "the batch job could not be sent") from None
             finally:
                 lines.unlink(missing_ok=True)
@@ -253,7 +253,12 @@ class Batcher:
             job = self.jobs.note(job.id, file=await api.upload(sent, lines))
         if job.sent is None:
             job = self.jobs.note(job.id, sent=sent.since)
-        remote = await api.create(sent, job.file, job.path, lines)
+        try:
+            remote = await api.create(sent, job.file, job.path, lines)
+        except (ModelError, RowFault) as error:
+            if not isinstance(error, TryAgain):  # a plain no: nothing was begun, and what was not sure was looked for
+                self.jobs.note(job.id, sent=None)
+            raise
         self.jobs.note(job.id, remote=remote, state="running")
 
     def _write_lines(self, job: Job, api: BatchApi, lines: Path) -> None:
