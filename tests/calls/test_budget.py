@@ -17,7 +17,9 @@ from stillhouse.calls.reply import Usage, own_reply
 from stillhouse.calls.service import CallService
 from stillhouse.core.errors import BudgetError, RecipeError
 from stillhouse.core.events import Event
-from tests.calls.helpers import prompts, with_service
+from tests.calls.helpers import asking, prompts, with_service
+from tests.calls.server import Act, Call, MisbehavingServer
+from tests.calls.voices import Said
 
 TEACHER = Ask(model="scripted:teacher", max_tokens=1000)
 PRICES = {"scripted:teacher": Price(0.0, 1000.0)}
@@ -107,3 +109,47 @@ def test_a_price_that_nobody_knows_stops_any_budget_of_money(tmp_path: Path) -> 
 def test_a_negative_budget_is_refused(name: str) -> None:
     with pytest.raises(RecipeError, match=name):
         Budget(**{name: -1})
+
+
+@pytest.mark.parametrize("short_first", [0, 12])
+def test_a_burst_of_long_replies_does_not_pass_the_budget_before_it_is_billed(tmp_path: Path, short_first: int) -> None:
+    """Replies that think for 20,000 tokens ($1.20 each) where nothing bounds them and nobody knows it beforehand."""
+
+    def behave(call: Call) -> Act:
+        return Act(said=Said("x", prompt_tokens=100, reply_tokens=20_000 if call.number >= short_first else 20))
+
+    asked = prompts(f"q{number}" for number in range(300))
+    spent: list[float] = []
+
+    async def work(service: CallService) -> None:
+        try:
+            await service.ask_many(asking(server), asked)
+        finally:
+            spent.append(service.purse.spent_usd)
+
+    with MisbehavingServer(behave=behave, latency=0.05) as server, pytest.raises(BudgetError, match="is used up"):
+        with_service(
+            tmp_path, work, budget=Budget(usd=20.0), prices={"openai/teacher": Price(1.0, 60.0)}, concurrency=100
+        )
+
+    assert 15 < spent[0] <= (30 if short_first else 20)  # a burst of a hundred costs $120
+    assert server.peak_in_flight > 4
+    assert server.num_calls < 300
+
+
+def test_the_length_that_is_asked_for_at_most_is_put_by_however_short_replies_were(tmp_path: Path) -> None:
+    def behave(call: Call) -> Act:
+        return Act(said=Said("x", prompt_tokens=0, reply_tokens=10 if call.number < 20 else 1000))
+
+    asked = prompts(f"q{number}" for number in range(200))
+    with MisbehavingServer(behave=behave, latency=0.02) as server:
+
+        async def work(service: CallService) -> float:
+            with pytest.raises(BudgetError, match="the next call may cost"):
+                await service.ask_many(asking(server, max_tokens=1000), asked)
+            return service.purse.spent_usd
+
+        prices = {"openai/teacher": Price(0.0, 1000.0)}  # a dollar for a thousand tokens
+        spent = with_service(tmp_path, work, budget=Budget(usd=10.0), prices=prices, concurrency=64)
+
+    assert 8 < spent <= 10

@@ -14,6 +14,8 @@ _LOOK_SECONDS = 1.0  # what other processes spent is looked up this often
 _WARN_AT = 0.8
 _KEPT = "Every reply is kept: the same command with a larger budget goes on from here."
 _SECONDS_OF_DAY = 86_400
+_FEW = 4
+"""Calls that go out at once where nobody knows what they cost; each one that is billed lets one more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +77,31 @@ class _Out:
     by_step: dict[str, float] = field(default_factory=dict)
 
 
+class Held:
+    """What is put by for calls until they come back; `guess`: nothing bounds what they cost."""
+
+    __slots__ = ("calls", "guess", "name", "step", "usd")
+
+    def __init__(self, usd: float, calls: int, name: str, step: str, guess: bool) -> None:
+        self.usd, self.calls, self.name, self.step, self.guess = usd, calls, name, step, guess
+
+
+class _Guesses:
+    """Calls of one deployment whose length nothing bounds."""
+
+    def __init__(self) -> None:
+        self.out: set[Held] = set()
+        self.billed = 0
+        self.dearest = 0.0
+
+
 class Purse:
     """Spends a budget. A call is admitted when what was spent, what is on the wire and the call itself fit.
 
-    Calls on the wire count with an estimate, so that the limit holds although prices are only known afterwards; while
-    some are out, a call that does not fit waits for them before it gives up. Processes beside each other see what the
+    Calls on the wire count with the most that they may cost, so that the limit holds although prices are only known
+    afterwards; while some are out, a call that does not fit waits for them before it gives up. Where nothing bounds a
+    reply, it counts as the dearest so far, those on the wire too when a dearer one comes, and the first few go nearly
+    alone: a burst of them would be paid for before its price is known. Processes beside each other see what the
     others spent a second later, so together they may pass a day's limit by what they have on the wire. `warn` is told
     once when four fifths of a limit are spent.
     """
@@ -98,39 +120,72 @@ class Purse:
         self._warn = warn
         self._clock = clock
         self._out = _Out()
+        self._guesses: dict[str, _Guesses] = {}
         self._promised = _Out()
         """What batch jobs hold: nobody waits for it to come back."""
         self._looked: dict[int | str, _Looked] = {}
         self._warned: set[str] = set()
         self._returned: asyncio.Event | None = None
 
-    async def reserve(self, estimate_usd: float | None, name: str, num_calls: int = 1, *, step: str = "") -> None:
-        """Admit calls of about `estimate_usd` in all; raises `BudgetError` when they do not fit."""
+    async def reserve(
+        self, estimate_usd: float | None, name: str, num_calls: int = 1, *, step: str = "", guess: bool = False
+    ) -> Held:
+        """Admit calls of `estimate_usd` in all; raises `BudgetError` when they do not fit.
+
+        `guess`: nothing bounds what the call may cost, and the estimate is only that. What is returned goes to
+        `settle`.
+        """
         if estimate_usd is None and self.budget.counts_money:
             raise _unpriced(name)
         estimate = estimate_usd or 0.0
-        while (problem := self._problem(estimate, num_calls, step)) is not None:
-            if self._out.calls == 0:
+        guesses = None
+        if guess and estimate and self.budget.counts_money:
+            guesses = self._guesses.get(name) or self._guesses.setdefault(name, _Guesses())
+        while True:
+            if guesses is not None:
+                estimate = max(estimate, guesses.dearest)
+            problem = self._problem(estimate, num_calls, step)
+            if problem is None:
+                if guesses is None or len(guesses.out) < _FEW + guesses.billed:
+                    break
+            elif self._out.calls == 0:
                 raise problem
             self._returned = self._returned or asyncio.Event()
             await self._returned.wait()
         self._hold(self._out, estimate, num_calls, step)
+        held = Held(estimate, num_calls, name, step, guesses is not None)
+        if guesses is not None:
+            guesses.out.add(held)
+        return held
 
-    def settle(
-        self, estimate_usd: float | None, cost_usd: float | None, *, made: int, num_calls: int = 1, step: str = ""
-    ) -> None:
+    def settle(self, held: Held, cost_usd: float | None, *, made: int) -> None:
         """Reserved calls have come back: `made` of them were answered, for `cost_usd`."""
-        estimate, out = estimate_usd or 0.0, self._out
-        out.usd -= estimate
-        out.calls -= num_calls
-        if step in out.by_step:
-            out.by_step[step] -= estimate
+        out = self._out
+        if held.guess:
+            self._learn(held, cost_usd or 0.0, made)
+        out.usd -= held.usd
+        out.calls -= held.calls
+        if held.step in out.by_step:
+            out.by_step[held.step] -= held.usd
         if out.calls == 0:
             self._out = _Out()  # rounding must not pile up
-        self.spend(cost_usd or 0.0, made, step=step)
+        self.spend(cost_usd or 0.0, made, step=held.step)
         if self._returned is not None:
             self._returned.set()
             self._returned = None
+
+    def _learn(self, held: Held, cost_usd: float, made: int) -> None:
+        """What is still on the wire may come to as much as this call did."""
+        guesses = self._guesses[held.name]
+        guesses.out.discard(held)
+        guesses.billed += made
+        if cost_usd <= guesses.dearest:
+            return
+        guesses.dearest = cost_usd
+        for other in guesses.out:
+            if other.usd < cost_usd:
+                self._hold(self._out, cost_usd - other.usd, 0, other.step)
+                other.usd = cost_usd
 
     def spend(self, cost_usd: float, num_calls: int, *, step: str = "") -> None:
         """Count what was paid."""
@@ -194,7 +249,7 @@ class Purse:
             if limit.spent + limit.out + estimate_usd > limit.usd:
                 return BudgetError(
                     f"{limit.title} of ${limit.usd:g} is used up: ${limit.spent:.4f} spent, "
-                    f"the next call would cost about ${estimate_usd:.4f}",
+                    f"the next call may cost ${estimate_usd:.4f}",
                     limit.hint,
                 )
         return None

@@ -110,6 +110,13 @@ class Deployment:
     def cost(self, usage: Usage) -> float | None:
         return None if self.price is None else self.price.cost(usage)
 
+    def most(self, request: Request) -> float | None:
+        """The most that a call may cost: a reply of `max_tokens`; without that, about what it will cost."""
+        tokens = request.sampling.max_tokens
+        if tokens is None or self.price is None or self.price is FREE:
+            return self.estimate(request)
+        return self.price.cost(Usage(round(len(request.canonical) / _CHARACTERS_PER_TOKEN), tokens))
+
     def estimate(self, request: Request) -> float | None:
         """About what a request will cost: characters for tokens, and replies as long as those so far."""
         if self.price is None or self.price is FREE:

@@ -216,7 +216,7 @@ class EmbedWork:
         engine, deployment, step = self._engine, self._deployment, self._ledger.step
         texts = [self._texts[key] for key in keys]
         estimate = self._estimate(texts)
-        await engine.purse.reserve(estimate, deployment.name, step=step)
+        held = await engine.purse.reserve(estimate, deployment.name, step=step)
         made, cost = 0, None
         started = time.monotonic()
         try:
@@ -232,7 +232,7 @@ class EmbedWork:
             engine.cache.note([Trouble(keys[0], deployment.name, step, error.kind, error.message, took)])
             raise
         finally:
-            engine.purse.settle(estimate, cost, made=made, step=step)
+            engine.purse.settle(held, cost, made=made)
 
     async def _keep(self, keys: list[bytes], answer: Made, seconds: float) -> None:
         """Keep each vector with its share of the tokens and the time."""

@@ -231,8 +231,9 @@ class Engine:
     async def _attempt(
         self, deployment: Deployment, place: Place, request: Request, ledger: Ledger, errand: Errand[Outcome]
     ) -> Reply:
-        estimate, name, step = deployment.estimate(request), deployment.name, ledger.step
-        await self.purse.reserve(estimate, name, step=step)
+        name, step = deployment.name, ledger.step
+        guess = request.sampling.max_tokens is None
+        held = await self.purse.reserve(deployment.most(request), name, step=step, guess=guess)
         made, cost = 0, None
         started = time.monotonic()
         try:
@@ -253,7 +254,7 @@ class Engine:
             self.cache.note([Trouble(request.key, name, step, error.kind, error.message, took)])
             raise
         finally:
-            self.purse.settle(estimate, cost, made=made, step=step)
+            self.purse.settle(held, cost, made=made)
 
     async def _asked(self, deployment: Deployment, place: Place, request: Request) -> list[Reply]:
         """The reply, and that of a second call where both came."""

@@ -106,7 +106,7 @@ class Instant:
         """One call into the provider; its replies are counted and kept when this returns."""
         engine, deployment, step = self._engine, self._board.deployment, self._board.ledger.step
         estimate, name = deployment.estimate_all(requests), deployment.name
-        await engine.purse.reserve(estimate, name, len(requests), step=step)
+        held = await engine.purse.reserve(estimate, name, len(requests), step=step)
         made, cost = 0, 0.0
         try:
             with errand.on_wire():
@@ -128,7 +128,7 @@ class Instant:
                 cost = self._count([reply for _, reply in answered if type(reply) is Reply])
                 earlier = await engine.cache.put(entries) if entries else {}
         finally:
-            engine.purse.settle(estimate, cost, made=made, num_calls=len(requests), step=step)
+            engine.purse.settle(held, cost, made=made)
         if not earlier:
             return answered
         return [
