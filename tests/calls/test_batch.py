@@ -291,6 +291,26 @@ def test_what_was_collected_counts_against_a_days_budget(tmp_path: Path, api: st
             ask(tmp_path, server, api, texts=["another"], budget=Budget(per_day=1.02))
 
 
+def test_jobs_of_earlier_runs_count_until_they_are_collected(tmp_path: Path, api: str) -> None:
+    """Ten requests of a job are estimated at 50 cents and cost a dollar."""
+    sets = [[f"question {run}-{number}" for number in range(10)] for run in range(3)]
+    with BatchServer() as server:
+        for limit in (Budget(per_day=0.9), Budget(usd=0.9)):
+            with pytest.raises(Waiting):
+                ask(tmp_path, server, api, texts=sets[0], budget=limit)
+            for texts in sets[1:]:
+                with pytest.raises(BudgetError, match=r"\$0\.0000 spent, \$0\.5\d+ in batch jobs"):
+                    ask(tmp_path, server, api, texts=texts, budget=limit)
+        assert len(server.batches) == 1
+        # Another process that looks at the jobs and goes: what came counts as spent from then on.
+        server.finish()
+        with pytest.raises(BudgetError, match=r"\$1\.0000 spent"):
+            ask(tmp_path, server, api, texts=sets[1], budget=Budget(per_day=1.1))
+        ask(tmp_path, server, api, texts=sets[0], budget=Budget(per_day=1.1))
+        with pytest.raises(Waiting):
+            ask(tmp_path, server, api, texts=sets[1], budget=Budget(per_day=1.6))
+
+
 class Count(BaseModel):
     """A structured reply."""
 

@@ -207,6 +207,10 @@ class Purse:
         problem = self._problem(estimate_usd or 0.0, num_calls, step)
         if problem is not None:
             raise problem
+        self.hold(estimate_usd, num_calls, step=step)
+
+    def hold(self, estimate_usd: float | None, num_calls: int, *, step: str = "") -> None:
+        """A batch job is under way, whoever sent it, and will be paid for: it counts whether it fits or not."""
         self._hold(self._promised, estimate_usd or 0.0, num_calls, step)
 
     def release(self, estimate_usd: float | None, num_calls: int, *, step: str = "") -> None:
@@ -245,10 +249,11 @@ class Purse:
             return BudgetError(f"the budget of {calls:,} calls is used up", _KEPT)
         if estimate_usd <= 0:
             return None
+        jobs = f"${self._promised.usd:.4f} in batch jobs, " if self._promised.usd > 0 else ""
         for limit in self._limits(step):
             if limit.spent + limit.out + estimate_usd > limit.usd:
                 return BudgetError(
-                    f"{limit.title} of ${limit.usd:g} is used up: ${limit.spent:.4f} spent, "
+                    f"{limit.title} of ${limit.usd:g} is used up: ${limit.spent:.4f} spent, {jobs}"
                     f"the next call may cost ${estimate_usd:.4f}",
                     limit.hint,
                 )

@@ -88,10 +88,12 @@ class Batcher:
         self._apis: dict[str, BatchApi] = {}
         self._full: dict[str, float] = {}
         """Places that take no more for now, and until when."""
-        self._promised: dict[str, float | None] = {}
+        self._held: dict[str, Job] = {}
+        """Jobs whose estimates the purse holds: all that are under way, whichever run sent them."""
         self._looking = asyncio.Lock()
         self._looked = 0.0
         self._told: set[str] = set()
+        self._hold_open()
 
     def takes(self, deployment: Deployment) -> bool:
         """Whether this deployment is asked in batch jobs."""
@@ -218,9 +220,10 @@ class Batcher:
                 self._promise(job)
                 await self._tried(lambda: self._begun(job.id, lines))
             except (ModelError, RowFault) as error:
-                self._let_go(job)
-                if not isinstance(error, TryAgain) and self.jobs.job(job.id).sent is None:
-                    self.jobs.undo(job.id)
+                if self.jobs.job(job.id).sent is None:
+                    self._let_go(job)
+                    if not isinstance(error, TryAgain):
+                        self.jobs.undo(job.id)
                 raise _stopping(error, "the batch job could not be sent") from None
             finally:
                 lines.unlink(missing_ok=True)
@@ -228,15 +231,28 @@ class Batcher:
         self._tell(job, f"{job.num:,} requests are sent as batch job {job.id} ({job.remote})")
 
     def _promise(self, job: Job) -> None:
-        """Put by what a job may cost. Raises `BudgetError`; one that is not begun is then as if it had not been cut."""
+        """Put by what a job may cost. Raises `BudgetError`; it is then as if it had not been cut."""
+        self._hold_open()
+        if job.id in self._held:  # it may have been begun, so it counts already
+            return
         name = str(self.jobs.place(job.route)["name"])
         try:
             self._purse.promise(job.estimate, name, job.num, step=job.step)
         except BaseException:
-            if job.sent is None:
-                self.jobs.undo(job.id)
+            self.jobs.undo(job.id)
             raise
-        self._promised[job.id] = job.estimate
+        self._held[job.id] = job
+
+    def _hold_open(self) -> None:
+        """Put by what every job that may have been begun may cost; let go what others have collected."""
+        still = {job.id: job for job in self.jobs.jobs(only_open=True)}
+        for job in list(self._held.values()):
+            if job.id not in still:
+                self._let_go(job)
+        for job in still.values():
+            if job.sent is not None and job.id not in self._held:
+                self._purse.hold(job.estimate, job.num, step=job.step)
+                self._held[job.id] = job
 
     async def _begun(self, number: str, lines: Path) -> None:
         job = self.jobs.job(number)
@@ -288,6 +304,7 @@ class Batcher:
                     if job.step == step:
                         stopping = stopping or error
                     self._tell(job, f"batch job {job.id}: {error.message}")
+            self._hold_open()
             self._looked = time.monotonic()
         if stopping is not None:
             raise stopping
@@ -361,11 +378,14 @@ class Batcher:
 
     def _bill(self, entries: Sequence[Entry]) -> None:
         """What was paid, on the bill of the step that wanted it; the step will find as many replies kept."""
+        paid: dict[str, list[float]] = {}
         for entry in entries:
             totals = self._ledger_of(entry.step).entry(entry.model)
             totals.add_reply(entry.usage, entry.cost_usd)
             totals.cached -= 1
-            self._purse.spend(entry.cost_usd or 0.0, 1, step=entry.step)
+            paid.setdefault(entry.step, []).append(entry.cost_usd or 0.0)
+        for step, costs in paid.items():  # at once: the purse may look up in between what is committed already
+            self._purse.spend(sum(costs), len(costs), step=step)
 
     def _finish(self, job: Job, state: str, message: str) -> None:
         settings = self.settings
@@ -379,8 +399,9 @@ class Batcher:
         self._tell(job, f"batch job {job.id}: {kept:,} of {job.num:,} replies are kept{rest}")
 
     def _let_go(self, job: Job) -> None:
-        if job.id in self._promised:
-            self._purse.release(self._promised.pop(job.id), job.num, step=job.step)
+        if job.id in self._held:
+            self._held.pop(job.id)
+            self._purse.release(job.estimate, job.num, step=job.step)
 
     async def cancel(self, number: str) -> Job:
         """Have a job end; what was answered by then is collected as ever."""
