@@ -291,6 +291,24 @@ def test_what_was_collected_counts_against_a_days_budget(tmp_path: Path, api: st
             ask(tmp_path, server, api, texts=["another"], budget=Budget(per_day=1.02))
 
 
+def spent(folder: Path) -> dict[bool, tuple[int, float]]:
+    """Calls and dollars, those of jobs under True."""
+    with Archive(folder) as archive:
+        return {each.batch: (each.calls, round(each.cost_usd, 6)) for each in archive.spending()}
+
+
+def test_what_was_asked_live_meanwhile_is_paid_for_in_the_job_too(tmp_path: Path, api: str) -> None:
+    with BatchServer() as server:
+        with pytest.raises(Waiting):
+            ask(tmp_path, server, api)
+        assert ask(tmp_path, server, api, batch=False, texts=TEXTS[:4]) == REPLIES[:4]
+        server.finish()
+        with pytest.raises(BudgetError, match=r"\$1\.8000 spent"):
+            ask(tmp_path, server, api, texts=[*TEXTS, "another"], budget=Budget(per_day=1.81))
+        assert ask(tmp_path, server, api) == REPLIES
+    assert spent(tmp_path) == {False: (4, 0.8), True: (10, 1.0)}
+
+
 def test_jobs_of_earlier_runs_count_until_they_are_collected(tmp_path: Path, api: str) -> None:
     """Ten requests of a job are estimated at 50 cents and cost a dollar."""
     sets = [[f"question {run}-{number}" for number in range(10)] for run in range(3)]
@@ -482,21 +500,30 @@ def test_killed_at_any_point_nothing_is_paid_twice_and_nothing_lost(tmp_path: Pa
         assert [(each.calls, round(each.cost_usd, 6)) for each in archive.spending()] == [(40, 4.0)]
 
 
+@pytest.mark.parametrize("beside", [0, 15])
 @pytest.mark.parametrize("moment", ["put", "settle", "finish"])
-def test_killed_while_it_collects_nothing_is_paid_twice_and_nothing_lost(tmp_path: Path, moment: str) -> None:
-    """The process ends after the replies are committed, after they are settled, before the job is over."""
+def test_killed_while_it_collects_nothing_is_paid_twice_and_nothing_lost(
+    tmp_path: Path, moment: str, beside: int
+) -> None:
+    """The process ends after the replies are committed, after they are settled, before the job is over.
+
+    `beside`: so many of them were asked live while the job was open.
+    """
     with BatchServer() as server:
         with session(tmp_path, server) as opened, pytest.raises(Waiting):
             opened.run(step("openai"))
+        if beside:
+            with session(tmp_path, server, batch=None) as opened:
+                opened.run(step("openai", beside))
         server.finish()
         command = [sys.executable, "-c", _DYING + _CHILD, str(tmp_path), server.url, "openai", moment]
         assert subprocess.run(command, timeout=150, check=False).returncode == -signal.SIGKILL
         made = run_until_done(tmp_path, server, step("openai"))
         assert len(made) == 40
         assert set(server.asked.values()) == {1}
-        assert server.live == []
-    with Archive(tmp_path / "calls-v1") as archive:
-        assert [(each.calls, round(each.cost_usd, 6)) for each in archive.spending()] == [(40, 4.0)]
+        assert len(server.live) == beside
+    live = {False: (beside, 0.2 * beside)} if beside else {}
+    assert spent(tmp_path / "calls-v1") == {**live, True: (40, 4.0)}
 
 
 _DYING = """

@@ -45,6 +45,9 @@ _MOST_SHOWN = 300  # characters of an error's message
 
 _FOUND = "head, tail, packing, body, checksum, form"
 _INSERT = f"INSERT INTO replies ({COLUMNS}) VALUES ({','.join('?' * NUM_COLUMNS)})"
+_SET_BESIDE = f"INSERT INTO rejected ({COLUMNS}, why) VALUES ({','.join('?' * (NUM_COLUMNS + 1))})"
+_IN_A_JOB = "SELECT 1 FROM replies WHERE head = ? AND tail = ? AND batch"
+_BESIDE = "asked live while its batch job was open"
 _SPEND = (
     "INSERT INTO spending VALUES (?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT DO UPDATE SET calls = calls + excluded.calls, "
     "prompt_tokens = prompt_tokens + excluded.prompt_tokens, reply_tokens = reply_tokens + excluded.reply_tokens, "
@@ -321,7 +324,7 @@ class CallCache:
                 rows = [self._row(entry, *bodies, now) for entry, bodies in zip(entries, packed, strict=True)]
                 there = self._there(rows)
                 mixed = bool(there) or len({row[:2] for row in rows}) < len(rows)
-                self._spend([e for e in entries if not (e.batch and halves(e.key) in there)] if there else entries, now)
+                self._spend(self._unpaid(entries, rows, there) if there else entries, now)
                 writer.executemany(_INSERT, _first_of_each(rows, there) if mixed else rows)
                 writer.executemany(_TROUBLE, [self._trouble(trouble, now) for trouble in troubles])
                 return self._standing(rows) if mixed else {}
@@ -343,6 +346,22 @@ class CallCache:
             values = [*part, *[part[-1]] * (width - len(part))]
             found |= pairs.intersection(self._writer.execute(_THERE[width], values).fetchall())
         return found
+
+    def _unpaid(
+        self, entries: Sequence[Entry], rows: Sequence[tuple[Any, ...]], there: set[tuple[int, int]]
+    ) -> list[Entry]:
+        """Those whose money is not written yet.
+
+        What came of a batch job is put again when the process was killed before the job was settled: the reply that is
+        kept tells, or where that one was asked live, the job's own among the rejected.
+        """
+        from_jobs = {row[:2]: row for entry, row in zip(entries, rows, strict=True) if entry.batch and row[:2] in there}
+        known = {pair for pair in from_jobs if self._writer.execute(_IN_A_JOB, pair).fetchone()}
+        if len(known) < len(from_jobs):
+            known.update(self._writer.execute("SELECT head, tail FROM rejected WHERE why = ?", (_BESIDE,)))
+        beside = [(*row, _BESIDE) for pair, row in from_jobs.items() if pair not in known]
+        self._writer.executemany(_SET_BESIDE, beside)
+        return [entry for entry in entries if not entry.batch or halves(entry.key) not in known]
 
     def _row(self, entry: Entry, reply: Any, request: Any, now: int) -> tuple[Any, ...]:
         number, usage = self._words.number, entry.usage

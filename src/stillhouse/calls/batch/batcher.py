@@ -353,7 +353,6 @@ class Batcher:
     async def _keep_some(self, job: Job, api: BatchApi, part: Sequence[Result]) -> ModelError | None:
         outcomes = {key: result.outcome for result in part if (key := _key(result.key)) is not None}
         waiting = self.jobs.waiting(job.id, list(outcomes)) if outcomes else {}
-        there = self._cache.look_up(list(waiting))
         place = self.jobs.place(job.route)
         name = str(place["name"])
         price = None if place["price"] is None else Price(*place["price"])
@@ -373,7 +372,7 @@ class Batcher:
         if entries:
             await self._cache.put(entries)
         self.jobs.settle(job.id, [entry.key for entry in entries], faults)
-        self._bill([entry for entry in entries if entry.key not in there])
+        self._bill(entries)
         return stopping
 
     def _bill(self, entries: Sequence[Entry]) -> None:
