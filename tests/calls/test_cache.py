@@ -197,6 +197,65 @@ def test_a_damaged_file_is_moved_aside_and_a_new_one_begun(tmp_path: Path, damag
     cache.close()
 
 
+def test_of_two_that_meet_damage_one_moves_the_file_aside_and_both_go_on(tmp_path: Path) -> None:
+    first = opened_at(tmp_path)
+    put(first, *(entry(number) for number in range(2000)))
+    first.close()
+    one, other = opened_at(tmp_path), opened_at(tmp_path)
+    with open(tmp_path / "calls.sqlite", "r+b") as file:
+        size = file.seek(0, 2)
+        file.seek(4096)
+        file.write(b"\xa5" * (size - 4096))
+
+    other.look_up([number.to_bytes(16) for number in range(2000)])
+    put(other, entry(3000))
+    put(one, entry(3001))
+    put(other, entry(3002))
+    one.close()
+    other.close()
+
+    last = opened_at(tmp_path)
+    assert len(last.look_up([number.to_bytes(16) for number in (3000, 3001, 3002)])) == 3
+    last.close()
+    assert len(list(tmp_path.glob("calls.damaged-*.sqlite"))) == 1
+
+
+@pytest.mark.parametrize("gone", [True, False])
+def test_what_is_put_after_the_file_was_moved_is_found(tmp_path: Path, cache: CallCache, gone: bool) -> None:
+    put(cache, entry(1))
+    for part in tmp_path.glob("calls.sqlite*"):
+        if not part.name.endswith(".lock"):
+            part.rename(part.with_name(f"aside.{part.name}"))
+    if not gone:
+        opened_at(tmp_path).close()
+
+    put(cache, entry(2))
+
+    another = opened_at(tmp_path)
+    assert another.look_up([entry(1).key, entry(2).key]) == {entry(2).key: ("text", b"reply 2")}
+    another.close()
+
+
+def test_a_dictionary_whose_page_is_damaged_holds_up_no_put(tmp_path: Path) -> None:
+    first = opened_at(tmp_path)
+    put(first, *map(long_entry, range(20)))
+    first.close()
+    with closing(sqlite3.connect(tmp_path / "calls.sqlite")) as reader:
+        ((page,),) = reader.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'dictionaries'").fetchall()
+    cache = opened_at(tmp_path)
+    other = opened_at(tmp_path)
+    put(other, *map(long_entry, range(20, 40)))
+    other.close()
+    with open(tmp_path / "calls.sqlite", "r+b") as file:
+        file.seek(4096 * (page - 1))
+        file.write(b"\xa5" * 4096)
+
+    put(cache, long_entry(30)._replace(wire=b"another " + long_entry(30).wire))
+
+    assert long_entry(30).key in cache.look_up([long_entry(30).key])
+    cache.close()
+
+
 def test_a_full_disk_is_said_and_what_was_kept_stays(cache: CallCache) -> None:
     put(cache, entry(1))
     pages = cache._writer.execute("PRAGMA page_count").fetchone()[0]

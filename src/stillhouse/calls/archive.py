@@ -15,7 +15,7 @@ import orjson
 
 from stillhouse.core.errors import RecipeError
 
-from .database import FILE, FORMAT, as_store_error, connected, halves, whole
+from .database import FILE, FORMAT, as_store_error, connected, halves, opening, whole
 from .packing import unpacked
 from .reply import Garbled, Reply, Usage, read_reply
 
@@ -332,7 +332,7 @@ def _opened(path: Path) -> sqlite3.Connection:
     if number == FORMAT:
         return connection
     connection.close()
-    with closing(connected(path, lambda message: None)):
+    with opening(path), closing(connected(path, lambda message: None)):
         return sqlite3.connect(place, uri=True, timeout=10, isolation_level=None, check_same_thread=False)
 
 

@@ -14,7 +14,7 @@ import sqlite3
 import threading
 import time
 import zlib
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from zlib import crc32
@@ -28,7 +28,9 @@ from .database import (
     connected,
     dictionaries,
     halves,
+    identity,
     is_damage,
+    opening,
     transaction,
     whole,
 )
@@ -266,9 +268,16 @@ class CallCache:
 
     def _dictionary(self, number: int) -> bytes:
         """What replies were packed with; nothing, with which none unpacks, where it is damaged."""
+        return self._dictionary_of(number, self._rows)
+
+    def _dictionary_in_commit(self, number: int) -> bytes:
+        """The same for the one who writes: damage ends the transaction, and the file is replaced after it."""
+        return self._dictionary_of(number, lambda query, values: self._writer.execute(query, values).fetchall())
+
+    def _dictionary_of(self, number: int, rows_of: Callable[[str, Sequence[int]], list[Any]]) -> bytes:
         found = self._dictionaries.get(number)
         if found is None:
-            rows = self._rows("SELECT body, checksum FROM dictionaries WHERE id = ?", (number,))
+            rows = rows_of("SELECT body, checksum FROM dictionaries WHERE id = ?", (number,))
             found = rows[0][0] if rows and crc32(rows[0][0], number) == rows[0][1] else None
             if found is None:
                 raise zlib.error(f"dictionary {number} is damaged")
@@ -304,6 +313,9 @@ class CallCache:
                     if not is_damage(error):
                         raise
                     self._replace(error)
+                    earlier = self._write(entries, troubles)
+                while identity(self._path) != self._file:  # it was moved aside: what is written there nobody finds
+                    self._replace(None)
                     earlier = self._write(entries, troubles)
         except BaseException as error:
             failure = error
@@ -433,23 +445,25 @@ class CallCache:
             key = whole(head, tail)
             if body != row[_BODY] and checksum == crc32(body, crc32(key, _form_sum(form))):
                 with contextlib.suppress(zlib.error):
-                    standing[key] = (form, unpacked(packing, body, self._dictionary))
+                    standing[key] = (form, unpacked(packing, body, self._dictionary_in_commit))
         return standing
 
     # opening
 
     def _open(self) -> None:
-        try:
-            self._connect()
-        except sqlite3.DatabaseError as error:
-            if not is_damage(error):
-                raise
-            self._set_aside(error)
-            self._connect()
+        with opening(self._path):
+            try:
+                self._connect()
+            except sqlite3.DatabaseError as error:
+                if not is_damage(error):
+                    raise
+                self._set_aside(error)
+                self._connect()
 
     def _connect(self) -> None:
         """Both connections, and what is remembered of the file."""
         self._path.touch()
+        self._file = identity(self._path)
         self._writer = connected(self._path, self._warn)
         self._reader = connected(self._path, self._warn)
         self._words = Words(self._writer)
@@ -458,23 +472,25 @@ class CallCache:
         known = {family: (number, body) for number, family, body in dictionaries(self._reader)}
         self._packer = Packer(known, self._add_dictionary)
 
-    def _replace(self, error: sqlite3.DatabaseError) -> None:
-        with self._reading:
+    def _replace(self, error: sqlite3.DatabaseError | None) -> None:
+        """Go on with a new file, or with that which another process began where it met the damage first."""
+        with self._reading, opening(self._path):
             for connection in (self._reader, self._writer):
                 with contextlib.suppress(sqlite3.Error):
                     connection.close()
-            self._set_aside(error)
+            standing = identity(self._path)
+            if standing is None or (error is not None and standing == self._file):
+                self._set_aside(error)
             self._connect()
 
-    def _set_aside(self, error: sqlite3.DatabaseError) -> None:
+    def _set_aside(self, error: sqlite3.DatabaseError | None) -> None:
         aside = self._path.with_name(f"calls.damaged-{time.time_ns()}.sqlite")
-        for suffix in ("", "-wal", "-shm"):
+        for suffix in ("-wal", "-shm", ""):  # in this order, who only reads never finds a log without its file
             part = self._path.with_name(self._path.name + suffix)
             if part.exists():
                 part.rename(aside.with_name(aside.name + suffix))
-        self._warn(
-            f"the call cache was damaged ({error}); it is kept as `{aside}` and a new one begun", path=str(aside)
-        )
+        what = "has gone" if error is None else f"was damaged ({error}); it is kept as `{aside}`"
+        self._warn(f"the call cache {what} and a new one begun", path=str(aside))
 
     def _warn(self, message: str, **facts: Any) -> None:
         self._bus.publish("warning", message=message, **facts)

@@ -88,6 +88,7 @@ class Words:
 def connected(path: Path, say: Callable[[str], None]) -> sqlite3.Connection:
     """An open connection to a file of this format; an earlier one is upgraded first, which `say` is told of.
 
+    To be called while `opening` is held.
     Raises `sqlite3.Error`, and `StoreError` for a format of a later version.
     """
     # Autocommit mode: transactions are begun by hand, so that each commit is one we mean.
@@ -106,6 +107,28 @@ def connected(path: Path, say: Callable[[str], None]) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+@contextlib.contextmanager
+def opening(path: Path) -> Iterator[None]:
+    """Held while the file is opened or moved aside, so that nobody opens it between its parts.
+
+    A log that stands beside another file than its own would be taken for that file's. A folder that cannot be written
+    has nobody who moves anything.
+    """
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):
+            stack.enter_context(taken(path.with_name(f"{path.name}.opening.lock"), wait=True))
+        yield
+
+
+def identity(path: Path) -> tuple[int, int] | None:
+    """What tells a file from another that took its place; None where there is none."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _format(connection: sqlite3.Connection) -> int:

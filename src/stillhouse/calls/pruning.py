@@ -21,7 +21,7 @@ from stillhouse.core.lease import leased
 from stillhouse.core.mapped_ahead import asked_as, work_keys
 from stillhouse.core.store import Store
 
-from .database import FILE, as_store_error, connected, halves, transaction
+from .database import FILE, as_store_error, connected, halves, opening, transaction
 
 _AT_ONCE = 500  # replies of one transaction: a living run waits no longer than for that
 _PAGES_AT_ONCE = 1000
@@ -63,22 +63,31 @@ def prune(store: Store, wanted: Wanted, *, keep_seconds: float = YOUNG_SECONDS, 
     path = store.folder / "calls-v1" / FILE
     if not path.exists():
         return []
-    with as_store_error(path), closing(connected(path, lambda message: None)) as connection:
-        connection.execute("PRAGMA temp_store = FILE")  # the references may be many
-        _write_references(connection, store, time.time() - keep_seconds)
-        _choose(connection, wanted, time.time(), keep_seconds)
-        found = [
-            Pruned(*row)
-            for row in connection.execute(
-                "SELECT w.text, count(*), sum(g.referenced), sum(g.size) FROM going g JOIN words w ON w.id = g.model "
-                "GROUP BY w.id ORDER BY 4 DESC"
-            )
-        ]
-        if found and not dry_run:
-            _remove(connection)
-            if wanted.older_than is not None:
-                _remove_old_notes(connection, time.time() - max(wanted.older_than, keep_seconds))
-            _give_back(connection)
+    with as_store_error(path):
+        with opening(path):
+            connection = connected(path, lambda message: None)
+        with closing(connection):
+            return _pruned(connection, store, wanted, keep_seconds, dry_run)
+
+
+def _pruned(
+    connection: sqlite3.Connection, store: Store, wanted: Wanted, keep_seconds: float, dry_run: bool
+) -> list[Pruned]:
+    connection.execute("PRAGMA temp_store = FILE")  # the references may be many
+    _write_references(connection, store, time.time() - keep_seconds)
+    _choose(connection, wanted, time.time(), keep_seconds)
+    found = [
+        Pruned(*row)
+        for row in connection.execute(
+            "SELECT w.text, count(*), sum(g.referenced), sum(g.size) FROM going g JOIN words w ON w.id = g.model "
+            "GROUP BY w.id ORDER BY 4 DESC"
+        )
+    ]
+    if found and not dry_run:
+        _remove(connection)
+        if wanted.older_than is not None:
+            _remove_old_notes(connection, time.time() - max(wanted.older_than, keep_seconds))
+        _give_back(connection)
     return found
 
 
