@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import subprocess
 import sys
@@ -24,7 +25,7 @@ from stillhouse.calls.prices import Price
 from stillhouse.calls.request import Prompt
 from stillhouse.calls.service import CallService
 from stillhouse.core.errors import BudgetError, ModelError, RowFault, Waiting
-from stillhouse.core.events import Event
+from stillhouse.core.events import Bus, Event
 from stillhouse.core.session import Session
 from stillhouse.generate.prompt import Prompt as PromptStep
 from stillhouse.rows.import_ import Import
@@ -121,6 +122,45 @@ def test_waiting_is_a_choice(tmp_path: Path, api: str) -> None:
     with BatchServer(done=True) as server:
         assert ask(tmp_path, server, api, batch=Batching(wait=True, poll=0.02)) == REPLIES
         assert server.live == []
+
+
+def test_waiting_goes_on_when_another_process_collects(tmp_path: Path, api: str) -> None:
+    """As `stillhouse batches` does: what the job left is then asked by the one who waits."""
+
+    async def work(service: CallService) -> list[str]:
+        task = asyncio.create_task(service.ask_many(teacher(api), prompts(TEXTS)))
+        while not any(job.state == "running" for job in service.batcher.jobs.jobs()):
+            await asyncio.sleep(0.01)  # noqa: ASYNC110 - jobs are seen in the file
+        other = CallService(tmp_path, bus=Bus(), batch=Batching(live_up_to=0), credentials=Credentials())
+        async with service.batcher._looking:  # so that the other one is first
+            server.finish()
+            await other.batcher.collect()
+            await other.aclose()
+        server.done = True
+        outcomes = await asyncio.wait_for(task, 60)
+        return [outcome.text for outcome in outcomes if isinstance(outcome, Answer)]
+
+    with BatchServer(doing=lambda text, tries: "answer" if tries else "expire") as server:
+        batch = Batching(wait=True, poll=0.02, live_up_to=0)
+        assert with_service(tmp_path, work, **settings(server, batch)) == REPLIES
+        assert server.asked == dict.fromkeys(TEXTS, 2)
+        assert server.live == []
+
+
+def test_a_job_that_another_process_takes_back_is_left_alone(tmp_path: Path) -> None:
+    with BatchServer(at=lambda point: 503 if point == "upload before" else None) as server:
+        with pytest.raises(ModelError, match="could not be sent"):
+            ask(tmp_path, server, "openai")
+
+        async def work(service: CallService) -> None:
+            (job,) = service.batcher.jobs.jobs()
+            other = Jobs(tmp_path)
+            other.undo(job.id)
+            other.close()
+            await service.batcher._send(job)
+
+        with_service(tmp_path, work, **settings(server, True))
+        assert server.batches == {}
 
 
 def test_an_endpoint_can_say_it_by_itself(tmp_path: Path) -> None:
@@ -436,6 +476,16 @@ def test_steps_beside_each_other_wait_together_and_those_behind_ask_when_they_ca
         assert len(made) == 40
         assert set(server.asked.values()) == {1}
         assert server.live == []
+
+
+def test_what_another_steps_job_holds_is_waited_for_and_told(tmp_path: Path, api: str) -> None:
+    with BatchServer() as server:
+        with session(tmp_path, server) as opened, pytest.raises(Waiting):
+            opened.run(step(api))
+        other = step(api, 5).model_copy(update={"column": "other"})
+        with session(tmp_path, server) as opened, pytest.raises(Waiting, match=r"5 requests wait in 1 batch job .*40"):
+            opened.run(other)
+        assert len(server.batches) == 1
 
 
 def test_a_live_run_beside_open_jobs_is_warned(tmp_path: Path) -> None:

@@ -181,15 +181,18 @@ class Batcher:
         while self.settings.wait:
             await asyncio.sleep(self.settings.poll)
             await self.collect(gathering.step)
+            self.jobs.claim(gathering.pending, self._session)  # another process may have collected what held them
             await self._send_all()
             known = self.jobs.known(list(gathering.pending))
             if not any(found.state in ("sent", "new") for found in known.values()):
                 return
-        jobs = [job for job in self.jobs.jobs(only_open=True) if job.step == gathering.step]
+        holding = {found.job for found in self.jobs.known(list(gathering.pending)).values()}
+        jobs = [job for job in self.jobs.jobs(only_open=True) if job.id in holding]
         what = "1 batch job" if len(jobs) == 1 else f"{len(jobs):,} batch jobs"
         done, num = sum(job.done + job.failed for job in jobs), sum(job.num for job in jobs)
+        where = f"in {what} at the provider ({done:,} of {num:,} done)" if jobs else "to be sent in a batch job"
         raise Waiting(
-            f"{len(gathering.pending):,} requests wait in {what} at the provider ({done:,} of {num:,} done)",
+            f"{len(gathering.pending):,} requests wait {where}",
             "Come back with the same command: it collects them and goes on. `stillhouse batches` shows them all.",
         )
 
@@ -212,9 +215,10 @@ class Batcher:
     async def _send(self, job: Job) -> None:
         """Begin a job once, whatever it is killed at: one that may have been begun is looked for before."""
         with taken(self._lock(job)) as free:
-            job = self.jobs.job(job.id)
-            if not free or job.state != "written":
+            found = self.jobs.find(job.id)
+            if not free or found is None or found.state != "written":
                 return
+            job = found
             lines = self.jobs.folder / f"batch-{job.id}.jsonl"
             try:
                 self._promise(job)

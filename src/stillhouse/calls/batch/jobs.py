@@ -53,6 +53,8 @@ class Known(NamedTuple):
     kind: str | None
     message: str | None
     raw: str | None
+    job: str | None
+    """That which holds it, while it is `sent`."""
 
 
 class Job(NamedTuple):
@@ -150,7 +152,7 @@ class Jobs:
         for start in range(0, len(keys), _MANY):
             part = keys[start : start + _MANY]
             marks = ",".join("?" * len(part))
-            query = f"SELECT key, state, kind, message, raw FROM requests WHERE key IN ({marks})"
+            query = f"SELECT key, state, kind, message, raw, job FROM requests WHERE key IN ({marks})"
             found |= {row[0]: Known(*row[1:]) for row in self._rows(query, part)}
         return found
 
@@ -158,6 +160,12 @@ class Jobs:
         """They are settled."""
         with as_store_error(self.path), transaction(self._connection) as connection:
             connection.executemany("DELETE FROM requests WHERE key = ?", [(key,) for key in keys])
+
+    def claim(self, keys: Iterable[bytes], session: str) -> None:
+        """What of these is not in a job goes into the next one of this session, whoever gathered it."""
+        with as_store_error(self.path), transaction(self._connection) as connection:
+            query = "UPDATE requests SET session = ? WHERE key = ? AND state = 'new'"
+            connection.executemany(query, [(session, key) for key in keys])
 
     # jobs
 
@@ -209,8 +217,14 @@ class Jobs:
 
     def job(self, job: str) -> Job:
         """The job as it is written down now."""
-        (row,) = self._rows(f"SELECT {', '.join(Job._fields)} FROM jobs WHERE id = ?", (job,))
-        return Job(*row)
+        found = self.find(job)
+        assert found is not None
+        return found
+
+    def find(self, job: str) -> Job | None:
+        """The same, or None where it was taken back meanwhile."""
+        rows = self._rows(f"SELECT {', '.join(Job._fields)} FROM jobs WHERE id = ?", (job,))
+        return Job(*rows[0]) if rows else None
 
     def jobs(self, *, only_open: bool = False) -> list[Job]:
         """All of them, oldest first."""
