@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +32,7 @@ from stillhouse.core.session import Session
 from stillhouse.generate.prompt import Prompt as PromptStep
 from stillhouse.rows.import_ import Import
 from stillhouse.text.schema import Schema
-from tests.calls.batch_server import BatchServer, Doing
+from tests.calls.batch_server import Batch, BatchServer, Doing
 from tests.calls.helpers import QUICK, prompts, with_service
 
 PRICES = {"teacher": Price(100.0, 100.0)}
@@ -268,6 +270,99 @@ def test_a_job_that_may_have_been_begun_is_not_forgotten_when_the_key_is_refused
         refusing = False
         assert ask_until_done(tmp_path, server, api) == REPLIES
         assert server.asked == dict.fromkeys(TEXTS, 1)
+
+
+def strangers(server: BatchServer, number: int = 10) -> Batch:
+    """A batch that somebody else began with the same account."""
+    body = {"model": "teacher", "messages": [{"role": "user", "content": "theirs"}]}
+    return server._new("msgbatch", [{"custom_id": f"theirs-{place}", "body": body} for place in range(number)])
+
+
+def torn(times: int) -> Callable[[str], int | None]:
+    """The first attempts to begin a job are torn before it is begun."""
+    seen: list[str] = []
+
+    def at(point: str) -> int | None:
+        seen.append(point)
+        return 0 if point == "create before" and seen.count(point) <= times else None
+
+    return at
+
+
+def test_a_strangers_batch_of_the_same_size_is_neither_taken_nor_cancelled(tmp_path: Path) -> None:
+    events: list[Event] = []
+
+    async def cancel(service: CallService) -> None:
+        (job,) = service.batcher.jobs.jobs(only_open=True)
+        await service.batcher.cancel(job.id)
+
+    with BatchServer(at=torn(1)) as server:
+        theirs = strangers(server)
+        with pytest.raises(Waiting):
+            ask(tmp_path, server, "anthropic")
+        with_service(tmp_path, cancel, events, **settings(server, True))
+        assert (theirs.state, len(server.batches)) == ("running", 1)
+        assert any("may be somebody else's" in event.data.get("message", "") for event in events)
+        server.finish()
+        assert ask_until_done(tmp_path, server, "anthropic") == REPLIES
+        assert server.asked == {"theirs": 10, **dict.fromkeys(TEXTS, 1)}
+        assert server.live == []
+
+
+def test_a_job_of_ours_is_found_behind_a_strangers_batch(tmp_path: Path) -> None:
+    """The stranger's stands in front of it, and is done first."""
+    down = True
+
+    def at(point: str) -> int | None:
+        if point == "create after" and down:
+            return 0
+        return 503 if point == "list before" and down else None
+
+    with BatchServer(at=at) as server:
+        with pytest.raises(ModelError, match="could not be sent"):
+            ask(tmp_path, server, "anthropic")
+        down = False
+        theirs = strangers(server)
+        with pytest.raises(Waiting):
+            ask(tmp_path, server, "anthropic")
+        theirs.state = "done"
+        with pytest.raises(Waiting):
+            ask(tmp_path, server, "anthropic")
+        server.finish()
+        assert ask(tmp_path, server, "anthropic") == REPLIES
+        assert server.asked == {"theirs": 10, **dict.fromkeys(TEXTS, 1)}
+
+
+def test_two_jobs_of_one_size_that_may_have_been_begun_each_find_their_own(tmp_path: Path) -> None:
+
+    def at(point: str) -> int | None:
+        return {"create after": 0, "list before": 503}.get(point)
+
+    texts = [[f"{name} {number}" for number in range(3)] for name in ("one", "two")]
+    with BatchServer(at=at) as server:
+        with pytest.raises(ModelError, match="could not be sent"):
+            ask(tmp_path, server, "anthropic", texts=texts[0])
+        server.at = torn(1)  # the second is not begun, and takes the first one's for its own until that is done
+        with pytest.raises(Waiting):
+            ask(tmp_path, server, "anthropic", texts=texts[1])
+        assert len(server.batches) == 1
+        for part in texts:
+            assert ask_until_done(tmp_path, server, "anthropic", texts=part) == [f"reply to {text}" for text in part]
+        assert set(server.asked.values()) == {1}
+        assert server.live == []
+
+
+def test_jobs_of_the_first_format_are_read(tmp_path: Path, api: str) -> None:
+    with BatchServer() as server:
+        with pytest.raises(Waiting):
+            ask(tmp_path, server, api)
+        with sqlite3.connect(tmp_path / "batches.sqlite") as connection:
+            for column in ("guessed", "strangers", "untold"):
+                connection.execute(f"ALTER TABLE jobs DROP COLUMN {column}")
+            connection.execute("PRAGMA user_version=1")
+        connection.close()
+        server.finish()
+        assert ask(tmp_path, server, api) == REPLIES
 
 
 def test_a_job_that_is_refused_outright_does_not_stand_in_the_way(tmp_path: Path, api: str) -> None:

@@ -96,7 +96,9 @@ def _chosen(jobs: list[Job], arguments: argparse.Namespace) -> list[Job]:
 
 
 def _as_dict(store: Store, job: Job) -> dict[str, Any]:
-    facts = {name: value for name, value in job._asdict().items() if name not in ("route", "path", "file")}
+    own = ("route", "path", "file", "strangers", "untold")
+    facts = {name: value for name, value in job._asdict().items() if name not in own}
+    facts["guessed"] = bool(job.guessed)
     dates = {name: None if facts[name] is None else _date(facts[name]) for name in ("made", "sent", "looked", "ended")}
     return {**facts, **dates, "made_for": _title(store, facts.pop("step")), "estimate_usd": facts.pop("estimate")}
 

@@ -37,6 +37,7 @@ class AnthropicBatches(Line):
     max_requests = 100_000
     max_bytes = 256_000_000
     discount = 0.5
+    marks = False
 
     @property
     def _headers(self) -> dict[str, str]:

@@ -58,6 +58,8 @@ class BatchApi(Protocol):
     max_bytes: int
     discount: float
     """What is paid, as a share of the price of a live call."""
+    marks: bool
+    """Whether a job bears our id, so that what `find` gives is surely ours."""
 
     def line(self, key: str, path: str, body: bytes) -> bytes: ...
 

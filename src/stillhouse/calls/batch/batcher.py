@@ -263,10 +263,7 @@ class Batcher:
         api = self._api(job.route)
         sent = Sent(job.id, job.sent or time.time(), job.num)
         if job.sent is not None:
-            others = frozenset(other.remote for other in self.jobs.jobs() if other.remote is not None)
-            remote = await api.find(sent, others)
-            if remote is not None:
-                self.jobs.note(job.id, remote=remote, state="running")
+            if await self._found(job, api):
                 return
         self._write_lines(job, api, lines)
         if not job.file:
@@ -280,6 +277,15 @@ class Batcher:
                 self.jobs.note(job.id, sent=None)
             raise
         self.jobs.note(job.id, remote=remote, state="running")
+
+    async def _found(self, job: Job, api: BatchApi) -> bool:
+        """Whether the provider has a job that may be this one, begun without our having noted it."""
+        others = {other.remote for other in self.jobs.jobs() if other.remote is not None and not other.guessed}
+        sent = Sent(job.id, job.sent or 0.0, job.num)
+        remote = await api.find(sent, frozenset({*others, *job.strangers.split()}))
+        if remote is not None:
+            self.jobs.note(job.id, remote=remote, state="running", guessed=not api.marks)
+        return remote is not None
 
     def _write_lines(self, job: Job, api: BatchApi, lines: Path) -> None:
         with open(lines, "wb") as file:
@@ -320,6 +326,9 @@ class Batcher:
             assert job.remote is not None
             remote, api = job.remote, self._api(job.route)
             status = await self._tried(lambda: api.status(remote))
+            if status is None and job.guessed:
+                self._not_ours(job)
+                return
             if status is None:
                 self._finish(job, "failed", "the provider does not know it any more")
                 return
@@ -338,12 +347,31 @@ class Batcher:
                 results = self.jobs.folder / f"batch-{job.id}.results"
                 try:
                     await self._tried(lambda: api.fetch(status, results))
+                    if job.guessed and not self._is_ours(job, api, results):
+                        self._not_ours(job)
+                        return
                     stopping = await self._keep(job, api, results)
                 finally:
                     results.unlink(missing_ok=True)
                 self._finish(job, "cancelled" if "cancel" in status.message else "ended", status.message)
                 if stopping is not None:
                     raise stopping
+
+    def _is_ours(self, job: Job, api: BatchApi, results: Path) -> bool:
+        """Whether any of the results has an id of this job."""
+        found = filter(None, map(api.result, lines_of(results)))
+        while part := list(islice(found, _TOGETHER)):
+            keys = [key for result in part if (key := _key(result.key)) is not None]
+            if keys and self.jobs.waiting(job.id, keys):
+                self.jobs.note(job.id, guessed=0)
+                return True
+        return False
+
+    def _not_ours(self, job: Job) -> None:
+        """Look further, and begin it where there is none."""
+        strangers = f"{job.strangers} {job.remote}".strip()
+        self.jobs.note(job.id, remote=None, state="written", guessed=0, strangers=strangers, done=0, failed=0)
+        self._tell(job, f"batch job {job.id} is not `{job.remote}`, which is somebody else's: it is looked for again")
 
     async def _keep(self, job: Job, api: BatchApi, results: Path) -> ModelError | None:
         """Put all results where they belong; the first error that no request will pass."""
@@ -415,6 +443,13 @@ class Batcher:
         if job.remote is None:
             await self._send(job)  # it may have been begun without our having noted it
             job = self.jobs.job(number)
+        if job.guessed and job.is_open:
+            message = (
+                f"batch job {job.id} is not cancelled: it may be `{job.remote}` at the provider, but that may be "
+                "somebody else's, which shows when it is done"
+            )
+            self._tell(job, message)
+            return job
         if job.remote is not None and job.is_open:
             remote, api = job.remote, self._api(job.route)
             await self._tried(lambda: api.cancel(remote))

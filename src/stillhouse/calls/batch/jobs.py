@@ -19,7 +19,7 @@ import orjson
 from ..database import as_store_error, transaction
 
 FILE = "batches.sqlite"
-_FORMAT = 1
+_FORMAT = 2
 _TABLES = (
     "CREATE TABLE places (route TEXT PRIMARY KEY, place TEXT NOT NULL)",
     "CREATE TABLE requests (id INTEGER PRIMARY KEY, key BLOB NOT NULL UNIQUE, route TEXT NOT NULL, path TEXT NOT NULL, "
@@ -31,6 +31,11 @@ _TABLES = (
     "state TEXT NOT NULL, made REAL NOT NULL, sent REAL, looked REAL, ended REAL, file TEXT NOT NULL DEFAULT '', "
     "remote TEXT, num INTEGER NOT NULL, size INTEGER NOT NULL, estimate REAL, done INTEGER NOT NULL DEFAULT 0, "
     "failed INTEGER NOT NULL DEFAULT 0, kept INTEGER NOT NULL DEFAULT 0, message TEXT NOT NULL DEFAULT '')",
+)
+_SINCE_2 = (
+    "ALTER TABLE jobs ADD COLUMN guessed INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE jobs ADD COLUMN strangers TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE jobs ADD COLUMN untold TEXT NOT NULL DEFAULT ''",
 )
 _OLD_SECONDS = 30 * 86400.0
 _MANY = 500
@@ -80,6 +85,12 @@ class Job(NamedTuple):
     kept: int
     """Replies that were collected."""
     message: str
+    guessed: int
+    """1 while it is not known whether `remote` is this job or somebody else's."""
+    strangers: str
+    """Ids at the provider that turned out to be somebody else's, with spaces between."""
+    untold: str
+    """Why its step must stop, until the step has heard it."""
 
     @property
     def is_open(self) -> bool:
@@ -104,6 +115,9 @@ class Jobs:
             (number,) = connection.execute("PRAGMA user_version").fetchone()
             if number == 0:
                 for statement in _TABLES:
+                    connection.execute(statement)
+            if number < _FORMAT:
+                for statement in _SINCE_2:
                     connection.execute(statement)
                 connection.execute(f"PRAGMA user_version={_FORMAT}")
             # What was gathered and never sent, and what nobody came back for.

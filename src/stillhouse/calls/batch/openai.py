@@ -23,6 +23,7 @@ class OpenAIBatches(Line):
     max_requests = 50_000
     max_bytes = 200_000_000
     discount = 0.5
+    marks = True
 
     @property
     def _headers(self) -> dict[str, str]:
