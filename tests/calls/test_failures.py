@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -249,8 +250,14 @@ def test_a_wrong_schema_twice_costs_the_row_and_keeps_the_text(tmp_path: Path) -
     assert result.totals.calls == 4
 
 
-def test_a_context_too_long_costs_the_row_at_once(tmp_path: Path) -> None:
-    act = Act.error_of(400, "This model's maximum context length is 10 tokens.", "context_length_exceeded")
+@pytest.mark.parametrize(
+    "act",
+    [
+        Act.error_of(400, "This model's maximum context length is 10 tokens.", "context_length_exceeded"),
+        Act.error_of(400, "max_tokens must be at least 1, got -28.", "BadRequestError"),
+    ],
+)
+def test_a_context_too_long_costs_the_row_at_once(tmp_path: Path, act: Act) -> None:
     result = run(tmp_path, always(act))
 
     assert result.fault().kind == "too_long"
@@ -443,7 +450,7 @@ def test_a_refusal_of_the_first_request_costs_one_request_however_many_wait(
 
 
 @pytest.mark.parametrize(("kind", "act"), REFUSALS)
-def test_a_refusal_in_mid_run_is_confirmed_by_one_request_and_then_stops(tmp_path: Path, kind: str, act: Act) -> None:
+def test_a_refusal_in_mid_run_is_confirmed_by_three_and_then_stops(tmp_path: Path, kind: str, act: Act) -> None:
     def behave(call: Call) -> Act | None:
         return act if call.number >= 40 else None
 
@@ -455,7 +462,7 @@ def test_a_refusal_in_mid_run_is_confirmed_by_one_request_and_then_stops(tmp_pat
                 concurrency=8,
             )
         assert caught.value.kind == kind
-        assert 41 <= server.num_calls <= 40 + 8 + 1  # those on the wire, and the one that confirms it
+        assert 41 <= server.num_calls <= 40 + 8 + 3  # those on the wire, and those that confirm it
         server.behave = None
         before = server.num_calls
         with_service(tmp_path, lambda service: service.ask_many(asking(server), prompts(f"q{n}" for n in range(300))))
@@ -479,6 +486,82 @@ def test_a_refusal_that_does_not_stand_stops_nothing(tmp_path: Path) -> None:
     assert [outcome.text for outcome in outcomes if isinstance(outcome, Answer)] == [
         f"reply to q{n}" for n in range(100)
     ]
+
+
+BLOCKED = Act(status=403, raw=b"<html>blocked by a firewall</html>")
+POISON = [
+    BLOCKED,
+    Act.error_of(400, "Unsupported value: 'temperature' does not support 7 with this prompt."),
+    Act.error_of(401, "not for you", "invalid_api_key"),
+]
+
+
+@pytest.mark.parametrize("act", POISON)
+@pytest.mark.parametrize("where", [20, 60, 99])
+@pytest.mark.parametrize("concurrency", [1, 8])
+def test_a_refusal_meant_for_one_request_costs_its_row_alone(
+    tmp_path: Path, act: Act, where: int, concurrency: int
+) -> None:
+    texts = [f"q{n}" for n in range(100)]
+    texts[where] = "poison"
+    with MisbehavingServer(behave=always(act, "poison"), latency=0.002) as server:
+        outcomes = with_service(
+            tmp_path, lambda service: service.ask_many(asking(server), prompts(texts)), concurrency=concurrency
+        )
+
+    fault = outcomes.pop(where)
+    assert isinstance(fault, RowFault)
+    assert (fault.kind, "other requests were answered" in fault.message) == ("rejected", True)
+    assert all(isinstance(outcome, Answer) for outcome in outcomes)
+    assert server.num_calls <= 102
+
+
+def test_a_key_that_is_taken_back_stops_also_those_who_ask_one_by_one(tmp_path: Path) -> None:
+    def behave(call: Call) -> Act | None:
+        return Act.error_of(401, "expired", "invalid_api_key") if call.number >= 5 else None
+
+    async def work(service: CallService) -> int:
+        rejected = 0
+        for number in range(20):
+            try:
+                await service.ask(asking(server), f"q{number}")
+            except RowFault:
+                rejected += 1
+            except ModelError as error:
+                return rejected if error.kind == "credentials" else -1
+        raise AssertionError("it was never stopped")
+
+    with MisbehavingServer(behave=behave) as server:
+        assert with_service(tmp_path, work) == 1
+
+
+def test_a_step_that_is_stopped_while_a_refusal_is_found_out_stops_no_other(tmp_path: Path) -> None:
+    refusing = threading.Event()
+
+    def behave(call: Call) -> Act | None:
+        return Act.error_of(401, "expired", "invalid_api_key") if refusing.is_set() else None
+
+    async def work(service: CallService) -> list[Outcome]:
+        first, second = (
+            asyncio.ensure_future(
+                service.scope(name).ask_many(asking(server), prompts(f"{name}{n}" for n in range(200)))
+            )
+            for name in "ab"
+        )
+        await asyncio.to_thread(server.wait_for, 60)
+        refusing.set()
+        await asyncio.sleep(0.8)  # all on the wire are refused by now, and one will ask again in two seconds
+        second.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await second
+        refusing.clear()
+        return await first
+
+    patience = Patience(first_wait=4.0, longest_wait=4.0)
+    with MisbehavingServer(behave=behave, latency=0.05) as server:
+        outcomes = with_service(tmp_path, work, patience=patience, concurrency=16)
+
+    assert all(isinstance(outcome, Answer) for outcome in outcomes)
 
 
 def test_what_was_wrong_may_be_mended_while_the_session_lives(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from .ledger import Ledger
 from .pace import Size
 from .reply import Usage
 from .retry import Patience, Retries, TryAgain
-from .source import Source
+from .source import Doubt, Source
 
 if TYPE_CHECKING:
     from .deployment import Deployment
@@ -24,6 +24,8 @@ T = TypeVar("T")
 
 
 _MANY_REFUSALS = 6
+_OTHERS = 2
+"""Requests by which it is found out whether a refusal is meant for all: one may be as unlucky as the first."""
 
 
 class _Answered(Protocol):
@@ -65,8 +67,9 @@ class Attempts:
     """Attempts at one request until one succeeds; the turn is given back while waiting between two.
 
     A refusal that stands (a wrong key, an unknown model, a quota that is used up) ends them for all: at once where
-    nothing was ever answered, else when one more request, alone, is refused too. Of a pool, only that endpoint is left
-    out. `for_one`: whether the request is for one row, so that its end says something of how many rows fail.
+    nothing was ever answered, else when it is repeated and two others, one after the other and alone, are refused too.
+    Where one of them is answered, it was meant for its row. Of a pool, only that endpoint is left out. `for_one`:
+    whether the request is for one row, so that its end says something of how many rows fail.
     """
 
     def __init__(
@@ -84,6 +87,8 @@ class Attempts:
         self._ledger = ledger
         self._errand = errand
         self._retries = Retries(patience)
+        self._others_are_answered = False
+        """Whether one was after this request had been refused."""
 
     async def run(self, size: Size, attempt: Callable[[Place], Awaitable[T]]) -> T:
         """What `attempt` returns; raises `RowFault` for this request alone, or the `ModelError` that ends all."""
@@ -114,41 +119,98 @@ class Attempts:
                 await asyncio.sleep(wait)
 
     async def _confirmed(self, place: Place, attempt: Callable[[Place], Awaitable[T]]) -> T:
-        """One attempt, and where it is refused for good, the one that confirms it."""
+        """One attempt; where it is refused for good, it is found out for whom."""
         source = place.source
         try:
-            return await attempt(place)
-        except (TryAgain, RowFault):
+            found = await attempt(place)
+        except TryAgain:
+            raise
+        except RowFault:
+            self._answered(place)
             raise
         except ModelError as refusal:
-            if source.verdict is not None:  # another request is finding out
-                await source.verdict
-            elif source.doubted and source.pace.answered and source.closed_by is None:
-                return await self._once_more(place, attempt)
-            else:
-                self._close(source, refusal)
-            if source.closed_by is not None and self._deployment.gate.failure is not None:
-                raise
-            raise _Elsewhere from None
+            return await self._refused(place, attempt, refusal)
+        if source.doubt is not None or source.suspect:
+            self._answered(place)
+        return found
 
-    async def _once_more(self, place: Place, attempt: Callable[[Place], Awaitable[T]]) -> T:
+    @staticmethod
+    def _answered(place: Place) -> None:
         source = place.source
-        source.verdict = asyncio.get_running_loop().create_future()
+        source.suspect = False
+        if source.doubt is not None and source.doubt.turn is place.turn:
+            source.doubt.heard(True)
+
+    async def _refused(self, place: Place, attempt: Callable[[Place], Awaitable[T]], refusal: ModelError) -> T:
+        """Raises what a refusal means for this request; returns its reply where it is taken after all."""
+        source = place.source
+        doubt = source.doubt
+        if source.closed_by is None:
+            if not source.doubted or not source.pace.answered:
+                self._close(source, refusal)
+            elif self._others_are_answered:
+                raise self._for_this_row(refusal)
+            elif doubt is not None:  # another request is finding out
+                doubt.joined = True
+                if doubt.turn is place.turn:
+                    doubt.heard(False)
+                self._others_are_answered = await asyncio.shield(doubt.over)
+            else:
+                return await self._find_out(place, attempt, refusal)
+        self._raise_if_over(source, refusal)
+        raise _Elsewhere from None
+
+    async def _find_out(self, place: Place, attempt: Callable[[Place], Awaitable[T]], refusal: ModelError) -> T:
+        """Ask once more, then see whether others are refused too, while nobody else is let in."""
+        source = place.source
+        doubt = source.doubt = Doubt()
         try:
             with source.pace.to_itself():
                 await asyncio.sleep(random.uniform(0.5, 1.0) * self._patience.first_wait)
                 try:
-                    return await attempt(place)
+                    found = await attempt(place)
                 except (TryAgain, RowFault):
                     raise
-                except ModelError as refusal:
+                except ModelError as again:
+                    refusal = again
+                else:
+                    self._others_are_answered = True
+                    return found
+                answered = await self._others(source, doubt)
+                if answered:
+                    self._others_are_answered = True
+                    raise self._for_this_row(refusal)
+                if answered is False:
                     self._close(source, refusal)
-                    if self._deployment.gate.failure is not None:
-                        raise
-                    raise _Elsewhere from None
         finally:
-            source.verdict.set_result(None)
-            source.verdict = None
+            source.doubt = None
+            doubt.over.set_result(self._others_are_answered)
+        self._raise_if_over(source, refusal)
+        raise _Elsewhere from None
+
+    async def _others(self, source: Source, doubt: Doubt) -> bool | None:
+        """Whether another request is answered; None where that cannot be told.
+
+        Where no other one waits, a request that is refused alone says little: only the next one to be refused ends all.
+        """
+        gate = self._deployment.gate
+        for _ in range(_OTHERS):
+            doubt.ask(gate.lend(source))
+            if doubt.turn is None:
+                alone = not any(each is not source and each.closed_by is None for each in gate.sources)
+                answered = alone and not doubt.joined and not source.suspect
+                source.suspect = True
+                return answered
+            if (found := await doubt.answer) is not False:
+                return found
+        return False
+
+    def _for_this_row(self, refusal: ModelError) -> RowFault:
+        return RowFault("rejected", f"{refusal.message}; other requests were answered")
+
+    def _raise_if_over(self, source: Source, refusal: ModelError) -> None:
+        if source.closed_by is not None and self._deployment.gate.failure is not None:
+            raise refusal
 
     def _close(self, source: Source, refusal: ModelError) -> None:
         """Leave out a source; with the last one, end everything."""

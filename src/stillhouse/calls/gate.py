@@ -78,7 +78,20 @@ class Gate:
 
     def release(self, place: Place) -> None:
         """A call is over."""
+        doubt = place.source.doubt
+        if doubt is not None and doubt.turn is place.turn:
+            doubt.heard(None)  # whatever became of it, nothing more is heard of it
         place.source.pace.give_back(place.turn)
+
+    def lend(self, source: Source) -> Turn | None:
+        """Let the first that waits go to `source`, which is shut to all others; None where nobody waits."""
+        while self._waiting:
+            waiting, size = self._waiting.popleft()
+            if not waiting.done():
+                turn = source.pace.take(size)
+                waiting.set_result(Place(source, turn, size))
+                return turn
+        return None
 
     def shut_for_good(self, failure: ModelError) -> None:
         """Nobody is let in any more: those that wait, and those that come, learn why."""
@@ -96,6 +109,7 @@ class Gate:
         self.failure = None
         for source in self.sources:
             source.closed_by = None
+            source.suspect = False
             source.pace.begin_again()
         return True
 

@@ -12,6 +12,30 @@ from .pace import Pace, Turn
 from .providers.protocol import Provider
 
 
+class Doubt:
+    """A refusal of which it is not known yet whether it is meant for one request or for all."""
+
+    __slots__ = ("answer", "joined", "over", "turn")
+
+    def __init__(self) -> None:
+        self.over: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        """Done when it is known, as far as it can be: whether another request was answered meanwhile."""
+        self.turn: Turn | None = None
+        """That of the request that finds out."""
+        self.answer: asyncio.Future[bool | None]
+        """What it finds: whether it was answered; None where that says nothing."""
+        self.joined = False
+        """Whether other requests were refused as well."""
+
+    def ask(self, turn: Turn | None) -> None:
+        """Another request finds out."""
+        self.turn, self.answer = turn, asyncio.get_running_loop().create_future()
+
+    def heard(self, answered: bool | None) -> None:
+        if not self.answer.done():
+            self.answer.set_result(answered)
+
+
 class Source:
     """An endpoint of a pool, or all there is of a deployment without one.
 
@@ -34,8 +58,10 @@ class Source:
         self.doubted = doubted
         self.closed_by: ModelError | None = None
         """Why nobody asks here any more."""
-        self.verdict: asyncio.Future[None] | None = None
-        """Done when it is known whether a refusal stands."""
+        self.doubt: Doubt | None = None
+        """While it is found out whether a refusal stands."""
+        self.suspect = False
+        """Whether the last request was refused, and no other one was there to tell for whom that was meant."""
         self._headers: Mapping[str, str] | None = None
         self._make = make
         self._provider: Provider | None = None

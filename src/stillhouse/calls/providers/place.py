@@ -166,6 +166,7 @@ _LONG_WORDS = _any_of(
     "maximum context length", "context window", "context length", "context size", "(prompt|input) is too long",
     "too many (input )?tokens", "input token count", "maximum number of tokens", "max_new_tokens` must be",
     "request too large", "reduce the length",
+    r"max_(completion_)?tokens must be at least 1, got (-|0)",  # what is left for the reply when the prompt fills it
 )  # fmt: skip
 _SCHEMA_CODES = _any_of("invalid_json_schema")
 _NOT = r"(not support|n't support|unsupported|unavailable|not available|not permitted|not allowed|not enabled)"
