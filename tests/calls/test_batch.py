@@ -365,6 +365,41 @@ def test_jobs_of_the_first_format_are_read(tmp_path: Path, api: str) -> None:
         assert ask(tmp_path, server, api) == REPLIES
 
 
+def test_cancelling_a_job_that_was_never_begun_sends_nothing(tmp_path: Path, api: str) -> None:
+    with BatchServer(at=torn(5)) as server:
+        with pytest.raises(ModelError, match="could not be sent"):
+            ask(tmp_path, server, api)
+
+        async def cancel(service: CallService) -> list[str]:
+            (job,) = service.batcher.jobs.jobs(only_open=True)
+            found = await service.batcher.cancel(job.id)
+            return [found.state, *(job.id for job in service.batcher.jobs.jobs(only_open=True))]
+
+        assert with_service(tmp_path, cancel, **settings(server, True)) == ["cancelled"]
+        assert server.batches == {}
+        assert ask_until_done(tmp_path, server, api) == REPLIES
+        assert server.asked == dict.fromkeys(TEXTS, 1)
+
+
+def test_a_job_that_was_begun_unnoted_is_found_and_cancelled(tmp_path: Path) -> None:
+    down = True
+
+    def at(point: str) -> int | None:
+        return {"create after": 0, "list before": 503}.get(point) if down else None
+
+    with BatchServer(at=at) as server:
+        with pytest.raises(ModelError, match="could not be sent"):
+            ask(tmp_path, server, "openai")
+        down = False
+
+        async def cancel(service: CallService) -> str:
+            (job,) = service.batcher.jobs.jobs(only_open=True)
+            return (await service.batcher.cancel(job.id)).state
+
+        assert with_service(tmp_path, cancel, **settings(server, True)) == "cancelled"
+        assert [batch.state for batch in server.batches.values()] == ["cancelled"]
+
+
 def test_a_job_that_is_refused_outright_does_not_stand_in_the_way(tmp_path: Path, api: str) -> None:
     refusing = True
     with BatchServer(at=lambda point: 401 if refusing and point == "create before" else None) as server:

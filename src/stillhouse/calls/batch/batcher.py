@@ -262,9 +262,8 @@ class Batcher:
         job = self.jobs.job(number)
         api = self._api(job.route)
         sent = Sent(job.id, job.sent or time.time(), job.num)
-        if job.sent is not None:
-            if await self._found(job, api):
-                return
+        if job.sent is not None and await self._found(job, api):
+            return
         self._write_lines(job, api, lines)
         if not job.file:
             job = self.jobs.note(job.id, file=await api.upload(sent, lines))
@@ -437,12 +436,8 @@ class Batcher:
     async def cancel(self, number: str) -> Job:
         """Have a job end; what was answered by then is collected as ever."""
         job = self.jobs.job(number)
-        if job.state == "written" and job.sent is None:
-            self.jobs.undo(job.id)
-            return job._replace(state="cancelled")
-        if job.remote is None:
-            await self._send(job)  # it may have been begun without our having noted it
-            job = self.jobs.job(number)
+        if job.state == "written":
+            job = await self._found_or_undone(job)
         if job.guessed and job.is_open:
             message = (
                 f"batch job {job.id} is not cancelled: it may be `{job.remote}` at the provider, but that may be "
@@ -454,7 +449,27 @@ class Batcher:
             remote, api = job.remote, self._api(job.route)
             await self._tried(lambda: api.cancel(remote))
             await self._collect(job)
-        return self.jobs.job(number)
+        return self.jobs.find(number) or job
+
+    async def _found_or_undone(self, job: Job) -> Job:
+        """A job that nobody noted as begun, as it is at the provider; where it is not there, it is taken back."""
+        with taken(self._lock(job)) as free:
+            if not free:
+                raise ModelError(f"batch job {job.id} is just being sent", "Cancel it in a moment.", retryable=True)
+            found = self.jobs.find(job.id)
+            if found is not None and found.state != "written":
+                return found
+            if found is not None:
+                job = found
+                try:
+                    if job.sent is not None and await self._tried(lambda: self._found(job, self._api(job.route))):
+                        return self.jobs.job(job.id)
+                except (ModelError, RowFault) as error:
+                    raise _stopping(error, f"batch job {job.id} could not be looked for") from None
+                self.jobs.undo(job.id)
+                self._let_go(job)
+            self._lock(job).unlink(missing_ok=True)
+            return job._replace(state="cancelled")
 
     async def _tried(self, work: Callable[[], Awaitable[T]]) -> T:
         """What `work` returns, after some attempts where another may help."""
