@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -179,6 +180,27 @@ class Several(MapStep, tag="test.retry_several/1"):
         return ask
 
 
+class Singly(MapStep, tag="test.retry_singly/1"):
+    """The same three replies, asked for one after the other."""
+
+    by: Ask
+
+    def mapper(self, context: Context) -> Mapper:
+        calls = context.calls
+
+        async def one(text: str, sample: int) -> Emit | Fail:
+            try:
+                answer = await calls.ask(self.by, text, sample=sample)
+            except RowFault as fault:
+                return Fail(fault.kind, fault.message)
+            return Emit([{"text": answer.text}], answer.keys)
+
+        async def ask(rows: Sequence[Row]) -> list[Outcome]:
+            return [[await one(row["n"], sample) for sample in range(3)] for row in rows]
+
+        return ask
+
+
 def test_of_several_replies_to_a_row_only_the_bad_ones_are_asked_again(tmp_path: Path) -> None:
     def reply(messages: list[dict[str, Any]], schema: object, sample: int) -> str | Reply:
         number = int(messages[-1]["content"])
@@ -197,6 +219,31 @@ def test_of_several_replies_to_a_row_only_the_bad_ones_are_asked_again(tmp_path:
     assert texts == [f"{n}.{i}" for n in range(8) for i in range(3) if (n, i) != (2, 2)]
     assert [row["reason"] for row in again.dropped()] == ["not wanted"]
     assert again.record["counts"] == {"in": 8, "out": 23, "dropped": 1, "failed": 0}
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_a_second_retry_keeps_what_the_first_mended(tmp_path: Path, alone: bool) -> None:
+    def reply(messages: list[dict[str, Any]], schema: object, sample: int) -> str | Reply:
+        attempt, which = divmod(sample, SAMPLES)
+        return scripted_reply("x", "refused") if attempt < which else f"{which}, attempt {attempt}"
+
+    teacher = script("slowly", reply)
+    by = Ask(model="scripted:slowly")
+    step: MapStep = Singly(rows=numbers(1), by=by) if alone else Several(rows=numbers(1), by=by)
+    with opened(tmp_path / "store") as session:
+        session.run(step)
+        session.retry(step, only="refused", asking={"temperature": 0.5})
+        assert teacher.num_calls == 5
+        again = session.retry(step, only="refused")
+    assert teacher.num_calls == 6
+    assert [row["text"] for row in again] == ["0, attempt 0", "1, attempt 1", "2, attempt 2"]
+    assert again.record["counts"]["failed"] == 0
+    shutil.rmtree(tmp_path / "store" / "artifacts-v1")  # made again from the replies that are kept
+    replay = Options(chunk=8, cache_only=True)
+    with Session(tmp_path / "store", track=False, progress=False, options=replay) as session:
+        session.run(step)
+        session.retry(step, only="refused", asking={"temperature": 0.5})
+        assert session.retry(step, only="refused").digest == again.digest
 
 
 @given(

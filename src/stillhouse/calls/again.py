@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from stillhouse.core.errors import EXHAUSTED, RecipeError, RowFault
+from stillhouse.core.events import Bus
 
 from .answer import Answer, Outcome
 from .ask import Ask
+from .ledger import Ledger
 from .request import Message, Prompt
 
 if TYPE_CHECKING:
     from stillhouse.text.schema import Schema
+
+    from .service import Calls
 
 SAMPLES = 1_000_000
 """Sample indices of one attempt: those of the next begin after them."""
@@ -23,8 +27,8 @@ class AskedAgain:
 
     `attempt` counts from 1; `changes` are fields of the `Ask` that are different this time. Without `kinds` every
     question is a new one. With `kinds` a question is put as before, which a kept reply answers, and anew only where
-    that fails so: of several replies to one row the good ones are not paid again. What got no answer before is simply
-    asked, as nothing is kept. All else is the service's own.
+    that fails so and no earlier attempt mended it: of several replies to one row the good ones are not paid again. What
+    got no answer before is simply asked, as nothing is kept. All else is the service's own.
     """
 
     def __init__(
@@ -34,6 +38,14 @@ class AskedAgain:
         self._offset = attempt * SAMPLES
         self._changes = dict(changes)
         self._kinds = None if kinds is None else set(kinds) - {EXHAUSTED}
+        self._earlier: list[dict[str, Any]] = [{}]
+
+    def after(self, earlier: Iterable[Mapping[str, Any]]) -> AskedAgain:
+        """The same, knowing what was different in the attempts before this one: so their replies are found."""
+        for changes in map(dict, earlier):
+            if changes not in self._earlier:
+                self._earlier.append(changes)
+        return self
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._calls, name)
@@ -49,6 +61,11 @@ class AskedAgain:
             except RowFault as fault:
                 if fault.kind not in self._kinds:
                     raise
+            (known,) = await self._kept(by, [Prompt(messages, schema, sample)])
+            if isinstance(known, RowFault):
+                raise known
+            if known is not None:
+                return known
         again, other = self._changed(by), sample + self._offset
         answer: Answer = await self._calls.ask(again, messages, schema=schema, sample=other, **more)
         return answer
@@ -63,10 +80,39 @@ class AskedAgain:
             for place, outcome in enumerate(outcomes)
             if isinstance(outcome, RowFault) and outcome.kind in self._kinds
         ]
-        if bad:
-            for place, outcome in zip(bad, await self._anew(by, [prompts[at] for at in bad], **more), strict=True):
+        new = []
+        for place, known in zip(bad, await self._kept(by, [prompts[at] for at in bad]), strict=True):
+            if known is None:
+                new.append(place)
+            else:
+                outcomes[place] = known
+        if new:
+            for place, outcome in zip(new, await self._anew(by, [prompts[at] for at in new], **more), strict=True):
                 outcomes[place] = outcome
         return outcomes
+
+    async def _kept(self, by: Ask, prompts: Sequence[Prompt]) -> list[Outcome | None]:
+        """What the attempts before this one came to, as far as it is not what is tried again; nobody is asked."""
+        from .counting import NOT_KEPT, Counting
+        from .service import Calls
+
+        if self._offset == SAMPLES:
+            return [None] * len(prompts)
+        found: list[Outcome | None] = [None] * len(prompts)
+        kinds = {*(self._kinds or ()), NOT_KEPT, EXHAUSTED}
+        looking = Calls(self._calls._engine, self._calls._deployments, Ledger(Bus()))  # on nobody's bill
+        looking.counting = Counting()
+        for offset in range(SAMPLES, self._offset, SAMPLES):
+            for changes in self._earlier:
+                left = [place for place, known in enumerate(found) if known is None]
+                if not left:
+                    return found
+                shifted = [prompts[at]._replace(sample=prompts[at].sample + offset) for at in left]
+                outcomes = await _looked(looking, by.replace(**changes) if changes else by, shifted)
+                for place, outcome in zip(left, outcomes, strict=True):
+                    if not (isinstance(outcome, RowFault) and outcome.kind in kinds):
+                        found[place] = outcome
+        return found
 
     async def _anew(self, by: Ask, prompts: Sequence[Prompt], **more: Any) -> list[Outcome]:
         shifted = [prompt._replace(sample=prompt.sample + self._offset) for prompt in prompts]
@@ -75,6 +121,21 @@ class AskedAgain:
 
     def _changed(self, by: Ask) -> Ask:
         return by.replace(**self._changes) if self._changes else by
+
+
+async def _looked(looking: Calls, by: Ask, prompts: Sequence[Prompt]) -> list[Outcome]:
+    """What is kept for these; with `cache_only` one at a time, as what is not kept is an error there."""
+    from .counting import NOT_KEPT
+
+    if not looking._engine.cache_only:
+        return await looking.ask_many(by, prompts)
+    outcomes: list[Outcome] = []
+    for prompt in prompts:
+        try:
+            outcomes += await looking.ask_many(by, [prompt])
+        except RecipeError as error:
+            outcomes.append(RowFault(NOT_KEPT, error.message))
+    return outcomes
 
 
 def asked_again(calls: Callable[[], Any], attempt: int, changes: Mapping[str, Any], kinds: Any) -> Callable[[], Any]:

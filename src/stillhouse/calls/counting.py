@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 _ROWS = 2000
 """Rows that are gone through; what the others ask is reckoned from these."""
 _CHARACTERS_PER_TOKEN = 4
+NOT_KEPT = "waiting"
+"""How a question ends that only asking would answer."""
 _HALF = 0.5  # what a call in a batch job costs, as a share
 
 
@@ -54,7 +56,7 @@ class Counting:
         under_way = self._under_way(board.deployment, missing)
         asked.kept += len(under_way)
         for item in missing:
-            board.outcomes[item.place] = RowFault("waiting", "nobody is asked for a plan")
+            board.outcomes[item.place] = RowFault(NOT_KEPT, "nobody is asked for a plan")
             if item.key not in asked.new and item.key not in under_way:
                 asked.new[item.key] = len(item.canonical)
         return [outcome for outcome in board.outcomes if outcome is not None]

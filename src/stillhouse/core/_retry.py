@@ -122,7 +122,7 @@ def run_retry(
         write_chosen(context.get(step.rows).paths, [row.place for row in rows], group.source)
         calls = calls_again(attempt, retry.asking, None if anew else retry.kinds or frozenset(KINDS))
         groups.append(group)
-        if not _map_group(step, context.with_calls(calls), loop, group):
+        if not _map_group(step, context.with_calls(_knowing(calls, earlier)), loop, group):
             left = len(chosen) - sum(entry["in"] for each in groups for entry in each.entries)
             context.warn(f"all of the first rows that were tried failed again; {left} others are left as they are")
             break
@@ -130,6 +130,11 @@ def run_retry(
     context.note(**earlier.record.get("facts", {}))
     context.note(**step.summary(Rows(context.result, made)))
     return made
+
+
+def _knowing(calls: Callable[[], Any], earlier: Rows) -> Callable[[], Any]:
+    """The call service that also finds the replies that earlier retries got."""
+    return lambda: calls().after([each.get("asking", {}) for each in earlier.record.get("retries", [])])
 
 
 def write_chosen(paths: Sequence[Path], places: Sequence[int], target: Path) -> None:
