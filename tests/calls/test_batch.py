@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 from pydantic import BaseModel
 
 from stillhouse.calls.answer import Answer
@@ -29,6 +30,7 @@ from stillhouse.calls.service import CallService
 from stillhouse.core.errors import BudgetError, ModelError, RowFault, Waiting
 from stillhouse.core.events import Bus, Event
 from stillhouse.core.session import Session
+from stillhouse.generate.majority_vote import MajorityVote
 from stillhouse.generate.prompt import Prompt as PromptStep
 from stillhouse.rows.import_ import Import
 from stillhouse.text.schema import Schema
@@ -398,6 +400,66 @@ def test_a_job_that_was_begun_unnoted_is_found_and_cancelled(tmp_path: Path) -> 
 
         assert with_service(tmp_path, cancel, **settings(server, True)) == "cancelled"
         assert [batch.state for batch in server.batches.values()] == ["cancelled"]
+
+
+def headed(server: BatchServer) -> list[str]:
+    """Points that a request reached without the header `X-Project`; the server then knows nothing of the job."""
+    bare: list[str] = []
+    passed = server._pass
+
+    def checked(point: str, request: web.Request) -> web.Response | None:
+        if "X-Project" not in request.headers:
+            bare.append(point)
+            return web.json_response({"error": {"message": "no such batch", "type": "not_found"}}, status=404)
+        return passed(point, request)
+
+    server._pass = checked  # type: ignore[method-assign]
+    return bare
+
+
+def test_headers_of_an_endpoint_go_along_when_a_later_run_collects(tmp_path: Path, api: str) -> None:
+    with BatchServer() as server:
+        bare = headed(server)
+        more = {"endpoints": {"teacher": Endpoint(server.url, headers={"X-Project": "ours"})}}
+
+        async def work(service: CallService) -> int:
+            outcomes = await service.ask_many(teacher(api), prompts(TEXTS))
+            return len([outcome for outcome in outcomes if isinstance(outcome, Answer)])
+
+        with pytest.raises(Waiting):
+            with_service(tmp_path, work, **{**settings(server, True), **more})
+        server.finish()
+
+        async def look(service: CallService) -> None:
+            await service.batcher.collect()
+
+        events: list[Event] = []
+        with_service(tmp_path, look, events, batch=True)  # as `stillhouse batches`, which knows no headers
+        assert any("headers" in event.data.get("message", "") for event in events)
+        assert with_service(tmp_path, work, **{**settings(server, True), **more}) == 10
+        assert bare == []
+        assert server.asked == dict.fromkeys(TEXTS, 1)
+        assert "ours" not in (tmp_path / "batches.sqlite").read_bytes().decode("latin-1")
+
+
+def test_headers_of_every_endpoint_of_a_step_go_along(tmp_path: Path) -> None:
+    """Also of one that is asked after another."""
+    with BatchServer() as server:
+        bare = headed(server)
+
+        asks = tuple(Ask(model=f"openai/{name}", deployment=name, max_tokens=1000) for name in ("one", "two"))
+        places = {name: Endpoint(server.url, headers={"X-Project": name}) for name in ("one", "two")}
+        prices = dict.fromkeys(places, PRICES["teacher"])
+        rows = Import(data=[{"input": f"row {n}", "output": str(n)} for n in range(4)])
+        both = MajorityVote(rows=rows, template="{{ input }}", by=asks, samples=1)
+        for _ in range(2):
+            with session(tmp_path, server, True, endpoints=places, prices=prices) as opened:
+                try:
+                    made = opened.run(both)
+                except Waiting:
+                    server.finish()
+        assert len(made) == 4
+        assert bare == []
 
 
 def test_a_job_that_is_refused_outright_does_not_stand_in_the_way(tmp_path: Path, api: str) -> None:

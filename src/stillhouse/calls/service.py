@@ -335,7 +335,10 @@ class CallService(Calls):
     def gathers(self, step: Step[Any]) -> bool:
         """Whether a step asks models whose calls go into batch jobs."""
         batcher = self._engine.batcher
-        return batcher is not None and any(batcher.takes(self._deployments.of(by)) for by in _asks(step))
+        if batcher is None:
+            return False
+        taken = [batcher.takes(self._deployments.of(by)) for by in _asks(step)]  # of each, it learns the headers so
+        return any(taken)
 
     def scope(self, key: str) -> Calls:
         """The service as the step with this key sees it: what it asks stands on that step's bill, and in its events."""

@@ -85,7 +85,10 @@ class Batcher:
         self._bus = bus
         self._ledger_of = ledger_of
         self._session = uuid.uuid4().hex
-        self._apis: dict[str, BatchApi] = {}
+        self._endpoints: dict[str, tuple[str, Endpoint]] = {}
+        """Routes that this session asks, with the headers of their endpoints, which are not written down."""
+        self._apis: dict[tuple[str, bool], BatchApi] = {}
+        """By route, and whether its endpoint is this session's or as it was written down."""
         self._full: dict[str, float] = {}
         """Places that take no more for now, and until when."""
         self._held: dict[str, Job] = {}
@@ -101,6 +104,7 @@ class Batcher:
         if endpoint is None or not (self._everywhere or endpoint.batch):
             return False
         if has_batches(endpoint):
+            self._endpoints[_route_of(deployment, endpoint)] = (deployment.name, endpoint)
             return True
         if deployment.name not in self._told:
             self._told.add(deployment.name)
@@ -161,17 +165,31 @@ class Batcher:
         assert isinstance(provider, HttpProvider)
         facts = asdict(replace(endpoint, headers={}))  # they may hold secrets
         price = None if deployment.price is None else list(deployment.price)
-        place = {"name": deployment.name, "endpoint": facts, "price": price}
-        route = digest_of(["batch", deployment.name, endpoint.url, endpoint.api or "openai", deployment.model])[:32]
-        if route not in self._apis:
-            self._apis[route] = batch_api(deployment.name, endpoint, self._credentials)
-        return route, place, provider
+        place = {"name": deployment.name, "endpoint": facts, "price": price, "headers": sorted(endpoint.headers)}
+        return _route_of(deployment, endpoint), place, provider
 
     def _api(self, route: str) -> BatchApi:
-        if route not in self._apis:
-            place = self.jobs.place(route)
-            self._apis[route] = batch_api(place["name"], Endpoint(**place["endpoint"]), self._credentials)
-        return self._apis[route]
+        known = self._endpoints.get(route)
+        key = (route, known is not None)
+        if key not in self._apis:
+            if (lacking := self._lacking(route)) is not None:
+                raise lacking
+            place = self.jobs.place(route) if known is None else {}
+            name, endpoint = known or (str(place["name"]), Endpoint(**place["endpoint"]))
+            self._apis[key] = batch_api(name, endpoint, self._credentials)
+        return self._apis[key]
+
+    def _lacking(self, route: str) -> ModelError | None:
+        """What to say where headers of the endpoint are needed that only the run itself knows."""
+        place = {} if route in self._endpoints else self.jobs.place(route)
+        names = place.get("headers")
+        if not names:
+            return None
+        headers = ", ".join(f"`{name}`" for name in names)
+        return ModelError(
+            f"the endpoint of `{place['name']}` has headers ({headers}), which are not written down",
+            "The command that sent the job looks at it and collects it.",
+        )
 
     # sending
 
@@ -198,7 +216,7 @@ class Batcher:
 
     async def _send_all(self) -> None:
         """Cut jobs of what this session gathered, and send those that nobody noted as sent."""
-        routes = {route for route in self._apis if self._full.get(route, 0.0) <= time.monotonic()}
+        routes = {route for route, _ in self._apis if self._full.get(route, 0.0) <= time.monotonic()}
         for route in sorted(routes):
             while (job := self._cut(route)) is not None:
                 await self._send(job)
@@ -304,6 +322,11 @@ class Batcher:
             stopping: ModelError | None = None
             for job in self.jobs.jobs(only_open=True):
                 if job.state != "running":
+                    continue
+                if (lacking := self._lacking(job.route)) is not None:
+                    if job.id not in self._told:
+                        self._told.add(job.id)
+                        self._tell(job, f"batch job {job.id} is not looked at: {lacking.message}")
                     continue
                 try:
                     await self._collect(job)
@@ -490,6 +513,10 @@ class Batcher:
     def _tell(self, job: Job, message: str) -> None:
         facts = {"id": job.id, "state": job.state, "num": job.num, "step": job.step}
         self._bus.publish("step.waiting", message=message, **facts)
+
+
+def _route_of(deployment: Deployment, endpoint: Endpoint) -> str:
+    return digest_of(["batch", deployment.name, endpoint.url, endpoint.api or "openai", deployment.model])[:32]
 
 
 def _key(text: str) -> bytes | None:
