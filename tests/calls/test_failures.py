@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 
 from stillhouse.calls.answer import Answer, Outcome
+from stillhouse.calls.archive import Archive
 from stillhouse.calls.credentials import Credentials
 from stillhouse.calls.endpoint import Endpoint
 from stillhouse.calls.ledger import Totals
@@ -792,6 +793,71 @@ def test_ctrl_c_stops_asking_and_keeps_what_is_on_the_wire(tmp_path: Path) -> No
         assert subprocess.run(words, check=False, timeout=120).returncode == 0
 
     assert server.num_calls == 400  # none is asked again
+
+
+_ASKED_AT_ONCE = """
+import sys
+from stillhouse.calls.ask import Ask
+from stillhouse.calls.request import Prompt
+from stillhouse.core.session import Session
+
+folder, url = sys.argv[1:]
+asked = [Prompt(f"q{n}") for n in range(2000)]
+
+def told(event):
+    if event.kind == "warning":
+        print(event.data["message"], flush=True)
+
+try:
+    with Session(folder, concurrency=8, progress=False, track=False, on_event=told) as session:
+        session.wait_for(session.calls.ask_many(Ask(model="openai/teacher", endpoint=url), asked))
+except KeyboardInterrupt:
+    sys.exit(130)
+"""
+
+
+def test_ctrl_c_in_a_script_begins_no_more_calls_and_tears_none(tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    with MisbehavingServer(latency=0.2) as server:
+        process = subprocess.Popen([sys.executable, "-c", _ASKED_AT_ONCE, str(folder), server.url])
+        server.wait_for(40)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=60) == 130
+        asked = server.num_calls
+        assert sum(server.answered.values()) == asked < 2000
+        with Archive(folder / "calls-v1") as archive:
+            assert len(archive) == asked
+
+
+def test_ctrl_c_a_second_time_waits_for_nothing(tmp_path: Path) -> None:
+    words = [sys.executable, "-c", _ASKED_AT_ONCE, str(tmp_path / "out")]
+    with MisbehavingServer(latency=0.1) as server:
+        process = subprocess.Popen([*words, server.url], stdout=subprocess.PIPE, text=True)
+        server.wait_for(40)
+        server.hold()
+        process.send_signal(signal.SIGINT)
+        assert process.stdout is not None
+        assert "calls are on the wire, and their replies are waited for, 900 s at most" in process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=60) == 130
+
+
+def test_a_call_that_takes_longer_than_half_a_minute_is_waited_for_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stillhouse.calls.service._DRAIN_SECONDS", 0.05)  # the half minute
+
+    async def walk_away(service: CallService) -> None:
+        asked = asyncio.ensure_future(service.ask_many(asking(server), prompts(["a", "b"])))
+        await asyncio.to_thread(server.wait_for, 2)
+        asked.cancel()
+
+    with MisbehavingServer(latency=2.0) as server:
+        with_service(tmp_path, walk_away, patience=Patience(alone=0.1))
+        outcomes = with_service(tmp_path, lambda service: service.ask_many(asking(server), prompts(["a", "b"])))
+
+    assert all(isinstance(outcome, Answer) and outcome.cached for outcome in outcomes)
+    assert server.num_calls == 2
 
 
 # where an error hides, and where there is no server at all

@@ -223,6 +223,12 @@ class Deployments:
         """All of them; empty where the session declares none."""
         return self._endpoints.get(name, ())
 
+    @property
+    def longest_call(self) -> float:
+        """Seconds that a call may take at any endpoint that is asked."""
+        sources = [source for deployment in self._known.values() for source in deployment.gate.sources]
+        return max((each.endpoint.total_timeout for each in sources if each.endpoint is not None), default=0.0)
+
     async def close(self) -> None:
         for deployment in self._known.values():
             await deployment.close()

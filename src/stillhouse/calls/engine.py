@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeAlias, TypeVar
 
-from stillhouse.core.errors import EXHAUSTED, ModelError, RecipeError, RowFault
+from stillhouse.core.errors import EXHAUSTED, Interrupted, ModelError, RecipeError, RowFault
 
 from .answer import Outcome
 from .attempts import Attempts, heard
@@ -36,6 +36,8 @@ _COMMIT_SECONDS, _COMMIT_SHARE = 0.003, 0.02
 _LANDINGS = 20_000
 _LOOK_SECONDS = 5.0
 _MOST_FAULTS = 10_000
+_SILENT_SECONDS = 2.0
+"""How long it is waited for calls on the wire before anybody is told."""
 
 
 class Errand(Generic[T]):
@@ -67,6 +69,10 @@ class Errand(Generic[T]):
         self._given_up = True
         if not self._on_wire:
             self.task.cancel()
+
+    @property
+    def is_on_wire(self) -> bool:
+        return self._on_wire
 
     @contextlib.contextmanager
     def on_wire(self) -> Iterator[None]:
@@ -104,29 +110,51 @@ class Engine:
         """Where questions go into batch jobs."""
         self.landings = Landings()
         self._unkept: list[tuple[Entry, asyncio.Future[dict[bytes, Kept]]]] = []
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._errands: set[Errand[Any]] = set()
+        self._commits: set[asyncio.Task[None]] = set()
+        self._closing = False
 
     def start(self, work: Callable[[Errand[T]], Coroutine[Any, Any, T]], *, place: Place | None = None) -> Errand[T]:
-        """Begin an errand; it runs on its own from here."""
+        """Begin an errand; it runs on its own from here. Raises `Interrupted` once the session is being closed."""
+        if self._closing:
+            raise Interrupted("the session is being closed, and asks nobody any more")
         errand: Errand[T] = Errand(place)
         task = errand.task = asyncio.get_running_loop().create_task(work(errand))
-        self._tasks.add(task)
-        task.add_done_callback(self._over)
+        self._errands.add(errand)
+
+        def over(task: asyncio.Task[T]) -> None:
+            self._errands.discard(errand)
+            _look(task)
+
+        task.add_done_callback(over)
         return errand
 
-    def _over(self, task: asyncio.Task[Any]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled():
-            task.exception()  # looked at, so that one nobody waits for any more is not reported as forgotten
+    async def drain(self, seconds: float, tell: Callable[[str], None]) -> None:
+        """Begin nothing more and wait for what is on the wire, so that its replies are kept; after `seconds` let go."""
+        self._closing = True
+        for errand in list(self._errands):
+            errand.give_up()
+        left, wait = seconds, min(seconds, _SILENT_SECONDS)
+        while self._errands and left > 0:
+            await asyncio.wait([errand.task for errand in self._errands], timeout=wait)
+            number = sum(errand.is_on_wire for errand in self._errands)
+            if number and left == seconds:
+                tell(
+                    f"{number:,} calls are on the wire, and their replies are waited for, {seconds:.0f} s at most "
+                    "(Ctrl-C once more gives them up)"
+                )
+            left -= wait
+            wait = left
+        while self._errands:
+            self.let_go()
+            await asyncio.wait([errand.task for errand in self._errands])
+        while self._commits:
+            await asyncio.wait(self._commits)
 
-    async def drain(self, seconds: float) -> None:
-        """Wait for what is in flight, so that its replies are kept; after `seconds` let go of the rest."""
-        if self._tasks:
-            _, late = await asyncio.wait(self._tasks, timeout=seconds)
-            for task in late:
-                task.cancel()
-            if late:
-                await asyncio.wait(late)
+    def let_go(self) -> None:
+        """Wait for nothing on the wire any more; what has come is still kept."""
+        for errand in list(self._errands):
+            errand.task.cancel()
 
     def check_may_ask(self, name: str, requests: Sequence[bytes]) -> None:
         """Raise `RecipeError` where this session only reads the cache; `requests` are canonical and not kept."""
@@ -281,8 +309,9 @@ class Engine:
     def _begin_commit(self) -> None:
         unkept, self._unkept = self._unkept, []
         task = asyncio.get_running_loop().create_task(self._commit(unkept))
-        self._tasks.add(task)
-        task.add_done_callback(self._over)
+        self._commits.add(task)
+        task.add_done_callback(self._commits.discard)
+        task.add_done_callback(_look)
 
     async def _commit(self, unkept: list[tuple[Entry, asyncio.Future[dict[bytes, Kept]]]]) -> None:
         entries = [entry for entry, _ in unkept]
@@ -302,6 +331,12 @@ class Engine:
         """The reply that later runs will find: ours, or that of another process which was first."""
         found = earlier.get(key)
         return reply if found is None else self.read(key, found) or reply
+
+
+def _look(task: asyncio.Task[Any]) -> None:
+    """So that the failure of one that nobody waits for any more is not reported as forgotten."""
+    if not task.cancelled():
+        task.exception()
 
 
 class Look(NamedTuple):

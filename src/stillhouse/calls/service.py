@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
 _SLICE = 1024
 _DRAIN_SECONDS = 30.0
+"""How long what is asked in this process is waited for at the end."""
 FOLDER = "calls-v1"
 JOBS = "batches.sqlite"
 
@@ -360,18 +361,25 @@ class CallService(Calls):
         return scope.spent()
 
     def close(self) -> None:
-        """`aclose` from another thread than the loop's."""
+        """`aclose` from another thread than the loop's; Ctrl-C meanwhile gives up what is on the wire."""
         self._on_loop(self.aclose())
 
     def _on_loop(self, work: Coroutine[Any, Any, None]) -> None:
         if self._loop is None or not self._loop.is_running():
             asyncio.run(work)
-        else:
-            asyncio.run_coroutine_threadsafe(work, self._loop).result()
+            return
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            future.result()
+        except KeyboardInterrupt:
+            self._loop.call_soon_threadsafe(self._engine.let_go)
+            future.result()
+            raise
 
     async def aclose(self) -> None:
-        """Let calls on the wire come home (for half a minute at most), then close providers and cache."""
-        await self._engine.drain(_DRAIN_SECONDS)
+        """Let calls on the wire come home, as long as their endpoints allow them, then close providers and cache."""
+        seconds = max(_DRAIN_SECONDS, self._deployments.longest_call)
+        await self._engine.drain(seconds, lambda message: self._bus.publish("warning", message=message))
         if self._engine.batcher is not None:
             await self._engine.batcher.close()
         await self._deployments.close()

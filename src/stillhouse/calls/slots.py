@@ -35,7 +35,12 @@ class Slots:
             if self._failure is not None:
                 self._gate.release(place)
                 await self._check()
-        errand = self._board.engine.start(lambda errand: self._answer(item, errand), place=place)
+        try:
+            errand = self._board.engine.start(lambda errand: self._answer(item, errand), place=place)
+        except BaseException:
+            if place is not None:
+                self._gate.release(place)
+            raise
         self._errands.add(errand)
         errand.task.add_done_callback(lambda task: self._over(errand))
 

@@ -378,6 +378,9 @@ class Session:
             except FutureTimeout:
                 if future.done():
                     raise
+            except KeyboardInterrupt:
+                future.cancel()
+                raise
 
     def stop(self) -> None:
         """Ask everything that runs to stop where it can be taken up again."""
