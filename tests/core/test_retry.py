@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from stillhouse.calls.again import SAMPLES
 from stillhouse.calls.ask import Ask
+from stillhouse.calls.endpoint import Endpoint
 from stillhouse.calls.providers.scripted import Scripted, script, scripted_reply
 from stillhouse.calls.reply import Reply
 from stillhouse.calls.request import Prompt as Question
@@ -139,6 +140,32 @@ def test_the_asking_may_change_for_these_rows_alone(tmp_path: Path) -> None:
         assert again.record["retries"][0]["asking"] == {"max_tokens": 4096}
         with pytest.raises(RecipeError, match="max_token"):
             session.retry(step, asking={"max_token": 1})
+
+
+def test_another_model_is_asked_also_in_place_of_a_deployment(tmp_path: Path) -> None:
+    with MisbehavingServer(lambda m, s, n: "" if m[-1]["content"] == "3" else "fine") as house:
+        other = script("other")
+        by = Ask(model="x/small", deployment="house")
+        step = Prompt(rows=numbers(5), template="{{ n }}", by=by)
+        with opened(tmp_path / "store", endpoints={"house": Endpoint(house.url, model="small")}) as session:
+            session.run(step)
+            before = house.num_calls
+            again = session.retry(step, asking={"model": "scripted:other"})
+        assert (house.num_calls, other.num_calls) == (before, 1)
+    assert again.record["counts"]["failed"] == 0
+
+
+def test_replies_that_loop_are_a_kind_of_their_own(tmp_path: Path) -> None:
+    def reply(messages: list[dict[str, Any]], schema: object, index: int) -> str:
+        return "the same again. " * 100 if messages[-1]["content"] == "3" and not mended else "fine"
+
+    mended: list[bool] = []
+    with MisbehavingServer(reply) as server, opened(tmp_path / "store") as session:
+        step = Prompt(rows=numbers(5), template="{{ n }}", by=Ask(model="x/m", endpoint=server.url, temperature=0.5))
+        assert [row["kind"] for row in session.run(step).failed()] == ["degenerate"]
+        mended.append(True)
+        assert session.to_retry(step, "degenerate") == [(step, 1)]
+        assert session.retry(step, only="degenerate").record["counts"]["failed"] == 0
 
 
 def test_kinds_that_do_not_exist_are_named(tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ class AskedAgain:
                 raise known
             if known is not None:
                 return known
-        again, other = self._changed(by), sample + self._offset
+        again, other = changed(by, self._changes), sample + self._offset
         answer: Answer = await self._calls.ask(again, messages, schema=schema, sample=other, **more)
         return answer
 
@@ -108,7 +108,7 @@ class AskedAgain:
                 if not left:
                     return found
                 shifted = [prompts[at]._replace(sample=prompts[at].sample + offset) for at in left]
-                outcomes = await _looked(looking, by.replace(**changes) if changes else by, shifted)
+                outcomes = await _looked(looking, changed(by, changes), shifted)
                 for place, outcome in zip(left, outcomes, strict=True):
                     if not (isinstance(outcome, RowFault) and outcome.kind in kinds):
                         found[place] = outcome
@@ -116,11 +116,8 @@ class AskedAgain:
 
     async def _anew(self, by: Ask, prompts: Sequence[Prompt], **more: Any) -> list[Outcome]:
         shifted = [prompt._replace(sample=prompt.sample + self._offset) for prompt in prompts]
-        outcomes: list[Outcome] = await self._calls.ask_many(self._changed(by), shifted, **more)
+        outcomes: list[Outcome] = await self._calls.ask_many(changed(by, self._changes), shifted, **more)
         return outcomes
-
-    def _changed(self, by: Ask) -> Ask:
-        return by.replace(**self._changes) if self._changes else by
 
 
 async def _looked(looking: Calls, by: Ask, prompts: Sequence[Prompt]) -> list[Outcome]:
@@ -141,6 +138,13 @@ async def _looked(looking: Calls, by: Ask, prompts: Sequence[Prompt]) -> list[Ou
 def asked_again(calls: Callable[[], Any], attempt: int, changes: Mapping[str, Any], kinds: Any) -> Callable[[], Any]:
     """The same for a service that is opened when it is first used."""
     return lambda: AskedAgain(calls(), attempt, changes, kinds)
+
+
+def changed(by: Ask, changes: Mapping[str, Any]) -> Ask:
+    """The `Ask` with fields that are different. Another model or server leaves its deployment, which names its own."""
+    if by.deployment is not None and not changes.keys().isdisjoint(("model", "endpoint")):
+        changes = {**changes, "deployment": None}
+    return by.replace(**changes) if changes else by
 
 
 def check_changes(changes: Mapping[str, Any]) -> None:

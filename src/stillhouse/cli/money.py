@@ -125,7 +125,9 @@ def _asks(step: Step[Any]) -> Iterator[Ask]:
 
 def paid_models(session: Session, step: Step[Any], changes: Mapping[str, Any]) -> tuple[str, ...]:
     """The models that a step itself asks and that cost money, with fields of each `Ask` changed."""
-    asked = [by.replace(**changes) for by in _asks(step)]
+    from ..calls.again import changed
+
+    asked = [changed(by, changes) for by in _asks(step)]
     return tuple(dict.fromkeys(by.name for by in asked if _is_paid(by, session)))
 
 

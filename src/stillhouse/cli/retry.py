@@ -29,8 +29,8 @@ def arguments(parser: Parser) -> None:
         "--only",
         action="append",
         metavar="KIND",
-        help="refused, cut, invalid, empty, too_long, exhausted, rejected or error; may be given several times "
-        "(default: all that failed)",
+        help="refused, cut, invalid, empty, degenerate, too_long, exhausted, rejected or error; may be given several "
+        "times (default: all that failed)",
     )
     parser.add_argument("--max-tokens", type=positive, metavar="N", help="longest reply, for these rows")
     parser.add_argument(

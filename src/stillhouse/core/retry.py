@@ -9,7 +9,7 @@ from typing import Any
 from .artifact import Artifact, Rows
 from .errors import EXHAUSTED, RecipeError
 
-KINDS = ("refused", "cut", "invalid", "empty", "too_long", "exhausted", "rejected", "error")
+KINDS = ("refused", "cut", "invalid", "empty", "degenerate", "too_long", "exhausted", "rejected", "error")
 FAILED = "failed"
 """Stands for all kinds."""
 
