@@ -430,9 +430,6 @@ def test_headers_of_an_endpoint_go_along_when_a_later_run_collects(tmp_path: Pat
             with_service(tmp_path, work, **{**settings(server, True), **more})
         server.finish()
 
-        async def look(service: CallService) -> None:
-            await service.batcher.collect()
-
         events: list[Event] = []
         with_service(tmp_path, look, events, batch=True)  # as `stillhouse batches`, which knows no headers
         assert any("headers" in event.data.get("message", "") for event in events)
@@ -488,6 +485,38 @@ def test_a_job_that_is_not_taken_stops_the_run_with_the_providers_words(tmp_path
         with pytest.raises(ModelError, match="there is no such model"):
             ask(tmp_path, server, "openai")
         assert ask_until_done(tmp_path, server, "openai") == REPLIES  # after it is mended
+
+
+async def look(service: CallService) -> None:
+    """As `stillhouse batches` does."""
+    await service.batcher.collect()
+
+
+def test_a_job_that_is_not_taken_stops_its_run_whoever_looked_first(tmp_path: Path) -> None:
+    with BatchServer() as server:
+        with pytest.raises(Waiting):
+            ask(tmp_path, server, "openai")
+        (batch,) = server.batches.values()
+        batch.state, batch.error = "failed", ("invalid_model", "there is no such model")
+        with_service(tmp_path, look, batch=True)
+        with pytest.raises(ModelError, match="there is no such model"):
+            ask(tmp_path, server, "openai")
+        assert len(server.batches) == 1  # not sent again before it is mended
+        assert ask_until_done(tmp_path, server, "openai") == REPLIES
+
+
+def test_of_steps_beside_each_other_that_whose_job_is_not_taken_stops(tmp_path: Path) -> None:
+    """Whichever of them looks at the jobs."""
+    steps = [step("openai"), step("openai", template="other {{ input }}")]
+    for taken in (0, 1):
+        with BatchServer() as server:
+            with session(tmp_path / str(taken), server) as opened, pytest.raises(Waiting):
+                opened.run(steps)
+            batch = list(server.batches.values())[1 - taken]
+            batch.state, batch.error = "failed", ("invalid_model", "there is no such model")
+            with session(tmp_path / str(taken), server) as opened, pytest.raises(ModelError, match="no such model"):
+                opened.run(steps)
+            assert len(server.batches) == 2
 
 
 def test_a_full_queue_is_waited_for(tmp_path: Path) -> None:

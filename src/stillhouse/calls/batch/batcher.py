@@ -314,32 +314,45 @@ class Batcher:
     async def collect(self, step: str | None = None) -> None:
         """Look at all jobs that are open once, and keep what they answered.
 
-        Raises `ModelError` where a job of this step was not taken, or its requests were refused for good.
+        Raises `ModelError` where a job of this step was not taken, or its requests were refused for good, whichever
+        process met it.
         """
         async with self._looking:
-            if time.monotonic() - self._looked < min(1.0, self.settings.poll):
-                return
-            stopping: ModelError | None = None
-            for job in self.jobs.jobs(only_open=True):
-                if job.state != "running":
-                    continue
-                if (lacking := self._lacking(job.route)) is not None:
-                    if job.id not in self._told:
-                        self._told.add(job.id)
-                        self._tell(job, f"batch job {job.id} is not looked at: {lacking.message}")
-                    continue
-                try:
-                    await self._collect(job)
-                except TryAgain as error:
-                    self._tell(job, f"batch job {job.id} cannot be looked at ({error.message}): the next look may")
-                except ModelError as error:
-                    if job.step == step:
-                        stopping = stopping or error
-                    self._tell(job, f"batch job {job.id}: {error.message}")
-            self._hold_open()
-            self._looked = time.monotonic()
+            if time.monotonic() - self._looked >= min(1.0, self.settings.poll):
+                await self._look(step)
+        if step is not None:
+            self._stop(step)
+
+    async def _look(self, step: str | None) -> None:
+        stopping: ModelError | None = None
+        for job in self.jobs.jobs(only_open=True):
+            if job.state != "running":
+                continue
+            if (lacking := self._lacking(job.route)) is not None:
+                if job.id not in self._told:
+                    self._told.add(job.id)
+                    self._tell(job, f"batch job {job.id} is not looked at: {lacking.message}")
+                continue
+            try:
+                await self._collect(job)
+            except TryAgain as error:
+                self._tell(job, f"batch job {job.id} cannot be looked at ({error.message}): the next look may")
+            except ModelError as error:
+                if job.step == step:
+                    stopping = stopping or error
+                self._tell(job, f"batch job {job.id}: {error.message}")
+        self._hold_open()
+        self._looked = time.monotonic()
         if stopping is not None:
             raise stopping
+
+    def _stop(self, step: str) -> None:
+        """Tell a step once why its jobs came to nothing: it would send them again."""
+        if found := self.jobs.untold(step):
+            for job in found:
+                self.jobs.note(job.id, untold="")
+            message, _, hint = found[0].untold.partition("\n")
+            raise ModelError(message, hint or None)
 
     async def _collect(self, job: Job) -> None:
         with taken(self._lock(job)) as free:
@@ -358,11 +371,14 @@ class Batcher:
             if status.state == "running":
                 self._bus.publish("batch.progress", id=job.id, done=status.done, failed=status.failed, num=job.num)
             elif status.state in ("later", "failed"):
-                self.jobs.again(job.id, status.message)
+                failed = status.state == "failed"
+                what = f"the provider does not take the batch job ({status.message})"
+                hint = "Change what it says, and run the same command again; nothing was asked and nothing is paid."
+                self.jobs.again(job.id, status.message, f"{what}\n{hint}" if failed else "")
                 self._let_go(job)
-                if status.state == "failed":
-                    hint = "Change what it says, and run the same command again; nothing was asked and nothing is paid."
-                    raise ModelError(f"the provider does not take the batch job ({status.message})", hint)
+                if failed:
+                    self._tell(job, f"batch job {job.id}: {what}")
+                    return
                 self._full[job.route] = time.monotonic() + self.settings.poll
                 self._tell(job, f"the provider has too much in its queue ({status.message}): batch job {job.id} waits")
             else:
@@ -372,12 +388,12 @@ class Batcher:
                     if job.guessed and not self._is_ours(job, api, results):
                         self._not_ours(job)
                         return
-                    stopping = await self._keep(job, api, results)
+                    if (stopping := await self._keep(job, api, results)) is not None:
+                        self.jobs.note(job.id, untold=f"{stopping.message}\n{stopping.hint or ''}")
+                        self._tell(job, f"batch job {job.id}: {stopping.message}")
                 finally:
                     results.unlink(missing_ok=True)
                 self._finish(job, "cancelled" if "cancel" in status.message else "ended", status.message)
-                if stopping is not None:
-                    raise stopping
 
     def _is_ours(self, job: Job, api: BatchApi, results: Path) -> bool:
         """Whether any of the results has an id of this job."""

@@ -90,7 +90,7 @@ class Job(NamedTuple):
     strangers: str
     """Ids at the provider that turned out to be somebody else's, with spaces between."""
     untold: str
-    """Why its step must stop, until the step has heard it."""
+    """Why its step must stop, until the step has heard it; the next line says what to do."""
 
     @property
     def is_open(self) -> bool:
@@ -246,6 +246,11 @@ class Jobs:
         rows = self._rows(f"SELECT {', '.join(Job._fields)} FROM jobs {where} ORDER BY made, id")
         return [Job(*row) for row in rows]
 
+    def untold(self, step: str) -> list[Job]:
+        """Those of a step that say why it must stop, to one who has not heard it."""
+        rows = self._rows(f"SELECT {', '.join(Job._fields)} FROM jobs WHERE untold != '' AND step = ?", (step,))
+        return [Job(*row) for row in rows]
+
     def note(self, job: str, **fields: Any) -> Job:
         """Write down what is known of a job now."""
         names = ", ".join(f"{name} = ?" for name in fields)
@@ -296,7 +301,7 @@ class Jobs:
             )
         return int(left)
 
-    def again(self, job: str, message: str) -> None:
+    def again(self, job: str, message: str, untold: str = "") -> None:
         """The job was not taken: all of it waits for another, as if this had not been."""
         with as_store_error(self.path), transaction(self._connection) as connection:
             connection.execute(
@@ -304,7 +309,8 @@ class Jobs:
                 (job,),
             )
             connection.execute(
-                "UPDATE jobs SET state = 'failed', message = ?, ended = ? WHERE id = ?", (message, time.time(), job)
+                "UPDATE jobs SET state = 'failed', message = ?, untold = ?, ended = ? WHERE id = ?",
+                (message, untold, time.time(), job),
             )
 
     def steps_under_way(self) -> set[str]:
