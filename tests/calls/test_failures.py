@@ -21,6 +21,7 @@ import pytest
 
 from stillhouse.calls.answer import Answer, Outcome
 from stillhouse.calls.archive import Archive
+from stillhouse.calls.ask import Ask
 from stillhouse.calls.credentials import Credentials
 from stillhouse.calls.endpoint import Endpoint
 from stillhouse.calls.ledger import Totals
@@ -702,6 +703,32 @@ def test_a_late_reply_is_asked_for_a_second_time_and_the_first_to_come_counts(tm
     assert outcomes[-1].text == "reply to late"
     assert server.texts()["late"] == 2
     assert totals.calls >= 81
+
+
+def test_a_second_server_that_cannot_be_asked_costs_the_first_call_nothing(tmp_path: Path) -> None:
+    """It was not asked so far, so that nobody knows yet that its key is missing."""
+    late = threading.Event()
+    ask = Ask(model="openai/teacher", deployment="teacher")
+
+    async def work(service: CallService) -> list[Outcome]:
+        first, second = service._deployments.of(ask).gate.sources
+        second.pace.shut = True
+        await service.ask_many(ask, prompts(f"q{n}" for n in range(60)))
+        first.pace.shut, second.pace.shut = False, False
+        late.set()
+        second.pace.latency = 1e9  # by which the first call goes to the other one
+        outcomes = await service.ask_many(ask, prompts(["late"]))
+        assert first.closed_by is None
+        return outcomes
+
+    with MisbehavingServer(latency=lambda call: 1.5 if late.is_set() else 0.01) as server:
+        pool = [Endpoint(server.url), Endpoint("http://127.0.0.1:9/v1", api_key="MISSING_KEY")]
+        (outcome,) = with_service(
+            tmp_path, work, endpoints={"teacher": pool}, patience=Patience(hedge=0.9, alone=0.1, first_wait=0.01)
+        )
+
+    assert isinstance(outcome, Answer)
+    assert server.texts()["late"] == 1
 
 
 def test_nothing_is_asked_twice_unless_one_says_so(tmp_path: Path) -> None:

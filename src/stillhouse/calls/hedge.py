@@ -7,6 +7,8 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from stillhouse.core.errors import StillhouseError
+
 from .attempts import heard
 from .gate import Gate, Place
 from .reply import Reply
@@ -40,6 +42,17 @@ class Hedge:
         return self._late
 
 
+def _ready(gate: Gate, place: Place | None) -> Place | None:
+    """The place, if its source can be asked: where its key is missing, the first call is not to suffer for it."""
+    if place is not None:
+        try:
+            place.source.ready()
+        except StillhouseError:
+            gate.release(place)
+            return None
+    return place
+
+
 async def raced(
     gate: Gate, hedge: Hedge, place: Place, ask: Callable[[Place], Coroutine[Any, Any, Reply]]
 ) -> list[Reply]:
@@ -54,7 +67,7 @@ async def raced(
     try:
         await asyncio.wait(tasks, timeout=hedge.late)
         if not tasks[0].done():
-            second = gate.at_once(place.size, rather_not=place.source)
+            second = _ready(gate, gate.at_once(place.size, rather_not=place.source))
             if second is not None:
                 tasks.append(loop.create_task(heard(second, ask(second))))
         waiting = set(tasks)
