@@ -108,3 +108,25 @@ def test_a_debt_is_paid_before_the_next_is_given() -> None:
     assert bucket.seconds_until(1e9) == 3.0  # more than it ever holds: when it is full
     bucket.fill(-100.0)  # a clock that was set back
     assert bucket.level == -20.0
+
+
+@pytest.mark.parametrize("skew", [0.0, 0.3, 8.0, 45.0])
+def test_what_comes_back_comes_back_once_for_machines_whose_clocks_differ(skew: float) -> None:
+    bucket = Bucket.per_minute(600, 0.0)
+    taken = 0
+    for tick in range(300):
+        for ahead in (0.0, skew):
+            bucket.fill(0.1 * tick + ahead)
+            while bucket.seconds_until(1.0) == 0.0:
+                bucket.level -= 1.0
+                taken += 1
+
+    assert 250 <= taken <= 300 + 2 * bucket.size
+
+
+def test_a_clock_that_was_set_back_by_an_hour_holds_up_nobody() -> None:
+    bucket = Bucket(rate=10.0, size=10.0, level=0.0, at=4000.0)
+    bucket.fill(400.0)
+    assert bucket.level == 0.0
+    bucket.fill(400.5)
+    assert bucket.level == 5.0

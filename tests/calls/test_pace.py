@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import json
 import math
+import socket
 import subprocess
 import sys
 import time
@@ -20,7 +21,7 @@ from hypothesis import strategies as st
 from stillhouse.calls.answer import Answer
 from stillhouse.calls.endpoint import Endpoint
 from stillhouse.calls.pace import GROWS_AFTER, Pace, Size, Turn
-from stillhouse.calls.pace_file import SEEN_SECONDS, PaceFile, Shared
+from stillhouse.calls.pace_file import SEEN_SECONDS, Member, PaceFile, Shared, own_name
 from stillhouse.calls.reply import Usage
 from stillhouse.calls.retry import Patience
 from stillhouse.calls.service import CallService
@@ -467,6 +468,44 @@ def test_requests_a_minute_are_those_of_all_processes(tmp_path: Path) -> None:
     for number, first in enumerate(times):
         assert sum(each < first + 60 - 1e-6 for each in times[number : number + 121]) <= 120
     assert len(times) >= 0.9 * 120 * 3
+
+
+@pytest.mark.parametrize("skew", [8.0, -8.0, 120.0])
+def test_the_width_is_kept_by_machines_whose_clocks_differ(tmp_path: Path, skew: float) -> None:
+    async def run() -> None:
+        clock, ahead = Clock(), Clock()
+        ahead.now += skew
+        paces = [member(tmp_path / "pace.json", each) for each in (clock, ahead)]
+        turns: list[list[Turn]] = [[], []]
+        for pace in paces:
+            pace.watch(lambda: None, lambda: 20)
+        for step in range(60):
+            clock.now += 0.3
+            ahead.now += 0.3
+            for pace, own in zip(paces, turns, strict=True):
+                if own and step % 2:
+                    pace.give_back(own.pop())
+                pace._tick()
+                own += filled(pace, 20)
+                assert len(turns[0]) + len(turns[1]) <= 8
+        assert min(map(len, turns)) >= 3
+        for pace in paces:
+            pace.leave()
+
+    on_a_loop(run)
+
+
+def test_only_a_process_of_this_place_is_known_to_be_dead_at_once() -> None:
+    code = "from stillhouse.calls.pace_file import own_name; print(own_name())"
+    dead = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.strip()
+    elsewhere = f"{socket.gethostname()}:{dead.split(':')[-2]}:0123abcd"  # the same number in another container
+    shared = Shared(members={name: Member(1, 1, 100.0) for name in (dead, elsewhere, own_name())})
+
+    shared.leave_out_gone(100.0)
+
+    assert dead not in shared.members
+    assert elsewhere in shared.members
+    assert len(shared.members) == 2
 
 
 def test_a_pause_holds_for_all_processes(tmp_path: Path) -> None:

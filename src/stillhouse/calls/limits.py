@@ -29,6 +29,9 @@ class Told(NamedTuple):
         return self.size / 60
 
 
+_MOST_BEHIND = 60.0  # seconds by which clocks of two machines may well differ
+
+
 class Bucket:
     """Units that come back at `rate` a second, `size` of them at most. Its level may be below 0: a debt."""
 
@@ -44,8 +47,14 @@ class Bucket:
         return cls((limit - step + 1) / 60, step, step, now)
 
     def fill(self, now: float) -> None:
-        """Add what came back since the last time."""
-        gone = min(max(now - self.at, 0.0), 86_400.0)  # a clock that was set back must not empty it
+        """Add what came back since the last time.
+
+        Those who share it may have clocks that differ: time goes on as the fastest has it, and only once. A clock that
+        is far behind was set back; it counts from there, and what is in the bucket stays.
+        """
+        if self.at - _MOST_BEHIND < now <= self.at:
+            return
+        gone = min(max(now - self.at, 0.0), 86_400.0)
         self.level = min(self.size, self.level + gone * self.rate)
         self.at = now
 

@@ -7,6 +7,7 @@ a process that was killed had taken comes back when it is no longer seen.
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import socket
@@ -15,7 +16,7 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from .limits import KINDS, Bucket, Kind
 
@@ -34,6 +35,13 @@ class Member:
     seen: float
 
 
+class Sighting(NamedTuple):
+    """What a process had last written of itself, and since when (by our clock) it stands there."""
+
+    stirred: float
+    at: float
+
+
 @dataclass(slots=True)
 class Shared:
     """The state; times are those of the day, in seconds."""
@@ -44,12 +52,23 @@ class Shared:
     buckets: dict[Kind, Bucket] = field(default_factory=dict)
     members: dict[str, Member] = field(default_factory=dict)
     at: float = 0.0
+    sightings: dict[str, Sighting] = field(default_factory=dict)
+    """What this process has seen of the others; it is not written down."""
 
     def leave_out_gone(self, now: float) -> None:
-        """Forget the processes that are no more, and old lessons when nobody is left."""
+        """Forget the processes that are no more, and old lessons when nobody is left.
+
+        One is gone that did not stir for a while by our clock: its own may be ahead or behind.
+        """
+        met = self.sightings
         for name, member in list(self.members.items()):
-            if now - member.seen > SEEN_SECONDS or not _lives(name):
+            known = met.get(name)
+            if known is None or known.stirred != member.seen or now < known.at:
+                known = met[name] = Sighting(member.seen, now)
+            if now - known.at > SEEN_SECONDS or now - member.seen > _LEARNT_SECONDS or not _lives(name):
                 del self.members[name]
+        for name in met.keys() - self.members.keys():
+            del met[name]
         if not self.members and now - self.at > _LEARNT_SECONDS:
             self.width = None
             self.buckets.clear()
@@ -96,6 +115,7 @@ class PaceFile:
         self._busy_seconds = busy_seconds
         self._busy_since: float | None = None
         self._alone = Shared()
+        self._sightings: dict[str, Sighting] = {}
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[Shared | None]:
@@ -118,6 +138,7 @@ class PaceFile:
                 state = Shared.from_json(self._path.read_bytes())
             except OSError:
                 state = Shared()
+            state.sightings = self._sightings
             yield state
             with contextlib.suppress(OSError):
                 self._path.write_bytes(state.as_json())
@@ -127,13 +148,23 @@ class PaceFile:
 
 def own_name() -> str:
     """A name for this process that says where it lives."""
-    return f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+    return f"{_place()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+
+
+@functools.cache
+def _place() -> str:
+    """Where numbers of processes mean the same: this machine since it was started, or one container on it."""
+    parts = [socket.gethostname()]
+    with contextlib.suppress(OSError):  # not on Linux
+        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text()[:8])
+        parts.append(os.readlink("/proc/self/ns/pid").strip("pid:[]"))
+    return "/".join(parts)
 
 
 def _lives(name: str) -> bool:
-    """Whether a process may still live; only of those of this machine it can be said at once."""
-    host, process, _ = name.rsplit(":", 2)
-    if os.name != "posix" or host != socket.gethostname():
+    """Whether a process may still live; only of those of this place it can be said at once."""
+    place, process = name.rsplit(":", 2)[:2] if name.count(":") >= 2 else ("", "")
+    if os.name != "posix" or place != _place():
         return True
     try:
         os.kill(int(process), 0)
