@@ -5,9 +5,6 @@ from __future__ import annotations
 import asyncio
 import signal
 import sqlite3
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -34,6 +31,7 @@ from stillhouse.generate.majority_vote import MajorityVote
 from stillhouse.generate.prompt import Prompt as PromptStep
 from stillhouse.rows.import_ import Import
 from stillhouse.text.schema import Schema
+from tests.calls.batch_child import Child
 from tests.calls.batch_server import Batch, BatchServer, Doing
 from tests.calls.helpers import QUICK, prompts, with_service
 
@@ -133,8 +131,8 @@ def test_waiting_goes_on_when_another_process_collects(tmp_path: Path, api: str)
 
     async def work(service: CallService) -> list[str]:
         task = asyncio.create_task(service.ask_many(teacher(api), prompts(TEXTS)))
-        while not any(job.state == "running" for job in service.batcher.jobs.jobs()):
-            await asyncio.sleep(0.01)  # noqa: ASYNC110 - jobs are seen in the file
+        while not any(job.state == "running" for job in service.batcher.jobs.jobs()):  # noqa: ASYNC110 - they are in a file
+            await asyncio.sleep(0.01)
         other = CallService(tmp_path, bus=Bus(), batch=Batching(live_up_to=0), credentials=Credentials())
         async with service.batcher._looking:  # so that the other one is first
             server.finish()
@@ -719,21 +717,6 @@ def test_a_live_run_beside_open_jobs_is_warned(tmp_path: Path) -> None:
     assert any("paid for twice" in event.data.get("message", "") for event in events)
 
 
-_CHILD = """
-import sys
-from pathlib import Path
-from stillhouse.core.errors import Waiting
-from tests.calls.test_batch import session, step
-
-class Server:
-    url = sys.argv[2]
-
-with session(Path(sys.argv[1]), Server()) as opened:
-    try:
-        print("made", len(opened.run(step(sys.argv[3]), name="made")))
-    except Waiting as error:
-        print("waiting", error.message)
-"""
 POINTS = [f"{what} {when}" for what in ("upload", "create", "status", "content") for when in ("before", "after")]
 
 
@@ -741,12 +724,11 @@ POINTS = [f"{what} {when}" for what in ("upload", "create", "status", "content")
 def test_killed_at_any_point_nothing_is_paid_twice_and_nothing_lost(tmp_path: Path, api: str, point: str) -> None:
     if (api, point.split()[0]) == ("anthropic", "upload"):
         point = point.replace("upload", "create")  # it uploads nothing by itself
-    child: subprocess.Popen[str] | None = None
+    child: Child | None = None
 
     def at(place: str) -> int | None:
-        if place == point and child is not None and child.poll() is None:
-            child.send_signal(signal.SIGKILL)
-            child.wait()
+        if place == point and child is not None:
+            child.kill()
         return None
 
     with BatchServer(at=at) as server:
@@ -754,10 +736,9 @@ def test_killed_at_any_point_nothing_is_paid_twice_and_nothing_lost(tmp_path: Pa
             with session(tmp_path, server) as opened, pytest.raises(Waiting):
                 opened.run(step(api))
             server.finish()
-        command = [sys.executable, "-c", _CHILD, str(tmp_path), server.url, api]
-        child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        output, _ = child.communicate(timeout=150)
-        assert (output, child.returncode) == ("", -signal.SIGKILL)
+        child = Child(tmp_path, server.url, api)
+        child.go()
+        assert child.outcome() == ("", -signal.SIGKILL)
         made = run_until_done(tmp_path, server, step(api))
         assert len(made) == 40
         assert set(server.asked.values()) == {1}
@@ -787,8 +768,9 @@ def test_killed_while_it_collects_nothing_is_paid_twice_and_nothing_lost(
             with session(tmp_path, server, batch=None) as opened:
                 opened.run(step("openai", beside))
         server.finish()
-        command = [sys.executable, "-c", _DYING + _CHILD, str(tmp_path), server.url, "openai", moment]
-        assert subprocess.run(command, timeout=150, check=False).returncode == -signal.SIGKILL
+        child = Child(tmp_path, server.url, "openai", moment)
+        child.go()
+        assert child.outcome() == ("", -signal.SIGKILL)
         made = run_until_done(tmp_path, server, step("openai"))
         assert len(made) == 40
         assert set(server.asked.values()) == {1}
@@ -797,31 +779,13 @@ def test_killed_while_it_collects_nothing_is_paid_twice_and_nothing_lost(
     assert spent(tmp_path / "calls-v1") == {**live, True: (40, 4.0)}
 
 
-_DYING = """
-import os, signal, sys
-from stillhouse.calls.batch.batcher import Batcher
-from stillhouse.calls.batch.jobs import Jobs
-from stillhouse.calls.cache import CallCache
-
-def die(*arguments, **more):
-    os.kill(os.getpid(), signal.SIGKILL)
-
-if sys.argv[4] == "put":
-    Jobs.settle = die
-elif sys.argv[4] == "settle":
-    Batcher._bill = die
-else:
-    Jobs.finish = die
-"""
-
-
 def test_two_processes_that_ask_the_same_send_it_once(tmp_path: Path, api: str) -> None:
     with BatchServer() as server:
-        command = [sys.executable, "-c", _CHILD, str(tmp_path), server.url, api]
         for _ in range(2):
-            both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-            outputs = [child.communicate(timeout=120)[0] for child in both]
+            both = [Child(tmp_path, server.url, api) for _ in range(2)]
+            for child in both:
+                child.go()
+            outcomes = [child.outcome() for child in both]
             server.finish()
-            time.sleep(0.05)
-        assert outputs == ["made 40\n"] * 2
+        assert outcomes == [("made 40", 0)] * 2
         assert set(server.asked.values()) == {1}
