@@ -339,6 +339,51 @@ def test_a_wrong_key_stops_the_run_and_names_the_variable_and_not_the_key(tmp_pa
     assert server.num_calls <= 4  # those that were under way; the other 46 were not sent
 
 
+def test_a_header_names_its_secret_and_what_is_in_headers_is_repeated_by_nobody(tmp_path: Path) -> None:
+    def behave(call: Call) -> Act:
+        gate = {name: value for name, value in call.headers.items() if name.startswith("X-")}
+        return Act.error_of(400, f"your headers are {gate}")
+
+    headers = {"X-Gate": "Basic ${GATE_KEY}", "X-Plain": "plain-secret"}
+    with MisbehavingServer(behave=behave) as server:
+        (fault,) = with_service(
+            tmp_path,
+            lambda service: service.ask_many(asking(server), prompts(["a"])),
+            endpoints={server.url: Endpoint(server.url, headers=headers)},
+            credentials=Credentials({"GATE_KEY": "gate-secret"}),
+        )
+        with pytest.raises(ModelError, match="`GATE_KEY` is not set"):
+            with_service(
+                tmp_path,
+                lambda service: service.ask_many(asking(server), prompts(["b"])),
+                endpoints={server.url: Endpoint(server.url, headers=headers)},
+            )
+
+    assert isinstance(fault, RowFault)
+    assert server.calls[0].headers["X-Gate"] == "Basic gate-secret"
+    assert "X-Gate" in fault.message
+    assert "secret" not in fault.message
+    assert not any(b"-secret" in path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+
+
+def test_a_key_is_not_shown_where_words_are_cut(tmp_path: Path) -> None:
+    def behave(call: Call) -> Act:
+        return Act(
+            status=400, raw=b"x" * 285 + b" key " + call.headers["Authorization"].removeprefix("Bearer ").encode()
+        )
+
+    with MisbehavingServer(behave=behave) as server:
+        (fault,) = with_service(
+            tmp_path,
+            lambda service: service.ask_many(asking(server), prompts(["a"])),
+            endpoints={server.url: Endpoint(server.url, api_key="K")},
+            credentials=Credentials({"K": "sk-abcdefghijklmnopqrstuvwxyz"}),
+        )
+
+    assert isinstance(fault, RowFault)
+    assert "sk-" not in fault.message
+
+
 def test_a_missing_key_is_named_before_any_call(tmp_path: Path) -> None:
     with MisbehavingServer(key="right") as server, pytest.raises(ModelError) as caught:
         with_service(

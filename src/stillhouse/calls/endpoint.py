@@ -42,6 +42,7 @@ class Endpoint:
     """Seconds without a byte before a call is given up."""
     total_timeout: float = 900.0
     headers: Mapping[str, str] = field(default_factory=dict)
+    """Sent with each request; `${NAME}` in a value stands for a variable, as what is written here is in records."""
     max_tokens_field: str = "max_tokens"
     batch: bool = False
     """Ask in batch jobs, at half the price and with hours of patience."""

@@ -43,7 +43,7 @@ class EmbeddingsOverHttp:
         self._place = place
         self._transport = Transport(place.endpoint, connections, watch)
         self._headers = {
-            "Content-Type": "application/json", **place.endpoint.headers, **dialect.headers(place)
+            "Content-Type": "application/json", **place.own_headers, **dialect.headers(place)
         }  # fmt: skip
 
     @property

@@ -45,7 +45,7 @@ class LiteLLMBridge:
         if self._place.secret is not None:
             self._more["api_key"] = self._place.secret
         if endpoint.headers:
-            self._more["extra_headers"] = dict(endpoint.headers)
+            self._more["extra_headers"] = dict(self._place.own_headers)
 
     async def ask(self, request: Request) -> Reply:
         litellm = await asyncio.to_thread(_library, self._name)

@@ -20,6 +20,9 @@ from ..endpoint import Endpoint
 from ..reply import Garbled, Reply
 from ..retry import TryAgain, asked_wait
 
+_MOST = 20_000  # bytes of a body that are looked at for words
+_LEAST_SECRET = 6  # characters of a header's value that is worth hiding
+_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _SHOWN = 300  # characters of a server's own words in our messages
 _READ = 200  # characters of them that are searched for words: what comes after may quote the request
 
@@ -34,9 +37,25 @@ class Place:
         self.base = endpoint.url.rstrip("/")
         self.secret: str | None = None
         self._hidden: tuple[str, ...] = ()
+        self.own_headers = {name: self._filled(value) for name, value in endpoint.headers.items()}
+        """Those of the endpoint, with the values of the variables that they name."""
+        self._in_headers = self._hidden
         if endpoint.api_key is not None:
             self.secret = credentials.require(endpoint.api_key, name)
             self.hide(self.secret)
+
+    def _filled(self, value: str) -> str:
+        """A header's value; it may be a secret itself, written into it or by a variable, and is shown to nobody."""
+
+        def secret(found: re.Match[str]) -> str:
+            known = self.credentials.require(found[1], self.name)
+            self.hide(known)
+            return known
+
+        filled = _VARIABLE.sub(secret, value)
+        if len(filled) >= _LEAST_SECRET:
+            self._hidden = (filled, *self._hidden)  # whole before its parts
+        return filled
 
     def hide(self, *secrets: str) -> None:
         """Never show these, whoever repeats them."""
@@ -49,7 +68,7 @@ class Place:
 
     def headers(self, own: Mapping[str, str]) -> dict[str, str]:
         """The headers of every request: those of the endpoint, and an API's own."""
-        return {"Content-Type": "application/json", **self.endpoint.headers, **own}
+        return {"Content-Type": "application/json", **self.own_headers, **own}
 
     def reply(self, read: Callable[[bytes], Reply], body: bytes) -> Reply:
         """What `read` makes of a response's body; raises what that means instead, where it is no reply."""
@@ -67,7 +86,7 @@ class Place:
 
     def failure(self, status: int, headers: Mapping[str, str], body: bytes) -> ModelError | RowFault:
         """What an error response means: try again, the end of the row, or the end of the step."""
-        found = _Trouble.read(status, headers, body) or _Trouble(_shown(body), "", None, None)
+        found = _Trouble.read(status, headers, body) or _Trouble(self._words(body), "", None, None)
         return self._meaning(status, headers, found)
 
     def _meaning(self, status: int, headers: Mapping[str, str], found: _Trouble) -> ModelError | RowFault:
@@ -116,13 +135,17 @@ class Place:
         name = self.endpoint.api_key
         if name is not None:
             return f"Check the value of `{name}` in the environment or in `.env`."
-        if self._hidden:
+        if self._hidden != self._in_headers:
             return "Check the keys in the environment or in `.env`; keys that are lent for a time may have expired."
         return (
             f'No key was sent. Declare where it is: Session(endpoints={{"{self.endpoint.url}": '
             f'Endpoint("{self.endpoint.url}", api_key="NAME_OF_VARIABLE")}}), `session: endpoints:` in a recipe file, '
             "or `stillhouse distill … --api-key-variable NAME_OF_VARIABLE`."
         )
+
+    def _words(self, body: bytes) -> str:
+        """The beginning of a body that is no JSON; cleaned before it is cut, as half of a key is hard to recognise."""
+        return self._clean(" ".join(body[:_MOST].decode("utf-8", "replace").split()))[:_SHOWN]
 
     def _clean(self, text: str) -> str:
         """A server's words without our keys, which some repeat."""
@@ -330,7 +353,3 @@ def _delay(details: object) -> float | None:
         if isinstance(found, str) and re.fullmatch(r"\d+(\.\d+)?s", found):
             return float(found[:-1])
     return None
-
-
-def _shown(body: bytes) -> str:
-    return " ".join(body[:_SHOWN].decode("utf-8", "replace").split())
