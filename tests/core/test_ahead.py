@@ -14,13 +14,18 @@ from typing import Any
 
 import pytest
 
+from stillhouse.calls.ask import Ask
+from stillhouse.calls.providers.scripted import script
 from stillhouse.core.artifact import Rows
 from stillhouse.core.context import Context
 from stillhouse.core.errors import Interrupted, ModelError
+from stillhouse.core.journal import Journal
 from stillhouse.core.options import Options
 from stillhouse.core.outcome import KEEP, Drop, Emit, Fail, Outcome, Row
 from stillhouse.core.session import Session
 from stillhouse.core.step import Mapper, MapStep, Step
+from stillhouse.generate.prompt import Prompt
+from stillhouse.rows.import_ import Import
 from tests.calls.server import MisbehavingServer
 from tests.core.steps import Numbers, Upper
 
@@ -280,3 +285,26 @@ def test_a_kill_in_the_middle_of_both_asks_nothing_twice(tmp_path: Path) -> None
         done = subprocess.run(command, check=True, env=environment, capture_output=True, text=True)
         assert done.stdout.split()[0] == "1400"
         assert server.num_calls <= 2800 + 8  # those on the wire when it was killed
+
+
+def test_a_bill_that_was_taken_up_before_a_kill_is_not_taken_up_twice(tmp_path: Path) -> None:
+    rows = Import(data=[{"input": text, "output": ""} for text in ("one", "two")])
+    step = Prompt(rows=rows, template="{{ input }}", by=Ask(model="scripted:teacher"))
+    script("teacher", failures={number: ModelError("no more", kind="quota") for number in range(2)})
+    with opened(tmp_path / "store") as session:
+        ahead = session.store.work_folder(step.recipe_key)
+        bill = Journal(ahead / "bill.jsonl")
+        for _ in range(3):
+            bill.append({"model": "m", "calls": 2})
+        bill.close()
+        os.link(ahead / "bill.jsonl", tmp_path / "aside")
+        with pytest.raises(ModelError, match="no more"):
+            session.run(step)
+    assert not ahead.exists()
+    ahead.mkdir()  # as a kill would have left it that came before it was removed
+    os.link(tmp_path / "aside", ahead / "bill.jsonl")
+
+    script("teacher")
+    with opened(tmp_path / "store") as session:
+        made = session.run(step)
+    assert made.record["calls"]["models"]["m"]["calls"] == 6

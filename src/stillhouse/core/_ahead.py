@@ -11,6 +11,7 @@ import os
 import shutil
 import threading
 from collections.abc import Callable, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -88,10 +89,7 @@ def take_up(recipe_key: str, flow: Flow | None, context: Context, work: Path, fe
         if not free:
             return False
         write_recipe_key(work, recipe_key)
-        bill = Journal(work / FILE)
-        for paid in Journal(ahead / FILE).entries():
-            bill.append(paid)
-        bill.close()
+        _take_bill(ahead / FILE, work / FILE)
         found = ahead / "scratch" / "chunks"
         usable = flow is not None and not chunks.exists() and found.is_dir()
         if usable and flow is not None:
@@ -102,6 +100,19 @@ def take_up(recipe_key: str, flow: Flow | None, context: Context, work: Path, fe
             feed.broken = feed.broken or bool(feed.parts)
         shutil.rmtree(ahead, ignore_errors=True)
     return usable
+
+
+def _take_bill(found: Path, target: Path) -> None:
+    """Append the one bill to the other. What was appended before a kill is known by the file that it came from."""
+    if not found.exists():
+        return
+    known = found.stat()
+    source = f"{known.st_ino}-{known.st_mtime_ns}"
+    bill = Journal(target)
+    num_taken = sum(entry.get("ahead") == source for entry in bill.entries())
+    for paid in islice(Journal(found).entries(), num_taken, None):
+        bill.append({**paid, "ahead": source})
+    bill.close()
 
 
 def _move(found: Path, chunks: Path, starts: Mapping[int, int]) -> None:
