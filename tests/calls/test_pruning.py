@@ -16,7 +16,7 @@ import pytest
 from stillhouse.calls.archive import Archive
 from stillhouse.calls.ask import Ask
 from stillhouse.calls.batch.jobs import Gathered, Jobs
-from stillhouse.calls.cache import CallCache, Entry
+from stillhouse.calls.cache import CallCache, Entry, Trouble
 from stillhouse.calls.providers.scripted import script
 from stillhouse.calls.pruning import Wanted, prune
 from stillhouse.core.errors import ModelError, RecipeError
@@ -123,6 +123,26 @@ def test_a_size_takes_the_oldest_that_nothing_names_and_gives_the_room_back(tmp_
     assert 0 < found["first"] < 120
     assert path.stat().st_size <= 2_600_000
     assert prune(Store(tmp_path), Wanted(max_size=2_600_000)) == []
+
+
+def test_a_size_takes_notes_of_failed_attempts_before_replies(tmp_path: Path) -> None:
+    fill(tmp_path, 500)
+    cache = CallCache(tmp_path / "calls-v1", bus=Bus())
+    keys = fill(tmp_path, 20, model="spoilt", size=20_000, first=1)
+    cache.forget(keys, "spoilt")
+    cache.note([Trouble(key, "m", "", "throttled", "x" * 300, 0.1) for key in keys for _ in range(400)])
+    cache.close()
+    store, path = Store(tmp_path), tmp_path / "calls-v1" / "calls.sqlite"
+    make_older(tmp_path, 48)
+    assert path.stat().st_size > 3_000_000
+
+    assert prune(store, Wanted(max_size=1_500_000), keep_seconds=0, dry_run=True) == []
+    assert prune(store, Wanted(max_size=1_500_000), keep_seconds=0) == []
+
+    assert path.stat().st_size < 1_700_000
+    assert kept(tmp_path) == {"m": 500}
+    with Archive(tmp_path / "calls-v1") as archive:
+        assert 0 < sum(1 for _ in archive.troubles()) < 8000
 
 
 _WRITER = """

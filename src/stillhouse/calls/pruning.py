@@ -27,12 +27,15 @@ _AT_ONCE = 500  # replies of one transaction: a living run waits no longer than 
 _PAGES_AT_ONCE = 1000
 _AROUND = 110  # bytes of a record and its place in the index beside its two texts, measured
 
+_OF_A_NOTE = 60  # the same of an attempt that failed, beside its message
+
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """What is to go: replies older than so many seconds, of a model (a part of its name), that no artifact names.
 
-    `max_size` (bytes) takes the oldest that no artifact names until the rest fits. Conditions are met together.
+    `max_size` (bytes) takes the oldest that no artifact names until the rest fits; before them, what is written of
+    failed attempts and of replies that were set aside. Conditions are met together.
     """
 
     older_than: float | None = None
@@ -83,7 +86,8 @@ def _pruned(
             "GROUP BY w.id ORDER BY 4 DESC"
         )
     ]
-    if found and not dry_run:
+    if not dry_run and (found or connection.execute("SELECT 1 FROM notes").fetchone()):
+        _remove_notes(connection)
         _remove(connection)
         if wanted.older_than is not None:
             _remove_old_notes(connection, time.time() - max(wanted.older_than, keep_seconds))
@@ -168,6 +172,7 @@ def _choose(connection: sqlite3.Connection, wanted: Wanted, now: float, keep_sec
     connection.execute(
         "CREATE TEMP TABLE going (id INTEGER PRIMARY KEY, model INTEGER, referenced INTEGER, size INTEGER)"
     )
+    connection.execute("CREATE TEMP TABLE notes (place TEXT, id INTEGER, size INTEGER)")
     before = now - max(keep_seconds, wanted.older_than or 0.0)
     conditions = ["r.made < ?", "r.step NOT IN (SELECT step FROM at_work)"]
     values: list[Any] = [round(before * 1000)]
@@ -188,8 +193,35 @@ def _choose(connection: sqlite3.Connection, wanted: Wanted, now: float, keep_sec
             "SELECT id, model, referenced, size FROM (SELECT *, sum(size) OVER (ORDER BY id ROWS UNBOUNDED PRECEDING) "
             "- size AS before FROM chosen) WHERE before < ?"
         )
-        values.append(used_bytes(connection) - wanted.max_size)
+        values.append(_choose_notes(connection, used_bytes(connection) - wanted.max_size, wanted.model, before))
     connection.execute(f"INSERT INTO going {query}", values)
+
+
+def _choose_notes(connection: sqlite3.Connection, over: int, model: str | None, before: float) -> int:
+    """What nobody will ask for goes first: replies that were set aside, then failed attempts; the bytes still over."""
+    sizes = {"rejected": f"length(body) + length(request) + {_AROUND}", "trouble": f"length(message) + {_OF_A_NOTE}"}
+    condition = "" if model is None else "AND model IN (SELECT id FROM words WHERE instr(text, ?))"
+    for table, size in sizes.items():
+        values = [round(before * 1000), *([] if model is None else [model]), over]
+        connection.execute(
+            f"INSERT INTO notes SELECT '{table}', id, size FROM (SELECT id, {size} AS size, "
+            f"sum({size}) OVER (ORDER BY id ROWS UNBOUNDED PRECEDING) - ({size}) AS before "
+            f"FROM {table} WHERE made < ? {condition}) WHERE before < ?",
+            values,
+        )
+        ((taken,),) = connection.execute("SELECT total(size) FROM notes WHERE place = ?", (table,)).fetchall()
+        over -= int(taken)
+    return over
+
+
+def _remove_notes(connection: sqlite3.Connection) -> None:
+    """Those that were chosen."""
+    for table in ("rejected", "trouble"):
+        ids = [row[0] for row in connection.execute("SELECT id FROM notes WHERE place = ?", (table,))]
+        for start in range(0, len(ids), _AT_ONCE):
+            with transaction(connection):
+                chosen = [(number,) for number in ids[start : start + _AT_ONCE]]
+                connection.executemany(f"DELETE FROM {table} WHERE id = ?", chosen)
 
 
 def _remove(connection: sqlite3.Connection) -> None:
