@@ -536,7 +536,7 @@ def test_a_budget_is_kept_before_anything_is_sent(tmp_path: Path, api: str) -> N
             ask(tmp_path, server, api, budget=Budget(calls=9))
         assert server.batches == {}
         # Two jobs fit, the third does not: what was sent is collected by the next run.
-        with pytest.raises(BudgetError, match="7 calls"):
+        with pytest.raises(BudgetError, match=r"7 calls is used up \(6 in batch jobs\)"):
             ask(tmp_path, server, api, batch=Batching(job_requests=3), budget=Budget(calls=7))
         assert [len(batch.lines) for batch in server.batches.values()] == [3, 3]
         assert ask_until_done(tmp_path, server, api, budget=Budget(calls=10)) == REPLIES

@@ -229,6 +229,10 @@ class Purse:
             return None
         return max(0, self.budget.calls - self.num_calls - self._out.calls - self._promised.calls)
 
+    def room_usd(self, step: str) -> float | None:
+        """Dollars that may still be spent for a step, those that are held counted; None without a limit."""
+        return min((limit.usd - limit.spent - limit.out for limit in self._limits(step)), default=None)
+
     def _limits(self, step: str) -> list[_Limit]:
         budget, found = self.budget, []
         out = self._out.usd + self._promised.usd
@@ -246,7 +250,8 @@ class Purse:
     def _problem(self, estimate_usd: float, num_calls: int, step: str) -> BudgetError | None:
         calls = self.budget.calls
         if calls is not None and self.num_calls + self._out.calls + self._promised.calls + num_calls > calls:
-            return BudgetError(f"the budget of {calls:,} calls is used up", _KEPT)
+            jobs = f" ({self._promised.calls:,} in batch jobs)" if self._promised.calls else ""
+            return BudgetError(f"the budget of {calls:,} calls is used up{jobs}", _KEPT)
         if estimate_usd <= 0:
             return None
         jobs = f"${self._promised.usd:.4f} in batch jobs, " if self._promised.usd > 0 else ""
