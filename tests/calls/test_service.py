@@ -436,3 +436,30 @@ def test_free_models_are_asked_when_the_money_is_gone(tmp_path: Path) -> None:
     (answer,) = answers(ask_all(tmp_path, prompts(["a"]), budget=Budget(usd=0)))
 
     assert answer.cost_usd == 0
+
+
+@pytest.mark.parametrize("latency", [None, 0.0])
+def test_half_a_character_in_a_prompt_costs_its_row(tmp_path: Path, latency: float | None) -> None:
+    script("teacher", latency=latency)
+
+    outcomes = ask_all(tmp_path, prompts(["fine", "half \ud83d", "good"]))
+
+    assert [type(outcome) for outcome in outcomes] == [Answer, RowFault, Answer]
+    assert isinstance(outcomes[1], RowFault)
+    assert outcomes[1].kind == "rejected"
+
+    async def alone(service: CallService) -> Answer:
+        return await service.ask(Ask(model="scripted:teacher"), "half \ud83d")
+
+    with pytest.raises(RowFault, match="cannot be sent"):
+        with_service(tmp_path, alone)
+
+
+def test_a_function_is_asked_for_as_much_as_the_money_allows(tmp_path: Path) -> None:
+    """A thousand prompts might come to $20 by what is guessed before the first reply; they come to nearly nothing."""
+    script("teacher")
+    prices = {"scripted:teacher": Price(10.0, 10.0)}
+
+    found = answers(ask_all(tmp_path, prompts(f"q{n}" for n in range(1000)), budget=Budget(usd=5.0), prices=prices))
+
+    assert len(found) == 1000

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
+import orjson
+
 from stillhouse.core.errors import RowFault
 
 from .answer import Answer, Outcome
@@ -61,6 +63,7 @@ class Board:
         self.faults: Faults = {} if faults is None else faults
         """What requests of the step ended in for good."""
         self.outcomes: list[Outcome | None] = [None] * num_prompts
+        self._unwritable: dict[int, RowFault] = {}
         self._no_cost = deployment.cost(NO_USAGE)
 
     def begin(self, prompts: Sequence[Prompt], form_of: FormOf, first: int) -> list[Open]:
@@ -70,10 +73,14 @@ class Board:
         """
         outcomes, price, read = self.outcomes, self.deployment.price, self.engine.read
         keys, canonicals, forms = self._keyed(prompts, form_of)
+        unwritable, self._unwritable = self._unwritable, {}
         looked = self.engine.landings.look()
         kept = self.engine.cache.look_up(keys)
         waiting: list[Open] = []
         for number, key in enumerate(keys):
+            if unwritable and number in unwritable:
+                outcomes[first + number] = unwritable[number]
+                continue
             found = kept.get(key)
             form = forms[number]
             if found is not None and form.schema is None:
@@ -88,8 +95,8 @@ class Board:
                     outcomes[first + number] = answer
                     continue
             waiting.append(Open(first + number, key, canonicals[number], form, prompts[number], None, looked))
-        if len(waiting) < len(keys):
-            self.ledger.entry(self.deployment.name).cached += len(keys) - len(waiting)
+        if len(waiting) + len(unwritable) < len(keys):
+            self.ledger.entry(self.deployment.name).cached += len(keys) - len(waiting) - len(unwritable)
         return self.after_kept(waiting, kept)
 
     def _keyed(self, prompts: Sequence[Prompt], form_of: FormOf) -> tuple[list[bytes], list[bytes], list[RequestForm]]:
@@ -100,7 +107,11 @@ class Board:
         for messages, schema, sample, tools in prompts:
             if last is None or last[0] is not schema or last[1] is not tools:
                 last = schema, tools, form_of(schema, tools)
-            canonical = last[2].canonical(messages, sample)
+            try:
+                canonical = last[2].canonical(messages, sample)
+            except orjson.JSONEncodeError as error:
+                canonical = b""
+                self._unwritable[len(keys)] = not_json(error)
             canonicals.append(canonical)
             keys.append(blake2b(canonical, digest_size=16).digest())
             forms.append(last[2])
@@ -160,6 +171,11 @@ class Board:
         assert len(outcomes) == len(self.outcomes)
         count_outcomes(self.ledger, self.deployment.name, outcomes)
         return outcomes
+
+
+def not_json(error: Exception) -> RowFault:
+    """Half a character (a lone surrogate), or an object that no message holds."""
+    return RowFault("rejected", f"the prompt cannot be sent, as JSON has no form for it ({error})")
 
 
 def count_outcomes(ledger: Ledger, name: str, outcomes: Sequence[Outcome]) -> None:

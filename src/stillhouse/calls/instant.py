@@ -11,6 +11,7 @@ from stillhouse.core.errors import ModelError, RowFault
 from .board import Board, Open
 from .cache import Entry, Trouble
 from .engine import Errand
+from .prices import FREE
 from .providers.protocol import Answered, InProcess
 from .reply import NO_USAGE, Reply
 from .request import Request
@@ -77,13 +78,26 @@ class Instant:
     async def _ask(self, items: list[Open], further: list[Open], troubled: list[Open]) -> None:
         waiting = [(item, item.request()) for item in items]
         while waiting:
-            room = self._engine.purse.room()
-            part = waiting if room is None else waiting[: max(1, room)]
+            part = waiting[: self._affordable([request for _, request in waiting])]
             answered = await self._attempt([request for _, request in part])
             for place, outcome in answered:
                 self._take(part[place][0], outcome, further, troubled)
             done = {place for place, _ in answered}
             waiting = [entry for place, entry in enumerate(waiting) if place not in done]
+
+    def _affordable(self, requests: Sequence[Request]) -> int:
+        """How many of them the budget has room for, one at least: that one is told why it has none."""
+        purse, deployment = self._engine.purse, self._board.deployment
+        most = len(requests) if (room := purse.room()) is None else min(room, len(requests))
+        left = purse.room_usd(self._board.ledger.step)
+        if left is not None and deployment.price is not None and deployment.price is not FREE:
+            spent = 0.0
+            for number, request in enumerate(requests[:most]):
+                spent += deployment.estimate(request) or 0.0
+                if spent > left:
+                    most = number
+                    break
+        return max(1, most)
 
     def _take(
         self, item: Open, outcome: Reply | RowFault | ModelError, further: list[Open], troubled: list[Open]

@@ -8,6 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import orjson
+
 from stillhouse.core.errors import RecipeError, RowFault
 from stillhouse.core.events import Bus
 from stillhouse.core.options import Options
@@ -17,7 +19,7 @@ from stillhouse.text.schema import Schema
 from .answer import Answer, Outcome
 from .ask import Ask
 from .batch.settings import Batching, BatchOption, batching
-from .board import Board, count_outcomes
+from .board import Board, count_outcomes, not_json
 from .budget import Budget, Purse
 from .cache import CallCache
 from .credentials import Credentials
@@ -73,7 +75,10 @@ class Calls:
             return outcome
         deployment.begin()
         deployment.warn_if_unpriced(self.ledger.warn)
-        case = Case(form, form.request(messages, sample), deployment.price)
+        try:
+            case = Case(form, form.request(messages, sample), deployment.price)
+        except orjson.JSONEncodeError as error:
+            raise not_json(error) from None
 
         async def work(errand: Errand[Outcome]) -> Outcome:
             return await self._engine.settle(deployment, case, self.ledger, errand, faults=self._faults)
