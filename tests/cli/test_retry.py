@@ -2,6 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytest
+
+from stillhouse.calls.ask import Ask
+from stillhouse.calls.endpoint import Endpoint
+from stillhouse.calls.prices import Price
+from stillhouse.cli.retry import retry_bill
+from stillhouse.core.session import Session
+from stillhouse.generate.prompt import Prompt
+from stillhouse.rows.import_ import Import
 from tests.cli.shell import SEEDS, Shell
 from tests.cli.test_run import ASKING
 
@@ -54,3 +65,22 @@ def test_a_retry_that_costs_money_is_confirmed(shell: Shell) -> None:
     assert done.code == 2
     assert "for about 1 calls of openai/gpt-4o-mini" in done.err
     assert asked(shell) == len(SEEDS) - 1
+
+
+def test_the_bill_of_a_retry_knows_what_is_changed(tmp_path: Path) -> None:
+    rows = Import(data=[{"n": str(number)} for number in range(10)], require=("n",))
+    step = Prompt(rows=rows, template="{{ n }}", by=Ask(model="x/m", deployment="house", max_tokens=100))
+    house = {"house": Endpoint("http://127.0.0.1:9")}
+    with Session(tmp_path, track=False, endpoints=house, prices={"house": Price(10, 30)}) as session:
+        as_it_was = retry_bill(session, [(step, 10)], {})
+        longer = retry_bill(session, [(step, 10)], {"max_tokens": 40_000})
+        other = retry_bill(session, [(step, 10)], {"model": "openai/gpt-4o-mini", "max_tokens": 40_000})
+        unknown = retry_bill(session, [(step, 10)], {"model": "groq/nobody-knows"})
+    assert as_it_was.cost_usd is not None
+    assert longer.cost_usd is not None
+    assert other.cost_usd is not None
+    assert as_it_was.cost_usd < 1
+    assert longer.cost_usd == pytest.approx(10 * 40_000 * 30e-6, rel=0.01)
+    assert 0.1 < other.cost_usd < 1
+    assert other.models == ("openai/gpt-4o-mini",)
+    assert unknown.cost_usd is None

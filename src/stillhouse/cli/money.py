@@ -11,7 +11,7 @@ from .parser import UsageError
 
 if TYPE_CHECKING:
     from ..calls.ask import Ask
-    from ..core.plan import Plan
+    from ..core.plan import Expectation, Plan
     from ..core.session import Session
     from ..core.step import Step
 
@@ -125,10 +125,28 @@ def _asks(step: Step[Any]) -> Iterator[Ask]:
 
 def paid_models(session: Session, step: Step[Any], changes: Mapping[str, Any]) -> tuple[str, ...]:
     """The models that a step itself asks and that cost money, with fields of each `Ask` changed."""
+    return tuple(dict.fromkeys(by.name for by in _paid_asks(session, step, changes)))
+
+
+def cost_of(session: Session, step: Step[Any], changes: Mapping[str, Any], expectation: Expectation) -> float | None:
+    """The most that the calls of an expectation cost with fields of each `Ask` changed; None where nobody knows."""
+    from ..calls.prices import Price, price_of
+    from ..calls.reply import Usage
+
+    prices = {name: Price(*given) for name, given in session.prices.items()}
+    found = [price_of(by, prices, session.endpoints) for by in _paid_asks(session, step, changes)]
+    known = [price for price in found if price is not None]
+    calls, prompts, replies = expectation.calls, expectation.tokens_in, expectation.tokens_out
+    if len(known) < len(found) or calls is None or prompts is None or replies is None:
+        return None
+    usage = Usage(prompts, calls * changes["max_tokens"] if changes.get("max_tokens") else replies)
+    return max((price.cost(usage) for price in known), default=0.0)
+
+
+def _paid_asks(session: Session, step: Step[Any], changes: Mapping[str, Any]) -> list[Ask]:
     from ..calls.again import changed
 
-    asked = [changed(by, changes) for by in _asks(step)]
-    return tuple(dict.fromkeys(by.name for by in asked if _is_paid(by, session)))
+    return [by for by in (changed(by, changes) for by in _asks(step)) if _is_paid(by, session)]
 
 
 def _is_paid(by: Ask, session: Session) -> bool:

@@ -28,6 +28,7 @@ class Seen:
     calls_to_come: int | None
     """Calls of the whole run, those of the preview included."""
     cost_to_come: float | None
+    """Money of the whole run: that of the preview, and of what is not kept by then."""
 
     def as_dict(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self.__dataclass_fields__}
@@ -92,8 +93,10 @@ def _seen(session: Session, few: Step[Any], all_rows: Step[Any], rows: Rows) -> 
     known = expected.get(all_rows.recipe_key)
     calls = None if known is None or known.calls is None else known.calls + (known.cached_calls or 0)
     to_come = None if known is None else known.cost_usd
-    if calls is not None and cost is not None and made:
-        to_come = cost / made * calls  # what was seen tells more than what was guessed
+    if known is not None and known.calls is not None and cost is not None and made:
+        # What was seen tells more than what was guessed. What is kept, by this preview or earlier, is not paid again.
+        rest = max(0, known.calls - made) if known.cached_calls is None else known.calls
+        to_come = cost + cost / made * rest
     failed = rows.record["counts"].get("failed", 0)
     name = few.tag.partition("/")[0]
     return Seen(name, len(rows), failed, made + spent.get("cached", 0), cost, calls, to_come)

@@ -127,8 +127,11 @@ def _confirm(
 
 
 def retry_bill(session: Session, todo: list[tuple[MapStep, int]], asking: dict[str, Any]) -> Bill:
-    """What asking again may cost: as much for each row as the step expects of any."""
-    from .money import Bill, paid_models
+    """What asking again may cost: as much for each row as the step expects of any.
+
+    With another length its replies may all be as long as that, and another model has its own price.
+    """
+    from .money import Bill, cost_of, paid_models
 
     cost: float | None = 0.0
     calls: int | None = 0
@@ -141,8 +144,9 @@ def retry_bill(session: Session, todo: list[tuple[MapStep, int]], asking: dict[s
         expected = expect(number, session)
         models |= dict.fromkeys(paid)
         calls = None if calls is None or expected.calls is None else calls + expected.calls
-        unknown = cost is None or expected.cost_usd is None or "model" in asking
-        cost = None if unknown else cost + expected.cost_usd
+        same_price = asking.keys().isdisjoint(("max_tokens", "model", "endpoint"))
+        more = expected.cost_usd if same_price else cost_of(session, step, asking, expected)
+        cost = None if cost is None or more is None else cost + more
     return Bill(cost, calls, tuple(models), tuple(models) if cost is None else ())
 
 
