@@ -14,6 +14,7 @@ import pytest
 from stillhouse.calls.answer import Answer, Outcome
 from stillhouse.calls.ask import Ask
 from stillhouse.calls.budget import Budget
+from stillhouse.calls.credentials import Credentials
 from stillhouse.calls.endpoint import Endpoint
 from stillhouse.calls.prices import LIST_PRICES, Price, price_of
 from stillhouse.calls.providers.scripted import Scripted, script, scripted_reply
@@ -21,7 +22,7 @@ from stillhouse.calls.request import Prompt
 from stillhouse.calls.retry import TryAgain
 from stillhouse.calls.service import CallService
 from stillhouse.core.errors import BudgetError, ModelError, RecipeError, RowFault
-from stillhouse.core.events import Event
+from stillhouse.core.events import Bus, Event
 from stillhouse.text.schema import Schema
 from tests.calls import teachers
 from tests.calls.helpers import asking, prompts, with_service
@@ -463,3 +464,20 @@ def test_a_function_is_asked_for_as_much_as_the_money_allows(tmp_path: Path) -> 
     found = answers(ask_all(tmp_path, prompts(f"q{n}" for n in range(1000)), budget=Budget(usd=5.0), prices=prices))
 
     assert len(found) == 1000
+
+
+def test_what_another_process_has_paid_for_meanwhile_is_not_paid_for_again(tmp_path: Path) -> None:
+    """Two that ask the same from both ends; each looked for all of it before it began."""
+    texts = [f"q{n}" for n in range(100)]
+
+    async def both(service: CallService) -> None:
+        other = CallService(tmp_path, bus=Bus(), credentials=Credentials(), concurrency=4)
+        await asyncio.gather(
+            service.ask_many(asking(server), prompts(texts)), other.ask_many(asking(server), prompts(texts[::-1]))
+        )
+        await other.aclose()
+
+    with MisbehavingServer(latency=0.05) as server:
+        with_service(tmp_path, both, concurrency=4)
+
+    assert server.num_calls <= 130

@@ -49,6 +49,11 @@ class Gate:
         return sum(source.pace.declared for source in self.sources)
 
     @property
+    def is_shared(self) -> bool:
+        """Whether other processes ask here too, and may have paid for what is asked next."""
+        return any(source.pace.is_shared for source in self.sources)
+
+    @property
     def in_flight(self) -> int:
         return sum(source.pace.in_flight for source in self.sources)
 

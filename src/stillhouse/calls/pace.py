@@ -197,6 +197,11 @@ class Pace:
         self.in_flight -= 1
         self._wake()
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether other processes were seen to ask here as well."""
+        return self._others
+
     def waiting(self) -> int:
         """Calls that would be made if they were let in."""
         return sum(count() for count in self._counts)
