@@ -222,7 +222,11 @@ class Engine:
             if fault is not None:  # it would end there again
                 raise RowFault(fault.kind, fault.message, fault.raw)
             looked = None
-        if looked is None or self.landings.may_have(key, looked) or deployment.gate.is_shared:
+        if (
+            looked is None
+            or self.landings.may_have(key, looked)
+            or deployment.gate.was_shared_since(looked.at - _LOOK_SECONDS)
+        ):
             kept = self.kept(key)
             if kept is not None:
                 ledger.entry(deployment.name).cached += 1

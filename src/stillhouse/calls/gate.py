@@ -48,10 +48,9 @@ class Gate:
         """Calls at once, if all sources take what they may."""
         return sum(source.pace.declared for source in self.sources)
 
-    @property
-    def is_shared(self) -> bool:
-        """Whether other processes ask here too, and may have paid for what is asked next."""
-        return any(source.pace.is_shared for source in self.sources)
+    def was_shared_since(self, at: float) -> bool:
+        """Whether other processes asked here too, and may have paid for what is asked next."""
+        return any(source.pace.others_at > at for source in self.sources)
 
     @property
     def in_flight(self) -> int:

@@ -113,6 +113,8 @@ class Pace:
         self._next_look = self._next_share = 0.0
         self._registered = False
         self._others = False
+        self.others_at = 0.0
+        """When other processes were last seen to ask here as well, by the monotonic clock."""
         self._rooms: list[Callable[[], None]] = []
         self._counts: list[Callable[[], int]] = []
         self._ticker: asyncio.TimerHandle | None = None
@@ -196,11 +198,6 @@ class Pace:
         """The call of `turn` is over."""
         self.in_flight -= 1
         self._wake()
-
-    @property
-    def is_shared(self) -> bool:
-        """Whether other processes were seen to ask here as well."""
-        return self._others
 
     def waiting(self) -> int:
         """Calls that would be made if they were let in."""
@@ -355,6 +352,8 @@ class Pace:
         mine = shared.members.pop(self._name, None)
         shared.leave_out_gone(now)
         self._others = bool(shared.members)
+        if self._others:
+            self.others_at = time.monotonic()
         wants = max(1, self.in_flight + self.waiting())
         self._share_width(shared, wants, now)
         shared.opens_at = self._opens_at = max(self._opens_at, min(shared.opens_at, now + 86_400))
