@@ -256,7 +256,7 @@ def _body(call: Call, act: Act) -> bytes:
         said = Said(act.text, act.finish, act.refusal, model=model, prompt_tokens=prompt, reply_tokens=reply)
     if "give_reply" in call.heard.tools and said.text is not None and not said.tool_calls:
         said = replace(said, text=None, finish="tools", tool_calls=(("call_1", "give_reply", _arguments(said.text)),))
-    return json.dumps(call.voice.answer(said)).encode()
+    return json.dumps(call.voice.answer(replace(said, number=call.number))).encode()
 
 
 def _arguments(text: str) -> Any:

@@ -12,14 +12,15 @@ from stillhouse.calls.cache import CallCache, Entry
 from stillhouse.core.events import Bus
 
 _LOOK = """
-import resource, sys
+import re, sys
 from pathlib import Path
 from stillhouse.calls.archive import Archive, Selection
 
 with Archive(Path(sys.argv[1])) as archive:
     seen = sum(1 for _ in archive.calls(newest_first=True))
     found = sum(1 for _ in archive.calls(Selection(text="call 77 ")))
-print(seen, found, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+peak = re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]  # of this program alone
+print(seen, found, int(peak) // 1024)
 """
 
 
@@ -30,7 +31,7 @@ def test_memory_does_not_grow_with_the_number_of_calls(tmp_path: Path) -> None:
         for start in range(0, 6000, 500):
             numbers = range(start, start + 500)
             await cache.put(
-                [Entry(n.to_bytes(16), "text", b"call %d " % n + b"x" * 20_000, b"{}", 0.0, "m") for n in numbers]
+                [Entry(n.to_bytes(16), "text", b"call %d " % n + b"x" * 30_000, b"{}", 0.0, "m") for n in numbers]
             )
 
     asyncio.run(fill())
@@ -40,7 +41,7 @@ def test_memory_does_not_grow_with_the_number_of_calls(tmp_path: Path) -> None:
     )
     seen, found, megabytes = map(int, done.stdout.split())
     assert (seen, found) == (6000, 1)
-    assert megabytes < 100  # the texts are 120 MB
+    assert megabytes < 130  # the texts are 180 MB
 
 
 def test_calls_that_come_while_one_looks_are_seen_once_or_not_at_all(tmp_path: Path) -> None:

@@ -44,6 +44,8 @@ class Said:
     cached: int = 0
     written: int = 0
     reasoning_tokens: int = 0
+    number: int = 1
+    """Of the call, where the API gives replies an id."""
 
 
 class Trouble(NamedTuple):
@@ -132,7 +134,7 @@ def _say_chat(said: Said) -> Json:
         message["reasoning_content"] = said.reasoning
     finish = {"tools": "tool_calls"}.get(said.finish, said.finish)
     return {
-        "id": "chatcmpl-1",
+        "id": f"chatcmpl-{said.number}",
         "object": "chat.completion",
         "model": said.model,
         "choices": [

@@ -38,7 +38,7 @@ def written(folder: Path) -> set[int]:
         return set()
     with Archive(path.parent) as archive:
         wires = [call.wire for call in archive.calls() if call.form == "openai.chat"]  # the student's own are kept too
-    return {int(json.loads(wire)["id"].removeprefix("call-")) for wire in wires}
+    return {int(json.loads(wire)["id"].removeprefix("chatcmpl-")) for wire in wires}
 
 
 def moments(folder: Path, server: MisbehavingServer, draw: random.Random) -> list[Callable[[], bool]]:

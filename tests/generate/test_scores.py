@@ -18,7 +18,7 @@ from stillhouse.calls.providers.scripted import script
 from stillhouse.calls.reply import Usage
 from stillhouse.core.errors import ModelError, RecipeError
 from stillhouse.core.session import Session
-from stillhouse.generate._calibration import of_numbers, pearson, ranks
+from stillhouse.generate._calibration import _with_interval, pearson, ranks
 from stillhouse.generate._rubric import Scorer
 from stillhouse.generate.calibration import Calibrate
 from stillhouse.generate.filter_with_prompt import FilterWithPrompt
@@ -238,7 +238,7 @@ def test_the_interval_of_a_correlation_covers_it_as_often_as_it_says() -> None:
     for _ in range(60):
         one = generator.normal(size=80)
         other = 0.6 * one + 0.8 * generator.normal(size=80)
-        found = of_numbers(one, other)["pearson"]
+        found = _with_interval(one, other, pearson)
         covered += found["low"] <= 0.6 <= found["high"]
     assert 50 <= covered <= 60
 
