@@ -19,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stillhouse.calls.answer import Answer
+from stillhouse.calls.ask import Ask
 from stillhouse.calls.endpoint import Endpoint
 from stillhouse.calls.pace import GROWS_AFTER, Pace, Size, Turn
 from stillhouse.calls.pace_file import SEEN_SECONDS, Member, PaceFile, Shared, own_name
@@ -607,3 +608,19 @@ def test_patience_that_makes_no_sense_is_refused() -> None:
     for wrong in ({"attempts": 0}, {"max_failed": 1.5}, {"hedge": 1.0}, {"window": 0}):
         with pytest.raises(Exception, match="Patience"):
             Patience(**wrong)
+
+
+def test_of_two_deployments_at_one_place_the_lower_limit_counts(tmp_path: Path) -> None:
+    async def work(service: CallService) -> int:
+        for name in ("fast", "slow"):
+            await service.ask_many(
+                Ask(model="openai/teacher", deployment=name), prompts(f"{name}{n}" for n in range(40))
+            )
+        (source,) = service._deployments.of(Ask(model="openai/teacher", deployment="fast")).gate.sources
+        found = source.pace.state()["rpm_limit"]
+        assert isinstance(found, int)
+        return found
+
+    with MisbehavingServer() as server:
+        endpoints = {"fast": Endpoint(server.url, rpm=6000), "slow": Endpoint(server.url, rpm=600)}
+        assert with_service(tmp_path, work, endpoints=endpoints) <= 600

@@ -308,6 +308,8 @@ class Deployments:
                 file=None if self._folder is None else PaceFile(self._folder / "pace" / f"{key[:32]}.json"),
                 tell=None if bus is None else lambda state: bus.publish("calls.pace", **facts, **state),
             )
+        else:
+            self._paces[key].limit(endpoint.rpm, endpoint.tpm)
         return self._paces[key]
 
     def _python(self, by: Ask, identity: Any) -> Deployment:

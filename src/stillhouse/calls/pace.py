@@ -100,11 +100,8 @@ class Pace:
         self._cut_to: float | None = None
         self._opens_at = 0.0
         self._declared_limits: dict[Kind, float] = {}
-        if rpm is not None:
-            self._declared_limits["requests"] = rpm
-        if tpm is not None:
-            self._declared_limits["tokens"] = tpm
-        self._limited = bool(self._declared_limits)
+        self._limited = False
+        self.limit(rpm, tpm)
         self._held: dict[Kind, float] = {}
         self._pot: dict[Kind, Bucket] = {}
         self._told: dict[Kind, tuple[Told, float, dict[Kind, float]]] = {}
@@ -127,6 +124,14 @@ class Pace:
         self._minute: deque[list[float]] = deque(maxlen=_MINUTE_SLOTS + 1)
 
     # asking
+
+    def limit(self, rpm: float | None, tpm: float | None) -> None:
+        """Requests and tokens a minute as one more deployment declares them: of several the least counts."""
+        declared: tuple[tuple[Kind, float | None], ...] = (("requests", rpm), ("tokens", tpm))
+        for kind, most in declared:
+            if most is not None:
+                self._declared_limits[kind] = min(most, self._declared_limits.get(kind, math.inf))
+                self._limited = True
 
     def watch(self, on_room: Callable[[], None], waiting: Callable[[], int]) -> None:
         """`on_room` is called when there may be room; `waiting()` says how many would like it."""
