@@ -41,7 +41,8 @@ def test_what_is_kept_is_not_in_the_cost_of_the_whole(tmp_path: Path, shown: int
             (seen,) = preview(session, whole, shown)
             before = server.num_calls
             rest = session.run(whole)
-    assert (seen.cost_usd, seen.calls_to_come) == (pytest.approx(spent), 110)
+    assert seen.cost_usd == pytest.approx(spent)
+    assert seen.calls_to_come == 110
     assert seen.cost_to_come == pytest.approx(0.4)
     assert server.num_calls - before == 10 - shown
     assert len(rest) == 110

@@ -10,6 +10,7 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
+from stillhouse.calls.endpoint import Endpoint
 from stillhouse.core.artifact import Rows
 from stillhouse.core.errors import RecipeError
 from stillhouse.core.session import Session
@@ -300,7 +301,7 @@ def test_session_settings_are_read_and_change_no_key(folder: Path) -> None:
     assert recipe.session.budget is not None
     assert recipe.session.budget.usd == 2.5
     assert recipe.session.options.threads == 2
-    assert recipe.session.endpoints["mine"].url == "http://localhost:8000/v1"
+    assert recipe.session.endpoints == {"mine": Endpoint("http://localhost:8000/v1")}
     assert recipe.session.prices["mine"].reply == 2
     assert recipe.step.recipe_key == loaded(folder, TABLE).step.recipe_key
 
