@@ -13,7 +13,7 @@ from ..measure.agreement import Agreement
 from ..measure.verify import Verifying
 from ..text.schema import Schema
 from .expectation import expected
-from .output import layout
+from .output import with_layout
 
 if TYPE_CHECKING:
     from ..core.plan import Expectation
@@ -59,7 +59,7 @@ class Answer(MapStep, tag="generate.answer/1"):
 
     def identity(self) -> Mapping[str, Any]:
         """The fields, and the order of the schema's fields, in which outputs are written."""
-        return {**self.values(), "layout": layout(self.response)} if self.response else self.values()
+        return with_layout(self.values(), self.response)
 
     def mapper(self, context: Context) -> Mapper:
         from ._answer import answerer

@@ -14,7 +14,7 @@ from ..rows.import_ import Import
 from ..text.schema import Schema
 from .checks import MADE, Column, Instruction, check_samples, check_unpack
 from .expectation import expected
-from .output import layout
+from .output import with_layout
 
 if TYPE_CHECKING:
     from ..core.plan import Expectation
@@ -63,7 +63,7 @@ class DataFromAttributedPrompt(MapStep, tag="generate.data_from_attributed_promp
     def identity(self) -> Mapping[str, Any]:
         """The fields but `attributes`, which the rows hold; and the order in which the JSON text is written."""
         counted = {name: value for name, value in self.values().items() if name != "attributes"}
-        return {**counted, "layout": layout(self.response)} if self.response else counted
+        return with_layout(counted, self.response)
 
     def mapper(self, context: Context) -> Mapper:
         from ._prompt import prompter

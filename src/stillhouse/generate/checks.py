@@ -52,3 +52,13 @@ def check_unpack(response: Schema | None, unpack: bool) -> None:
             named_fields(response)
         except RecipeError as error:
             raise ValueError(error.message) from None
+
+
+def check_shown(least: int, most: int, tokens: int | None, tokenizer: object, candidates: int | None = None) -> None:
+    """Raise `ValueError` where no number of things to show can do, or a tokenizer has nothing to count for."""
+    if least > most:
+        raise ValueError(f"`least` is {least}, more than `most`, which is {most}")
+    if candidates is not None and candidates < most:
+        raise ValueError(f"`candidates` is {candidates}, fewer than `most`, which is {most}")
+    if tokenizer is not None and tokens is None:
+        raise ValueError("there is a `tokenizer`, but no limit in `tokens`")

@@ -10,7 +10,7 @@ from ..core.context import Context
 from ..core.step import Mapper, MapStep
 from ..text.schema import Schema
 from .expectation import expected
-from .output import layout
+from .output import with_layout
 
 if TYPE_CHECKING:
     from ..core.plan import Expectation
@@ -35,7 +35,7 @@ class SynthesizeCoT(MapStep, tag="generate.synthesize_cot/1"):
 
     def identity(self) -> Mapping[str, Any]:
         """The fields, and the order of the schema's fields, in which outputs are written."""
-        return {**self.values(), "layout": layout(self.response)} if self.response else self.values()
+        return with_layout(self.values(), self.response)
 
     def mapper(self, context: Context) -> Mapper:
         from ._cot import tracer

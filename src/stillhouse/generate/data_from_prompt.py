@@ -13,7 +13,7 @@ from ..rows.grid import Grid
 from ..text.schema import Schema
 from .checks import MADE, Column, Instruction, check_samples, check_unpack
 from .expectation import expected
-from .output import layout
+from .output import with_layout
 
 if TYPE_CHECKING:
     from ..core.plan import Expectation
@@ -48,7 +48,7 @@ class DataFromPrompt(MapStep, tag="generate.data_from_prompt/1"):
 
     def identity(self) -> Mapping[str, Any]:
         """The fields, and the order of the schema's fields, in which the JSON text is written."""
-        return {**self.values(), "layout": layout(self.response)} if self.response else self.values()
+        return with_layout(self.values(), self.response)
 
     def mapper(self, context: Context) -> Mapper:
         from ._data_from_prompt import writer

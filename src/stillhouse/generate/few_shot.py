@@ -10,9 +10,9 @@ from ..core.artifact import Files, Model, Rows
 from ..core.context import Context
 from ..core.step import Mapper, MapStep, Step
 from ..text.schema import Schema
-from .checks import Column, Instruction, check_samples, check_unpack
+from .checks import Column, Instruction, check_samples, check_shown, check_unpack
 from .expectation import expected
-from .output import layout
+from .output import with_layout
 
 if TYPE_CHECKING:
     from ..core.plan import Expectation
@@ -58,15 +58,12 @@ class FewShot(MapStep, tag="generate.few_shot/1"):
     def _whole(self) -> "FewShot":
         check_samples(self.by, self.samples)
         check_unpack(self.response, self.unpack)
-        if self.least > self.most:
-            raise ValueError(f"`least` is {self.least}, more than `most`, which is {self.most}")
-        if self.tokenizer is not None and self.tokens is None:
-            raise ValueError("there is a `tokenizer`, but no limit in `tokens`")
+        check_shown(self.least, self.most, self.tokens, self.tokenizer)
         return self
 
     def identity(self) -> Mapping[str, Any]:
         """The fields, and the order of the schema's fields, in which the JSON text is written."""
-        return {**self.values(), "layout": layout(self.response)} if self.response else self.values()
+        return with_layout(self.values(), self.response)
 
     def mapper(self, context: Context) -> Mapper:
         from ._few_shot import shower

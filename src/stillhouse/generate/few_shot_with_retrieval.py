@@ -11,9 +11,9 @@ from ..core.context import Context
 from ..core.plan import Expectation
 from ..core.step import Mapper, MapStep, Step
 from ..text.schema import Schema
-from .checks import Column, Instruction, check_samples, check_unpack
+from .checks import Column, Instruction, check_samples, check_shown, check_unpack
 from .expectation import expected
-from .output import layout
+from .output import with_layout
 from .retrieve import expected_search, with_search
 
 if TYPE_CHECKING:
@@ -52,17 +52,12 @@ class FewShotWithRetrieval(MapStep, tag="generate.few_shot_with_retrieval/1"):
     def _whole(self) -> "FewShotWithRetrieval":
         check_samples(self.by, self.samples)
         check_unpack(self.response, self.unpack)
-        if self.least > self.most:
-            raise ValueError(f"`least` is {self.least}, more than `most`, which is {self.most}")
-        if self.candidates is not None and self.candidates < self.most:
-            raise ValueError(f"`candidates` is {self.candidates}, fewer than `most`, which is {self.most}")
-        if self.tokenizer is not None and self.tokens is None:
-            raise ValueError("there is a `tokenizer`, but no limit in `tokens`")
+        check_shown(self.least, self.most, self.tokens, self.tokenizer, self.candidates)
         return self
 
     def identity(self) -> Mapping[str, Any]:
         """The fields, and the order of the schema's fields, in which the JSON text is written."""
-        return {**self.values(), "layout": layout(self.response)} if self.response else self.values()
+        return with_layout(self.values(), self.response)
 
     def mapper(self, context: Context) -> Mapper:
         from ._with_retrieval import shower

@@ -13,7 +13,7 @@ from ..text.schema import Schema
 from .checks import Column, Instruction, check_samples
 from .expectation import Load, expected_of
 from .judges import Asks
-from .output import layout
+from .output import with_layout
 
 if TYPE_CHECKING:
     from ..core.plan import Expectation
@@ -46,7 +46,7 @@ class MajorityVote(MapStep, tag="generate.majority_vote/1"):
 
     def identity(self) -> Mapping[str, Any]:
         """The fields, and the order of the schema's fields, in which the JSON text is written."""
-        return {**self.values(), "layout": layout(self.response)} if self.response else self.values()
+        return with_layout(self.values(), self.response)
 
     def mapper(self, context: Context) -> Mapper:
         from ._majority_vote import voting

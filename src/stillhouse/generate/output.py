@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -86,6 +87,11 @@ def same_output(left: str, right: str) -> bool:
 def layout(schema: Schema | None) -> str | None:
     """The schema with its fields in their order, for identities: keys do not see the order, outputs do."""
     return None if schema is None else orjson.dumps(schema.form).decode()
+
+
+def with_layout(values: Mapping[str, Any], response: Schema | None) -> Mapping[str, Any]:
+    """What identifies a step of these fields: where it has a schema, the order of the schema's fields as well."""
+    return {**values, "layout": layout(response)} if response else values
 
 
 def reasoned(response: Schema | None) -> Schema:

@@ -11,7 +11,7 @@ from ..core.step import Mapper, MapStep
 from ..text.schema import Schema
 from .checks import Column, Instruction, check_samples, check_unpack
 from .expectation import expected
-from .output import layout
+from .output import with_layout
 
 if TYPE_CHECKING:
     from ..core.plan import Expectation
@@ -45,7 +45,7 @@ class ProcessWithPrompt(MapStep, tag="generate.process_with_prompt/1"):
 
     def identity(self) -> Mapping[str, Any]:
         """The fields, and the order of the schema's fields, in which the JSON text is written."""
-        return {**self.values(), "layout": layout(self.response)} if self.response else self.values()
+        return with_layout(self.values(), self.response)
 
     def mapper(self, context: Context) -> Mapper:
         from ._process import processor
