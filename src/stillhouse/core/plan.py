@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from .artifact import Rows
 from .definition import Difference, define, differences
-from .execution import Execution
+from .execution import Execution, graph
 from .step import GrowStep, MapStep, Step
 
 if TYPE_CHECKING:
@@ -167,7 +167,7 @@ def make_plan(session: Session, steps: tuple[Step[Any], ...]) -> Plan:
     rebuilt = {execution.book.recipe(step) for step in missing}
     planned: dict[str, Planned] = {}
     earlier = Earlier(execution)
-    for step in _in_order(steps, execution):
+    for step in graph(steps, execution.book):
         key = execution.book.recipe(step)
         expected = _rows_in(step, execution, planned)
         if key not in rebuilt:
@@ -189,23 +189,6 @@ def make_plan(session: Session, steps: tuple[Step[Any], ...]) -> Plan:
             unanswered,
         )
     return Plan(list(planned.values()))
-
-
-def _in_order(steps: tuple[Step[Any], ...], execution: Execution) -> Iterator[Step[Any]]:
-    seen: set[str] = set()
-
-    def visit(step: Step[Any]) -> Iterator[Step[Any]]:
-        step, _ = execution.source(step)
-        key = execution.book.recipe(step)
-        if key in seen:
-            return
-        seen.add(key)
-        for child in step.inputs():
-            yield from visit(child)
-        yield step
-
-    for step in steps:
-        yield from visit(step)
 
 
 def _cached(execution: Execution, step: Step[Any]) -> Expectation:
@@ -282,7 +265,7 @@ class Earlier:
 
     def present(self, step: Step[Any]) -> Mapping[str, Any]:
         """The definition of a step, that of all it is made from being known after this."""
-        for each in _in_order((step,), self._execution):
+        for each in graph((step,), self._execution.book):
             key = self._execution.book.recipe(each)
             if key not in self._present:
                 self._present[key] = define(each, self._execution.book)

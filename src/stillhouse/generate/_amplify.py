@@ -18,6 +18,7 @@ from ..core.outcome import Drop, Emit, Fail, Row
 from ..text.schema import Schema
 from ._asking import reply_schema
 from ._coverage import CLUSTER, DIFFICULTY, LEVELS, OTHER, PATTERN, Band, Coverage, Order, Part
+from ._drying_up import CALL, lately
 from ._policy import check_task_rows
 from ._similar import SimilarTexts
 from .policy import TaskPolicy
@@ -50,7 +51,7 @@ def _objects(*names: str) -> dict[str, Any]:
 
 LABELLED_INPUTS = reply_schema("LabelledInputs", inputs=_objects("input", "kind", "difficulty"))
 LABELS_OF = reply_schema("Labels", labels=_objects("kind", "difficulty"))
-CALL, NOVELTY, VECTOR = "_call", "_novelty", "_vector"
+NOVELTY, VECTOR = "_novelty", "_vector"
 """Columns of accepted rows, not part of their content: the number of the call that brought them; how far they are from
 what was there before, and their vector, where these count."""
 _DIGITS = 4  # of vectors and novelties: they are read again after an interruption
@@ -117,22 +118,16 @@ class Amplification:
         step = self._step
         if len(accepted) >= self._wanted:
             return f"{self._wanted} new inputs"
-        # A teacher whose replies are all rubbish is the runner's to stop, with examples: it looks at the first calls.
-        patience = step.patience if accepted else max(2 * step.patience, 40)
-        if num_calls < patience:
+        found = lately(step, num_calls, accepted)
+        if found is None:
             return None
-        recent = 0
-        for row in reversed(accepted):
-            if row[CALL] < num_calls - step.patience:
-                break
-            recent += 1
-        if recent >= max(1.0, step.least * step.patience * step.per_call):
-            return self._stale(accepted, recent)
+        if found.enough:
+            return self._stale(accepted, found.rows)
         if not accepted:
             raise self._nothing_new(num_calls)
         short = self._coverage.short_of(accepted)
         return (
-            f"the last {step.patience} calls brought only {recent} new inputs of {step.patience * step.per_call}: "
+            f"the last {step.patience} calls brought only {found.rows} new inputs of {step.patience * step.per_call}: "
             f"{len(accepted)} of the {self._wanted} wanted" + (f" ({short})" if short else "")
         )
 

@@ -13,6 +13,7 @@ from ..core.outcome import Drop, Emit, Fail, Row
 from ..rows.transform import missing_column
 from ..text.ngrams import words
 from ._asking import reply_schema, text_of
+from ._drying_up import CALL, lately
 from ._rouge_index import RougeIndex
 from .prompts import listed
 
@@ -38,8 +39,6 @@ ITEM = {
 }
 PLAIN = reply_schema("NewInstructions", instructions={"type": "array", "items": TEXT})
 CLASSIFIED = reply_schema("NewInstructions", instructions={"type": "array", "items": ITEM})
-CALL = "_call"
-"""Column of accepted rows, not part of their content: the number of the call that brought them."""
 
 
 class Reply(NamedTuple):
@@ -78,16 +77,8 @@ class Instructions:
         step = self._step
         if len(accepted) >= step.num:
             return f"{step.num} new instructions"
-        # A teacher whose replies are all rubbish is the runner's to stop, with examples: it looks at the first calls.
-        patience = step.patience if accepted else max(2 * step.patience, 40)
-        if num_calls < patience:
-            return None
-        recent = 0
-        for row in reversed(accepted):
-            if row[CALL] < num_calls - step.patience:
-                break
-            recent += 1
-        if recent >= max(1.0, step.least * step.patience * step.per_call):
+        found = lately(step, num_calls, accepted)
+        if found is None or found.enough:
             return None
         if not accepted:
             shown = "\n".join(f"    {reason}" for reason in self._refused)
@@ -97,7 +88,7 @@ class Instructions:
                 kind="rubbish",
             )
         return (
-            f"the last {step.patience} calls brought only {recent} new instructions of "
+            f"the last {step.patience} calls brought only {found.rows} new instructions of "
             f"{step.patience * step.per_call}: {len(accepted)} of the {step.num} wanted"
         )
 
