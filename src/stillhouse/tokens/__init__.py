@@ -1,1 +1,44 @@
-"""Training data as tokens: the token store, packing, mixing and the one loader that training reads through."""
+"""Training data as tokens: the token store, packing, mixing and the one loader that training reads through.
+
+The public names resolve when they are first used: reading a recipe loads no numpy.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .loader import Loader as Loader
+    from .loader import get_loader as get_loader
+    from .mixing import Mixture as Mixture
+    from .packing import Packing as Packing
+    from .source import Source as Source
+    from .store import TokenStore as TokenStore
+    from .tokenize import Tokenize as Tokenize
+
+_HOME = {
+    "Loader": "loader",
+    "get_loader": "loader",
+    "Mixture": "mixing",
+    "Packing": "packing",
+    "Source": "source",
+    "TokenStore": "store",
+    "Tokenize": "tokenize",
+}
+
+__all__ = [*_HOME]  # noqa: PLE0604
+
+if not TYPE_CHECKING:  # a checker that saw this would take every misspelt name for one of ours
+
+    def __getattr__(name: str) -> object:
+        home = _HOME.get(name)
+        if home is None:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value: object = getattr(import_module(f".{home}", __name__), name)
+        globals()[name] = value
+        return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME})
