@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
+from typing import cast
 
-from ..core.artifact import Artifact, Files, Model, Tokens
+from ..core.artifact import Artifact, Files, Model, Rows, Tokens
 from ..core.errors import RecipeError
 from ..core.session import Session
 from ..core.step import Step
 from .mixing import TokenSource
 from .source import Source
 from .store import TokenStore
+from .tokenize import Tokenize
 
 Tokenizer = Step[Files] | Step[Model]
 
@@ -30,12 +32,23 @@ def open_stores(
                 )
             steps[name] = source.tokens(tokenizer)
         elif isinstance(source, Step):
-            steps[name] = source
+            steps[name] = _tokenised(name, source, tokenizer)
     made: dict[str, Artifact] = {}
     if steps:
         with nullcontext(session) if session is not None else Session() as opened:
             made = dict(zip(steps, opened.run([*steps.values()]), strict=True))
     return {name: _store(made.get(name, source)) for name, source in sources.items()}
+
+
+def _tokenised(name: str, source: Step[Tokens] | Step[Rows], tokenizer: Tokenizer | None) -> Step[Tokens]:
+    """The step, or that which tokenises its rows."""
+    if issubclass(source.makes(), Tokens):
+        return cast("Step[Tokens]", source)
+    if tokenizer is None:
+        raise RecipeError(
+            f"the source `{name}` makes rows, and there is no tokenizer to read them with", "Give `tokenizer`."
+        )
+    return Tokenize(rows=cast("Step[Rows]", source), tokenizer=tokenizer)
 
 
 def _store(source: TokenSource | Artifact) -> TokenStore:

@@ -5,41 +5,93 @@ from __future__ import annotations
 from collections.abc import Mapping
 from math import isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from ..core.artifact import Tokens
+from pydantic import Field
+
+from ..core.artifact import Rows, Tokens
 from ..core.errors import RecipeError
+from ..core.part import Part
 
 if TYPE_CHECKING:
     from ..core.step import Step
     from .source import Source
     from .store import TokenStore
 
-TokenSource: TypeAlias = "Tokens | TokenStore | Path | str | Step[Tokens] | Source"
+TokenSource: TypeAlias = "Tokens | TokenStore | Path | str | Step[Tokens] | Step[Rows] | Source"
 """Tokens to read: an artifact, an open store or the folder of one; or what makes them, a step or a file of rows."""
 
 
-class Mixture:
+class Mixture(Part, tag="tokens.mixture/1"):
     """`Mixture({"web": (web, 0.6), "code": (code, 0.4)})`: sources by name, each with its share of the rows.
 
     Weights are relative. Without any (`Mixture({"web": web, "code": code})`) each source has the share of its size, so
     that all end their epochs together. A weight of 0 keeps a source at hand that a later change of weights may draw.
+    In a recipe file the weights may stand apart: `sources: {web: $web, code: $code}`, `weights: {web: 0.6, code: 0.4}`.
     """
 
-    def __init__(self, sources: Mapping[str, TokenSource | tuple[TokenSource, float]]) -> None:
+    sources: Mapping[str, Any] = Field(description="what to read, by name: tokens, steps that make them, files of rows")
+    weights: Mapping[str, float] | None = Field(None, description="the share of each; without, that of its size")
+    policy: Any = Field(None, description="what decides the weights in their place, for instance `ScheduledMix`")
+    share: Literal["rows", "tokens"] = Field("rows", description="what the weights are shares of")
+    floors: Mapping[str, float] = Field({}, description="the least share of a source, from 0 to 1")
+    ceilings: Mapping[str, float] = Field({}, description="the greatest share of a source, from 0 to 1")
+    max_epochs: float | Mapping[str, float] | None = Field(
+        4.0, description="how often a source may be read; then the others get its share. None: any number of times"
+    )
+    max_change: float | None = Field(None, gt=0, le=1, description="the most that `set_weights` changes a share at once")
+
+    def __init__(
+        self,
+        sources: Mapping[str, TokenSource | tuple[TokenSource, float]],
+        weights: Mapping[str, float] | None = None,
+        **fields: Any,
+    ) -> None:
         if not sources:
             raise RecipeError("Mixture: there are no sources", "Name at least one.")
-        self.sources: dict[str, TokenSource] = {}
-        given: dict[str, float] = {}
+        sources = _flat(sources)
+        given = dict(weights or {})
+        plain: dict[str, Any] = {}
         for name, value in sources.items():
-            if isinstance(value, tuple):
-                self.sources[name], given[name] = value
+            if isinstance(value, tuple | list):
+                plain[name], given[name] = value
             else:
-                self.sources[name] = value
-        if given and len(given) < len(sources):
-            missing = ", ".join(f"`{name}`" for name in sources if name not in given)
-            raise RecipeError(f"Mixture: {missing} has no weight", "Give each source a weight, or none.")
-        self.weights: dict[str, float] | None = checked_weights(given, self.sources) if given else None
+                plain[name] = value
+        if given and (missing := [name for name in sources if name not in given]):
+            names = ", ".join(f"`{name}`" for name in missing)
+            raise RecipeError(f"Mixture: {names} has no weight", "Give each source a weight, or none.")
+        found = checked_weights(given, plain) if given else None
+        super().__init__(**{"sources": plain, "weights": found, **fields})
+
+    def identity(self) -> Mapping[str, Any]:
+        """The order of the sources counts: it decides between equal remainders."""
+        values = {**self.values(), "sources": list(self.sources.items())}
+        return {name: list(value.items()) if name == "weights" else value for name, value in values.items()}
+
+
+def _flat(sources: Mapping[str, Any]) -> dict[str, Any]:
+    """The sources with those of inner mixtures in their place, as `outer/inner`; weights multiply."""
+    found: dict[str, Any] = {}
+    for name, value in sources.items():
+        pair = isinstance(value, tuple | list)
+        inner, weight = value if pair else (value, None)
+        if not isinstance(inner, Mixture):
+            found[name] = value
+            continue
+        if set(inner.model_fields_set) - {"sources", "weights"}:
+            raise RecipeError(
+                f"Mixture: the mixture `{name}` inside has options of its own", "Give them to the outer one, which holds."
+            )
+        if (weight is None) != (inner.weights is None):
+            raise RecipeError(
+                f"Mixture: of `{name}` and the sources inside, only one has weights",
+                "Give weights on both levels, or on none.",
+            )
+        whole = sum((inner.weights or {}).values())
+        for part, source in inner.sources.items():
+            share = None if weight is None or inner.weights is None else weight * inner.weights[part] / whole
+            found[f"{name}/{part}"] = source if share is None else (source, share)
+    return found
 
 
 def checked_weights(weights: Mapping[str, float], names: Mapping[str, object]) -> dict[str, float]:

@@ -15,6 +15,7 @@ from ..core.plan import Expectation
 from ..core.step import Step
 from ..models.pretrained import Pretrained
 from ..models.scratch import FromScratch
+from ..tokens.mixing import Mixture
 
 if TYPE_CHECKING:
     from ..core.session import Session
@@ -68,10 +69,11 @@ def _tokens(step: Finetune, session: Session) -> float | None:
     """Tokens seen in the whole run; for `steps` as if all rows were full."""
     if step.steps is not None:
         return float(step.steps * step.batch_size * step.seq_len)
-    made = _made(step.tokens, session)
-    if made is None:
+    sources = step.tokens.sources.values() if isinstance(step.tokens, Mixture) else (step.tokens,)
+    made = [_made(source, session) for source in sources]
+    if None in made:
         return None
-    return float(made.record["facts"]["tokens"]) * (step.epochs or 3.0)
+    return sum(float(one.record["facts"]["tokens"]) for one in made if one is not None) * (step.epochs or 3.0)
 
 
 def _shape(base: Step[Any], session: Session) -> Shape | None:

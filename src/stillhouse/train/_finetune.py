@@ -13,10 +13,11 @@ import torch
 from torch import nn
 
 from .. import __version__
-from ..core.artifact import Model
+from ..core.artifact import Model, Tokens
 from ..core.context import Context
 from ..core.errors import RecipeError
 from ..core.keys import digest
+from ..core.step import Step
 from ..models.device import resolve_device, set_threads
 from ..models.forward import Forward
 from ..models.loading import (
@@ -35,6 +36,7 @@ from ..models.loading import (
 from ..models.pretrained import Pretrained
 from ..text.tokenizer import load_tokenizer, tokenizer_digest
 from ..tokens.loader import get_loader
+from ..tokens.mixing import Mixture
 from ..tokens.packing import Packing
 from ..tokens.store import TokenStore
 from ._loop import Loop, Trained
@@ -55,16 +57,18 @@ def finetune(step: Finetune, context: Context) -> None:
     base = context.get(step.base).path
     with seeded(step.seed):
         model = _student(step, base, device, precision)
-        tokens, width, rows = context.get(step.tokens), step.seq_len, step.batch_size
-        tokenizer_folder = _tokenizer_folder(tokens.data, base)
+        width, rows = step.seq_len, step.batch_size
+        tokens = _made(step.tokens, context)
+        tokenizer_folder = _tokenizer_folder(tokens, base)
         loader = get_loader(tokens, seq_len=width, batch_size=rows, packing=step.packing, seed=step.seed)
-        held_out = None
+        _check_lengths("tokens", loader, model)
+        held_out = {}
         if step.held_out is not None:
             packing = Packing(too_long=step.packing.too_long)
-            judged_by = context.get(step.held_out)
-            held_out = get_loader(judged_by, seq_len=width, batch_size=rows, packing=packing, shuffle=False)
-        for name, source in (("tokens", loader), ("held_out", held_out)):
-            _check_lengths(name, source, model)
+            for name, source in _made(step.held_out, context).sources.items():
+                judged = get_loader(source, seq_len=width, batch_size=rows, packing=packing, shuffle=False)
+                _check_lengths("held_out", judged, model)
+                held_out[name] = judged
         num_steps = step.steps or loader.steps_in(step.epochs or 3.0)
         forward = Forward(model)
         loop = Loop(step, forward, loader, held_out, context, device, num_steps, precision)
@@ -76,6 +80,7 @@ def finetune(step: Finetune, context: Context) -> None:
     facts = {
         **asdict(trained),
         **({"checkpoints": num_kept} if step.checkpoints else {}),
+        "sources": _seen(loader),
         "learning_rate": step.peak_rate,
         "layout": forward.layout,
         "device": _device_name(device),
@@ -86,6 +91,15 @@ def finetune(step: Finetune, context: Context) -> None:
     text = json.dumps({"format": "stillhouse-training/1", **facts, "loader": loader.state_dict()}, indent=1)
     (context.folder / "training.json").write_text(text + "\n", encoding="utf-8")
     context.note(**facts)
+
+
+def _seen(loader: Loader) -> dict[str, dict[str, Any]]:
+    """What each source has given, and which tokens it was."""
+    account = loader.account()
+    return {
+        source.name: {**asdict(account[source.name]), "fingerprint": source.store.fingerprint}
+        for source in loader.sources
+    }
 
 
 def _hand_out_checkpoints(step: Finetune, trained: Trained, context: Context) -> int:
@@ -125,13 +139,20 @@ def _student(step: Finetune, base: Path, device: torch.device, precision: torch.
     return model if step.adapter is None else step.adapter(model).to(device)
 
 
-def _check_lengths(name: str, loader: Loader | None, model: nn.Module) -> None:
+def _made(tokens: Step[Tokens] | Mixture, context: Context) -> Mixture:
+    """The tokens as artifacts; what is no mixture is one of a single source."""
+    if not isinstance(tokens, Mixture):
+        return Mixture({"data": context.get(tokens)})
+    made: Mixture = tokens.replace(sources={name: context.get(source) for name, source in tokens.sources.items()})
+    return made
+
+
+def _check_lengths(name: str, loader: Loader, model: nn.Module) -> None:
     """Raise `RecipeError` where documents are longer than the model's positions reach."""
-    if loader is None:
-        return
     transformer: Any = model
     positions = getattr(transformer.config.get_text_config(), "max_position_embeddings", None)
-    longest = min(int(loader.sources[0].store.lengths.max()), loader.settings.seq_len)
+    longest = max(int(source.store.lengths.max()) for source in loader.sources)
+    longest = min(longest, loader.settings.seq_len)
     if positions is not None and longest > positions:
         raise RecipeError(
             f"Finetune: `{name}` have documents of {longest} tokens, the model takes {positions}",
@@ -139,20 +160,32 @@ def _check_lengths(name: str, loader: Loader | None, model: nn.Module) -> None:
         )
 
 
-def _tokenizer_folder(tokens: Path, base: Path) -> Path:
+def _tokenizer_folder(tokens: Mixture, base: Path) -> Path:
     """Where the result takes its tokenizer from: the base, unless the tokens were rendered with another template.
 
-    Raises `RecipeError` where the tokens were made with another vocabulary.
+    Raises `RecipeError` where the tokens were made with another vocabulary, or with several templates.
     """
-    layout = TokenStore(tokens).layout
     own = load_tokenizer(base)
-    if layout.tokenizer != tokenizer_digest(own):
+    vocabulary = tokenizer_digest(own)
+    rendered: dict[str, Path] = {}
+    for name, made in tokens.sources.items():
+        layout = TokenStore(made.data).layout
+        if layout.tokenizer != vocabulary:
+            which = f"the tokens of `{name}`" if len(tokens.sources) > 1 else "the tokens"
+            raise RecipeError(
+                f"Finetune: {which} were made with another tokenizer than the base's, so the ids mean other text",
+                "Tokenise with `tokenizer=` the base, or give `rows=` in place of `tokens=`.",
+            )
+        if layout.template:
+            rendered.setdefault(layout.template, made.data / "tokenizer")
+    if len(rendered) > 1:
         raise RecipeError(
-            "Finetune: the tokens were made with another tokenizer than the base's, so the ids mean other text",
-            "Tokenise with `tokenizer=` the base, or give `rows=` in place of `tokens=`.",
+            f"Finetune: the sources {', '.join(tokens.sources)} were rendered with {len(rendered)} chat templates, and "
+            "a model answers by one",
+            "Tokenise them with the same `template`.",
         )
-    template = str(own.chat_template or "")
-    return base if layout.template in ("", digest(template.encode())) else tokens / "tokenizer"
+    template = digest(str(own.chat_template or "").encode())
+    return next((folder for name, folder in rendered.items() if name != template), base)
 
 
 def _write_model(step: Finetune, model: nn.Module, base: Model, folder: Path, tokenizer_folder: Path) -> None:
@@ -185,7 +218,8 @@ def _write_ends(base: Path, folder: Path, loader: Loader) -> None:
     config = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     known = config.get("eos_token_id")
     ends = known if isinstance(known, list) else [known] if known is not None else []
-    ends = list(dict.fromkeys([*ends, *loader.sources[0].store.layout.end_ids]))
+    learnt = [end for source in loader.sources for end in source.store.layout.end_ids]
+    ends = list(dict.fromkeys([*ends, *learnt]))
     config["eos_token_id"] = ends[0] if len(ends) == 1 else ends
     (folder / GENERATION).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 

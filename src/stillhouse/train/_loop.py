@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, cast
@@ -88,7 +88,7 @@ class Loop:
         recipe: Finetune,
         forward: Forward,
         loader: Loader,
-        held_out: Loader | None,
+        held_out: Mapping[str, Loader],
         context: Context,
         device: torch.device,
         num_steps: int,
@@ -204,7 +204,7 @@ class Loop:
 
     def _evaluate(self) -> None:
         """Loss over all held-out documents; remembers the best weights and counts evaluations without a better one."""
-        if self.held_out is None:
+        if not self.held_out:
             return
         position = self.position
         found = self.evaluation(self.held_out)
@@ -226,24 +226,33 @@ class Loop:
         else:
             position.worse += 1
 
-    def evaluation(self, held_out: Loader) -> dict[str, float]:
-        """Mean loss and metrics over all learnt tokens, whatever the batches: sums in float64, one division."""
+    def evaluation(self, held_out: Mapping[str, Loader]) -> dict[str, float]:
+        """Mean loss and metrics over all learnt tokens, whatever the batches: sums in float64, one division.
+
+        Where there are several sources, also the loss of each.
+        """
         sums: dict[str, float] = {"loss": 0.0}
         denominator = 0.0
+        by_source: dict[str, float] = {}
         self.model.eval()
         with torch.no_grad():
-            for batch in held_out.once(self.context.options.micro_batch or self.recipe.batch_size):
-                for micro in micro_batches(batch, None, self.device):
-                    with _memory_errors(micro), self._autocast():
-                        measured = self.objective(self.forward, micro)
-                    denominator += float(measured.denominator)
-                    for name, value in {"loss": measured.sum, **measured.metrics}.items():
-                        sums[name] = sums.get(name, 0.0) + float(value)
-                self._stop_if_asked()
+            for source, loader in held_out.items():
+                loss, weight = sums["loss"], denominator
+                for batch in loader.once(self.context.options.micro_batch or self.recipe.batch_size):
+                    for micro in micro_batches(batch, None, self.device):
+                        with _memory_errors(micro), self._autocast():
+                            measured = self.objective(self.forward, micro)
+                        denominator += float(measured.denominator)
+                        for name, value in {"loss": measured.sum, **measured.metrics}.items():
+                            sums[name] = sums.get(name, 0.0) + float(value)
+                    self._stop_if_asked()
+                if denominator > weight:
+                    by_source[f"eval_loss_{source}"] = (sums["loss"] - loss) / (denominator - weight)
         self.model.train()
         if denominator == 0.0:
             raise TrainError("the held-out documents have no token to be judged by", "Give held-out rows with replies.")
-        return {f"eval_{name}": value / denominator for name, value in sums.items()}
+        means = {f"eval_{name}": value / denominator for name, value in sums.items()}
+        return {**means, **(by_source if len(held_out) > 1 else {})}
 
     def _finish(self) -> Trained:
         position = self.position

@@ -1,5 +1,6 @@
 """Training a model on token files: the whole of it or an adapter, from a pretrained model or from scratch."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, SerializeAsAny, field_validator, model_validator
@@ -11,7 +12,9 @@ from ..core.step import Step
 from ..models.adapter import Lora
 from ..models.pretrained import Pretrained
 from ..models.scratch import FromScratch
+from ..tokens.mixing import Mixture
 from ..tokens.packing import Packing
+from ..tokens.source import Source
 from ..tokens.tokenize import Tokenize
 from .objectives.sft import Sft
 from .optimiser import AdamW
@@ -25,7 +28,8 @@ if TYPE_CHECKING:
 class Finetune(Step[Model], tag="train.finetune/2"):
     """`base`, trained on `tokens`: a folder that transformers (or PEFT) loads, with its tokenizer and template.
 
-    Give `rows=` in place of `tokens=` to have conversations tokenised with the base's tokenizer and template. Documents
+    Give `rows=` in place of `tokens=` to have conversations tokenised with the base's tokenizer and template; a
+    `Mixture` of several sources takes rows, files (`Source`) and tokens alike, each with its weight. Documents
     are packed into rows of `seq_len` tokens and never see each other; an update takes `batch_size` such rows, in
     whatever micro-batches the session has memory for: gradients are sums, divided once by the weight of all learnt
     tokens.
@@ -38,8 +42,10 @@ class Finetune(Step[Model], tag="train.finetune/2"):
     isolated: ClassVar[bool] = True
 
     base: SerializeAsAny[Step[Model]] = Field(description="the model to start from; a text is a hub name or a folder")
-    tokens: SerializeAsAny[Step[Tokens]]
-    held_out: SerializeAsAny[Step[Tokens]] | None = Field(None, description="tokens, or rows, to watch the loss on")
+    tokens: SerializeAsAny[Step[Tokens] | Mixture] = Field(description="what to learn; a mixture takes several sources")
+    held_out: SerializeAsAny[Step[Tokens] | Mixture] | None = Field(
+        None, description="tokens, or rows, to watch the loss on; of a mixture also source by source"
+    )
     adapter: Lora | None = Field(None, description="train this beside the frozen base; None trains all weights")
     objective: SerializeAsAny[Part] = Field(default_factory=Sft)
     optimiser: SerializeAsAny[Part] = Field(default_factory=AdamW)
@@ -88,10 +94,17 @@ class Finetune(Step[Model], tag="train.finetune/2"):
             raise ValueError("give `rows` or `tokens`, not both")
         if "rows" in fields:
             fields["tokens"] = fields.pop("rows")
+        base = fields.get("base")
         for name in ("tokens", "held_out"):
             given = fields.get(name)
-            if isinstance(given, Step) and given.makes() is Rows and isinstance(fields.get("base"), Step):
-                fields[name] = Tokenize(rows=given, tokenizer=fields["base"])
+            if isinstance(given, Mixture):
+                sources = {source: _as_tokens(value, base) for source, value in given.sources.items()}
+                _check_sources(name, sources)
+                fields[name] = given.replace(sources=sources)
+            else:
+                fields[name] = _as_tokens(given, base)
+            if fields[name] is None:
+                fields.pop(name)
         return fields
 
     @field_validator("objective", "optimiser", "schedule")
@@ -144,3 +157,23 @@ class Finetune(Step[Model], tag="train.finetune/2"):
         from ._finetune import finetune
 
         finetune(self, context)
+
+
+def _as_tokens(given: Any, base: Any) -> Any:
+    """Rows, and files of rows, as the step that tokenises them for the base; what is anything else stays."""
+    if not isinstance(base, Step):
+        return given
+    if isinstance(given, Source):
+        return given.tokens(base)
+    if isinstance(given, Step) and given.makes() is Rows:
+        return Tokenize(rows=given, tokenizer=base)
+    return given
+
+
+def _check_sources(name: str, sources: Mapping[str, Any]) -> None:
+    for source, value in sources.items():
+        if not (isinstance(value, Step) and issubclass(value.makes(), Tokens)):
+            raise ValueError(
+                f"the source `{source}` of `{name}` is {value!r:.80} ({type(value).__name__}), expected a step that "
+                "makes tokens or rows, or a `Source`: a training is known by what it was made from"
+            )
