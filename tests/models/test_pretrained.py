@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from stillhouse.core import hub as names
 from stillhouse.core.errors import RecipeError
 from stillhouse.core.session import Session
-from stillhouse.models import _pretrained
 from stillhouse.models.pretrained import Pretrained
 
 COMMIT, OTHER = "a" * 40, "b" * 40
@@ -25,7 +25,7 @@ def hub(tmp_path: Path, model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> 
     (cache / "refs" / "main").write_text(COMMIT)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(_pretrained, "_commits", {})
+    monkeypatch.setattr(names, "_commits", {})
     return cache
 
 
@@ -47,7 +47,7 @@ def test_a_hub_name_counts_by_its_commit(hub: Path, model_folder: Path, monkeypa
     shutil.copytree(model_folder, hub / "snapshots" / OTHER)
     (hub / "refs" / "main").write_text(OTHER)
     assert Pretrained(name="someone/small").recipe_key == named  # what a name stands for does not change in mid-plan
-    monkeypatch.setattr(_pretrained, "_commits", {})
+    monkeypatch.setattr(names, "_commits", {})
     assert Pretrained(name="someone/small").recipe_key != named
 
 

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import re
 import shutil
-import threading
 from pathlib import Path
 from typing import Any
 
 from ..core.errors import RecipeError
+from ..core.hub import HubName, commit_of, fetch_files
 from ..core.keys import digest_of, file_digest
 
 PATTERNS = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model", "LICENSE*")
 """Weights, configuration, tokenizer, licence; nothing pickled and no code."""
-
-_commits: dict[tuple[str, str | None], str] = {}
-_lock = threading.Lock()
 
 
 def identity_of(name: str, revision: str | None) -> str:
@@ -23,12 +19,7 @@ def identity_of(name: str, revision: str | None) -> str:
     folder = _local(name, revision)
     if folder is not None:
         return digest_of([[file, file_digest(folder / file)] for file in _files(folder)])
-    if revision is not None and re.fullmatch("[0-9a-f]{40}", revision):
-        return revision
-    with _lock:  # a plan asks often, and the answer must not change while it runs
-        if (name, revision) not in _commits:
-            _commits[name, revision] = _downloaded(name, revision, ("config.json",)).name
-        return _commits[name, revision]
+    return commit_of(_on_hub(name, revision), ("config.json",))
 
 
 def fetch(name: str, revision: str | None, target: Path) -> dict[str, Any]:
@@ -40,7 +31,7 @@ def fetch(name: str, revision: str | None, target: Path) -> dict[str, Any]:
             shutil.copyfile(folder / file, target / file)  # no links: the user may write into these files
         return {"source": name, "folder_digest": identity_of(name, revision)}
     commit = identity_of(name, revision)
-    snapshot = _downloaded(name, commit, PATTERNS)
+    snapshot = fetch_files(_on_hub(name, commit), PATTERNS)
     names = _files(snapshot)
     if not any(file.endswith(".safetensors") for file in names):
         raise RecipeError(
@@ -71,12 +62,5 @@ def _files(folder: Path) -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in found)
 
 
-def _downloaded(name: str, revision: str | None, patterns: tuple[str, ...]) -> Path:
-    try:
-        from ._hub import snapshot
-    except ModuleNotFoundError as error:
-        raise RecipeError(
-            f"Pretrained: there is no folder `{name}`, and without `{error.name}` the hub cannot be asked",
-            "Check the path, or `pip install 'stillhouse[train]'`.",
-        ) from error
-    return snapshot(name, revision, patterns)
+def _on_hub(name: str, revision: str | None) -> HubName:
+    return HubName(name, revision, "model", "Pretrained")
