@@ -1,16 +1,26 @@
 from __future__ import annotations
 
 import json
+import os
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stillhouse.core.errors import StoreError
-from stillhouse.tokens._segments import Layout, SegmentWriter, Weighting, token_type, write_manifest, written_segments
-from stillhouse.tokens.store import TokenStore
+from stillhouse.core.errors import RecipeError, StoreError
+from stillhouse.tokens._segments import (
+    Extra,
+    Layout,
+    SegmentWriter,
+    Weighting,
+    token_type,
+    write_manifest,
+    written_segments,
+)
+from stillhouse.tokens.store import TokenStore, reweighted_store, store_with_extra
 from tests.tokens.stores import append_documents, ids_of, layout, make_store, row_id
 
 lengths_lists = st.lists(st.integers(1, 40), min_size=1, max_size=30)
@@ -151,3 +161,123 @@ def test_documents_that_do_not_fit_the_layout_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match=said):
         SegmentWriter(tmp_path / "segments", 0, layout("mask")).add("a", ids, weights)
+
+
+@given(lengths=lengths_lists, per_segment=st.integers(1, 12), seed=st.integers(0, 9))
+@settings(max_examples=15)
+def test_documents_added_at_once_are_those_added_one_by_one(
+    tmp_path_factory: pytest.TempPathFactory, lengths: list[int], per_segment: int, seed: int
+) -> None:
+    one = make_store(tmp_path_factory.mktemp("one"), lengths, weighting="mask", per_segment=per_segment, seed=seed)
+    folder = tmp_path_factory.mktemp("many")
+    segments = []
+    for number, (first, stop) in enumerate(pairwise(one.document_bounds.tolist())):
+        writer = SegmentWriter(folder / "segments", number, one.layout)
+        ids = [one.row_ids([document])[0] for document in range(first, stop)]
+        weights = one.weights
+        assert weights is not None
+        writer.add_many(ids, one.tokens[number], one.lengths[first:stop], weights[number])
+        segments.append(writer.close(one.segments[number].rows))
+    write_manifest(folder, one.layout, segments)
+    assert TokenStore(folder).fingerprint == one.fingerprint
+    assert [segment.num_learnt for segment in segments] == [segment.num_learnt for segment in one.segments]
+
+
+@pytest.mark.parametrize(
+    ("lengths", "ids", "said"),
+    [([2, 0], [3, 4], "b has no tokens"), ([2, 2], [3, 4, 5], "add up to 4"), ([1, 1], [3, 60_000], "a … b has an id")],
+)
+def test_documents_added_at_once_are_checked(tmp_path: Path, lengths: list[int], ids: list[int], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        SegmentWriter(tmp_path / "segments", 0, layout()).add_many(["a", "b"], np.array(ids), np.array(lengths))
+
+
+def test_damage_at_the_ends_of_a_file_is_found_when_the_store_is_opened(tmp_path: Path) -> None:
+    make_store(tmp_path, [30, 20, 10], weighting="mask", per_segment=2)
+    path = tmp_path / "segments" / "00000" / "tokens.bin"
+    path.write_bytes(bytes([path.read_bytes()[0] ^ 1]) + path.read_bytes()[1:])
+    with pytest.raises(StoreError, match="00000/tokens.bin` is damaged"):
+        TokenStore(tmp_path)
+
+
+def test_a_store_of_before_still_opens_under_its_fingerprint(tmp_path: Path) -> None:
+    """Its manifest knows of no samples, no extra arrays and no weights that were set later."""
+    store = make_store(tmp_path, [3, 4], weighting="mask")
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    assert manifest["format"] == "stillhouse-tokens/1"
+    assert "extras" not in manifest["layout"]
+    del manifest["segments"][0]["samples"]
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    assert TokenStore(tmp_path).fingerprint == store.fingerprint
+    assert Layout(100, 0, (1,)).digest == "81b115a16e37113f619470bb98e68d36"
+
+
+def test_weights_of_examples_can_be_set_later(tmp_path: Path) -> None:
+    store = make_store(tmp_path / "a", [3, 4, 5], per_segment=2, example_weights=[1, 0.5, 1])
+    changed = store.with_weights({row_id(2): 0.25, row_id(0): 3})
+    assert changed.example_weights is not None
+    assert store.example_weights is not None
+    assert changed.example_weights.tolist() == [3, 0.5, 0.25]
+    assert store.example_weights.tolist() == [1, 0.5, 1]
+    assert changed.document(2).weights.tolist() == [0.25] * 5
+    assert changed.document(2).weight == 0.25
+    assert changed.fingerprint != store.fingerprint
+    assert changed.packing_fingerprint == store.packing_fingerprint
+    written = reweighted_store(changed, changed.example_weights, tmp_path / "b")
+    assert written.fingerprint == changed.fingerprint
+    assert written.example_weights is not None
+    assert written.example_weights.tolist() == [3, 0.5, 0.25]
+    assert os.path.samefile(*(s.folder / "segments" / "00000" / "tokens.bin" for s in (store, written)))
+    written.verify()
+    again = written.with_weights({row_id(1): 2}, others=0)
+    assert again.example_weights is not None
+    assert again.example_weights.tolist() == [0, 2, 0]
+    (tmp_path / "b" / "example_weights.bin").write_bytes(np.array([3, 0.5, 0.5], "<f4").tobytes())
+    with pytest.raises(StoreError, match="example_weights.bin"):
+        TokenStore(tmp_path / "b").verify()
+
+
+def test_weights_that_cannot_be_set_are_refused_by_row(tmp_path: Path) -> None:
+    store = make_store(tmp_path, [3, 4])
+    with pytest.raises(RecipeError, match=r"1 of 2 rows .* not among the tokens, no first"):
+        store.with_weights({row_id(0): 1, "no": 1})
+    for weight in (-1.0, float("nan"), float("inf")):
+        with pytest.raises(RecipeError, match=f"row {row_id(1)} is"):
+            store.with_weights({row_id(1): weight})
+    with pytest.raises(RecipeError, match="3 example weights for 2 documents"):
+        reweighted_store(store, np.ones(3, np.float32), tmp_path / "b")
+
+
+def test_arrays_of_any_width_stand_beside_the_tokens(tmp_path: Path) -> None:
+    wide = Layout(100, 0, (1,), extras=(Extra("teacher", "<f2", 2), Extra("flag", "|u1")))
+    writer = SegmentWriter(tmp_path / "a" / "segments", 0, wide)
+    writer.add("a", [3, 4], extras={"teacher": np.array([[0.5, 1], [2, 3]]), "flag": [0, 1]})
+    with pytest.raises(ValueError, match="extra arrays are `teacher`, `flag`"):
+        writer.add("b", [3, 4], extras={"flag": [0, 1]})
+    with pytest.raises(ValueError, match=r"shape \[2, 3\], expected \[2, 2\]"):
+        writer.add("b", [3, 4], extras={"flag": [0, 1], "teacher": np.zeros((2, 3))})
+    write_manifest(tmp_path / "a", wide, [writer.close((0, 1))])
+    store = TokenStore(tmp_path / "a")
+    assert store.extras["teacher"][0].tolist() == [[0.5, 1], [2, 3]]
+    assert store.extras["flag"][0].dtype == np.uint8
+    path = tmp_path / "a" / "segments" / "00000" / "extra-flag.bin"
+    path.write_bytes(b"\0\0")
+    with pytest.raises(StoreError, match="extra-flag"):
+        store.verify()
+
+
+def test_an_array_can_be_added_to_a_store_without_touching_it(tmp_path: Path) -> None:
+    store = make_store(tmp_path / "a", [3, 4, 5], per_segment=2)
+    doubled = Extra("doubled", "<i4")
+    more = store_with_extra(store, doubled, lambda document: document.ids * 2, tmp_path / "b")
+    assert [values[:, 0].tolist() for values in more.extras["doubled"]] == [
+        (tokens.astype(int) * 2).tolist() for tokens in store.tokens
+    ]
+    assert more.fingerprint != store.fingerprint
+    assert more.packing_fingerprint == store.packing_fingerprint
+    more.verify()
+    TokenStore(tmp_path / "a").verify()
+    with pytest.raises(RecipeError, match=r"document 0: `two` has shape \[2\], not \[3, 1\]"):
+        store_with_extra(store, Extra("two", "<i4"), lambda document: [1, 2], tmp_path / "c")
+    with pytest.raises(RecipeError, match="cannot be called"):
+        store_with_extra(more, doubled, lambda document: document.ids, tmp_path / "c")

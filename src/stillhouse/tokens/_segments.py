@@ -1,8 +1,8 @@
 """Writing token files: immutable segments, then a manifest that names them.
 
 A segment is a folder: `tokens.bin` (flat little-endian ids), `weights.bin` (aligned loss weights, where the store has
-them), `docs.arrow` (the document index) and `segment.json` (counts and digests). It is written under another name and
-renamed, so a segment that has its name is whole.
+them), `extra-NAME.bin` (any other aligned arrays), `docs.arrow` (the document index) and `segment.json` (counts and
+digests). It is written under another name and renamed, so a segment that has its name is whole.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -24,6 +24,10 @@ from ..core.errors import StoreError
 from ..core.keys import DIGEST_BYTES, digest
 
 FORMAT = "stillhouse-tokens/1"
+FORMAT_WITH_MORE = "stillhouse-tokens/2"
+"""A store with extra arrays or with example weights set later: who knows only the first format would overlook them."""
+SET_WEIGHTS = "example_weights.bin"
+"""[documents] float32: the weights of the examples that were set after tokenising, for all segments."""
 Weighting = Literal["none", "mask", "float"]
 """How loss weights are kept: every token counts 1; 0 or 1 in a byte; float32."""
 
@@ -43,6 +47,23 @@ DOCS_SCHEMA = pa.schema(
 
 
 @dataclass(frozen=True)
+class Extra:
+    """An array aligned with the tokens: `width` values of `dtype` (as numpy writes it: `<f2`, `|u1`) for each token."""
+
+    name: str
+    dtype: str
+    width: int = 1
+
+    @property
+    def token_bytes(self) -> int:
+        return np.dtype(self.dtype).itemsize * self.width
+
+    @property
+    def file(self) -> str:
+        return f"extra-{self.name}.bin"
+
+
+@dataclass(frozen=True)
 class Layout:
     """What all segments of a store share; part of its fingerprint."""
 
@@ -56,6 +77,7 @@ class Layout:
     """Digest of the tokenizer's files."""
     template: str = ""
     """Digest of the chat template; empty in text mode."""
+    extras: tuple[Extra, ...] = ()
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -63,7 +85,27 @@ class Layout:
 
     @property
     def digest(self) -> str:
-        return digest(json.dumps(asdict(self), sort_keys=True).encode())
+        return digest(json.dumps(self.described(), sort_keys=True).encode())
+
+    def described(self) -> dict[str, Any]:
+        """The fields as JSON values; without `extras` where there are none, as stores had it that know of none."""
+        found = asdict(self)
+        if not self.extras:
+            del found["extras"]
+        return found
+
+    @classmethod
+    def of(cls, found: Mapping[str, Any]) -> Layout:
+        extras = tuple(Extra(**extra) for extra in found.get("extras", ()))
+        tuples = {"end_ids": tuple(found["end_ids"]), "roles": tuple(found["roles"]), "extras": extras}
+        return cls(**{**found, **tuples})
+
+    def token_files(self) -> dict[str, int]:
+        """The files that are aligned with the tokens, each with its bytes for one token."""
+        sizes = {"tokens.bin": self.dtype.itemsize}
+        if self.weighting != "none":
+            sizes["weights.bin"] = np.dtype(WEIGHT_TYPES[self.weighting]).itemsize
+        return sizes | {extra.file: extra.token_bytes for extra in self.extras}
 
 
 @dataclass(frozen=True)
@@ -82,20 +124,36 @@ class Segment:
     """Whether every example weighs 1."""
     files: Mapping[str, str]
     """Digest of each file."""
+    samples: Mapping[str, str] = field(default_factory=dict)
+    """Digest of a few blocks of each file, which is looked at whenever the store is opened."""
 
     @property
     def digest(self) -> str:
         return digest(json.dumps([self.num_documents, self.num_tokens, dict(self.files)], sort_keys=True).encode())
 
     @classmethod
-    def of(cls, fields: Mapping[str, Any]) -> Segment:
-        return cls(**{**fields, "rows": tuple(fields["rows"])})
+    def of(cls, found: Mapping[str, Any]) -> Segment:
+        known = {entry.name for entry in fields(cls)}
+        return cls(**{name: value for name, value in found.items() if name in known} | {"rows": tuple(found["rows"])})
 
 
 def content_digest(path: Path) -> str:
     """Digest of a file as it is on the disk now; never remembered, since damage does not change a file's time."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=DIGEST_BYTES)).hexdigest()
+
+
+_SAMPLED_BLOCKS, _SAMPLED_BYTES = 4, 4096
+
+
+def sample_digest(path: Path) -> str:
+    """Digest of a file's size and of blocks at its beginning, its end and between: some microseconds at any size."""
+    size = path.stat().st_size
+    last = max(0, size - _SAMPLED_BYTES)
+    places = sorted({last * number // (_SAMPLED_BLOCKS - 1) for number in range(_SAMPLED_BLOCKS)})
+    with path.open("rb", buffering=0) as file:
+        blocks = [os.pread(file.fileno(), _SAMPLED_BYTES, place) for place in places]
+    return digest(str(size).encode() + b"".join(blocks))
 
 
 def token_type(vocab_size: int) -> np.dtype[Any]:
@@ -116,6 +174,7 @@ class SegmentWriter:
         self._layout = layout
         self._tokens: IO[bytes] = (self._folder / "tokens.bin").open("wb")
         self._weights = None if layout.weighting == "none" else (self._folder / "weights.bin").open("wb")
+        self._extras: dict[str, IO[bytes]] = {e.name: (self._folder / e.file).open("wb") for e in layout.extras}
         self._rejects = (self._folder / "rejects.jsonl").open("w", encoding="utf-8")
         self._docs: dict[str, list[Any]] = {name: [] for name in DOCS_SCHEMA.names}
         self._uniform = True
@@ -134,20 +193,60 @@ class SegmentWriter:
         source: str = "",
         weight: float = 1.0,
         roles: Sequence[tuple[str, int, int]] = (),
+        extras: Mapping[str, npt.ArrayLike] | None = None,
     ) -> None:
-        """Append one document. `weights` are aligned with `ids` and must be given where the layout has weights."""
+        """Append one document. `weights` are aligned with `ids` and must be given where the layout has weights.
+
+        So must `extras`: for each extra of the layout an array [tokens, width], or [tokens] where the width is 1.
+        """
         tokens = np.asarray(ids, dtype=np.int64)
-        if not len(tokens):
-            raise ValueError(f"document {row_id} has no tokens")
-        if int(tokens.min()) < 0 or int(tokens.max()) >= self._layout.vocab_size:
-            raise ValueError(f"document {row_id} has an id outside the vocabulary of {self._layout.vocab_size}")
-        self._tokens.write(tokens.astype(self._layout.dtype).tobytes())
-        self.num_learnt += self._add_weights(row_id, weights, len(tokens))
-        values = (row_id, self.num_tokens, len(tokens), source, weight, self._role_spans(roles))
-        for name, value in zip(DOCS_SCHEMA.names, values, strict=True):
+        self._check_ids(row_id, tokens)
+        values = None if weights is None else np.asarray(weights, dtype=np.float32)
+        given = {name: np.asarray(value) for name, value in (extras or {}).items()}
+        self._check_aligned(row_id, values, given, len(tokens))
+        self._write(tokens, values, given, np.zeros(1, np.int64))
+        spans = self._role_spans(roles)
+        for name, value in zip(
+            DOCS_SCHEMA.names, (row_id, self.num_tokens, len(tokens), source, weight, spans), strict=True
+        ):
             self._docs[name].append(value)
         self._uniform = self._uniform and weight == 1.0
         self.num_tokens += len(tokens)
+
+    def add_many(
+        self,
+        row_ids: Sequence[str],
+        ids: npt.NDArray[np.integer],
+        lengths: npt.NDArray[np.integer],
+        weights: npt.NDArray[np.floating | np.integer] | None = None,
+        *,
+        sources: Sequence[str] | str = "",
+        example_weights: npt.NDArray[np.floating] | None = None,
+        roles: Sequence[Sequence[tuple[str, int, int]]] | None = None,
+        extras: Mapping[str, npt.NDArray[Any]] | None = None,
+    ) -> None:
+        """Append documents that follow one another in the flat `ids`; what `add` checks is checked for all at once."""
+        if not len(lengths):
+            return
+        sizes = np.asarray(lengths, dtype=np.int64)
+        starts = np.cumsum(sizes) - sizes
+        what = f"{row_ids[0]} … {row_ids[-1]}"
+        if int(sizes.min()) < 1:
+            raise ValueError(f"document {row_ids[int(sizes.argmin())]} has no tokens")
+        if int(sizes.sum()) != len(ids) or len(row_ids) != len(sizes):
+            raise ValueError(f"documents {what}: {len(ids)} tokens, the lengths add up to {int(sizes.sum())}")
+        self._check_ids(what, ids)
+        self._check_aligned(what, weights, extras or {}, len(ids))
+        self._write(ids, weights, extras or {}, starts)
+        count = len(sizes)
+        named = [sources] * count if isinstance(sources, str) else sources
+        examples = [1.0] * count if example_weights is None else example_weights.tolist()
+        spans = [self._role_spans(found) for found in roles] if roles is not None else [[]] * count
+        columns = (row_ids, (starts + self.num_tokens).tolist(), sizes.tolist(), named, examples, spans)
+        for name, values in zip(DOCS_SCHEMA.names, columns, strict=True):
+            self._docs[name].extend(values)
+        self._uniform = self._uniform and all(weight == 1.0 for weight in examples)
+        self.num_tokens += len(ids)
 
     def reject(self, row_id: str, kind: str, message: str, row: Mapping[str, Any]) -> None:
         """Note a row that could not be used; it can be read in the artifact's `rejects.jsonl`."""
@@ -157,11 +256,11 @@ class SegmentWriter:
 
     def close(self, rows: tuple[int, int]) -> Segment:
         """Write the index, make everything durable and give the segment its name."""
-        for file in (self._tokens, self._weights, self._rejects):
+        for file in (self._tokens, self._weights, self._rejects, *self._extras.values()):
             if file is not None:
                 _close_durably(file)
         self._write_docs()
-        names = ["tokens.bin", "docs.arrow"] + (["weights.bin"] if self._weights is not None else [])
+        names = ["docs.arrow", *self._layout.token_files()]
         segment = Segment(
             name=self.name,
             num_documents=self.num_documents,
@@ -171,6 +270,7 @@ class SegmentWriter:
             num_rejected=self.num_rejected,
             uniform=self._uniform,
             files={name: content_digest(self._folder / name) for name in names},
+            samples={name: sample_digest(self._folder / name) for name in names},
         )
         with (self._folder / "segment.json").open("w", encoding="utf-8") as file:
             json.dump(asdict(segment), file)
@@ -178,20 +278,51 @@ class SegmentWriter:
         os.replace(self._folder, self._target)
         return segment
 
-    def _add_weights(self, row_id: str, weights: Sequence[float] | None, length: int) -> int:
-        if self._weights is None:
-            if weights is not None:
-                raise ValueError("this store keeps no loss weights; its layout says `none`")
-            return length - 1
-        if weights is None or len(weights) != length:
-            raise ValueError(f"document {row_id}: {length} tokens need as many loss weights")
-        values = np.asarray(weights, dtype=np.float32)
-        if self._layout.weighting == "mask" and not bool(np.isin(values, (0.0, 1.0)).all()):
-            raise ValueError(f"document {row_id}: a mask holds 0 and 1 only; use the weighting `float`")
-        if not bool(np.isfinite(values).all()) or float(values.min()) < 0.0:
-            raise ValueError(f"document {row_id}: loss weights must be finite and not negative")
-        self._weights.write(values.astype(WEIGHT_TYPES[self._layout.weighting]).tobytes())
-        return int(np.count_nonzero(values[1:]))
+    def _check_ids(self, what: str, tokens: npt.NDArray[np.integer]) -> None:
+        if not len(tokens):
+            raise ValueError(f"document {what} has no tokens")
+        if int(tokens.min()) < 0 or int(tokens.max()) >= self._layout.vocab_size:
+            raise ValueError(f"document {what} has an id outside the vocabulary of {self._layout.vocab_size}")
+
+    def _check_aligned(
+        self, what: str, weights: npt.NDArray[Any] | None, extras: Mapping[str, npt.NDArray[Any]], length: int
+    ) -> None:
+        if self._weights is None and weights is not None:
+            raise ValueError("this store keeps no loss weights; its layout says `none`")
+        if self._weights is not None:
+            if weights is None or len(weights) != length:
+                raise ValueError(f"document {what}: {length} tokens need as many loss weights")
+            if self._layout.weighting == "mask" and not bool(((weights == 0) | (weights == 1)).all()):
+                raise ValueError(f"document {what}: a mask holds 0 and 1 only; use the weighting `float`")
+            if not bool(np.isfinite(weights).all()) or float(weights.min()) < 0.0:
+                raise ValueError(f"document {what}: loss weights must be finite and not negative")
+        known = {extra.name: extra for extra in self._layout.extras}
+        if extras.keys() != known.keys():
+            names = ", ".join(f"`{name}`" for name in known) or "none"
+            raise ValueError(f"document {what}: the layout's extra arrays are {names}; give each of them")
+        for name, values in extras.items():
+            if values.size != length * known[name].width or len(values) != length:
+                shape = f"[{length}, {known[name].width}]"
+                raise ValueError(
+                    f"document {what}: the extra `{name}` has shape {list(values.shape)}, expected {shape}"
+                )
+
+    def _write(
+        self,
+        tokens: npt.NDArray[np.integer],
+        weights: npt.NDArray[Any] | None,
+        extras: Mapping[str, npt.NDArray[Any]],
+        starts: npt.NDArray[np.int64],
+    ) -> None:
+        """Append to the aligned files; `starts` are the places of first tokens, which are never learnt."""
+        self._tokens.write(tokens.astype(self._layout.dtype).tobytes())
+        self.num_learnt += len(tokens) - len(starts)
+        if self._weights is not None and weights is not None:
+            self._weights.write(weights.astype(WEIGHT_TYPES[self._layout.weighting]).tobytes())
+            nothing = int(np.count_nonzero(weights == 0)) - int(np.count_nonzero(weights[starts] == 0))
+            self.num_learnt -= nothing
+        for extra in self._layout.extras:
+            self._extras[extra.name].write(extras[extra.name].astype(extra.dtype).tobytes())
 
     def _role_spans(self, roles: Sequence[tuple[str, int, int]]) -> list[dict[str, int]]:
         known = self._layout.roles
@@ -214,19 +345,43 @@ def written_segments(segments: Path) -> list[Segment]:
     return found
 
 
-def write_manifest(folder: Path, layout: Layout, segments: Sequence[Segment]) -> None:
-    """Name the segments of the store in `folder`: the last thing written, by one rename."""
+def write_manifest(
+    folder: Path,
+    layout: Layout,
+    segments: Sequence[Segment],
+    *,
+    weights: npt.NDArray[np.float32] | None = None,
+) -> None:
+    """Name the segments of the store in `folder`: the last thing written, by one rename.
+
+    `weights` [documents] take the place of the example weights that were stored with the documents.
+    """
     chain = layout.digest
     entries = []
     for segment in segments:
         chain = chained(chain, segment)
         entries.append({**asdict(segment), "fingerprint": chain})
-    manifest = {"format": FORMAT, "layout": asdict(layout), "segments": entries, "fingerprint": chain}
-    part = folder / "manifest.json.part"
-    with part.open("w", encoding="utf-8") as file:
-        json.dump(manifest, file, indent=1)
-        _close_durably(file)
-    os.replace(part, folder / "manifest.json")
+    more: dict[str, Any] = {}
+    if weights is not None:
+        part = folder / f"{SET_WEIGHTS}.part"
+        with part.open("wb") as file:
+            file.write(np.ascontiguousarray(weights, dtype="<f4").tobytes())
+            _close_durably(file)
+        os.replace(part, folder / SET_WEIGHTS)
+        more["example_weights"] = content_digest(folder / SET_WEIGHTS)
+        chain = reweighted(chain, more["example_weights"])
+    manifest = {
+        "format": FORMAT_WITH_MORE if more or layout.extras else FORMAT,
+        "layout": layout.described(),
+        "segments": entries,
+        **more,
+        "fingerprint": chain,
+    }
+    path = folder / "manifest.json.part"
+    with path.open("w", encoding="utf-8") as text:
+        json.dump(manifest, text, indent=1)
+        _close_durably(text)
+    os.replace(path, folder / "manifest.json")
 
 
 def chained(chain: str, segment: Segment) -> str:
@@ -234,21 +389,51 @@ def chained(chain: str, segment: Segment) -> str:
     return digest(f"{chain} {segment.digest}".encode())
 
 
-def read_manifest(folder: Path) -> tuple[Layout, list[Segment], list[str]]:
-    """The layout, the segments and the fingerprint of the store up to each of them."""
+def reweighted(chain: str, weights: str) -> str:
+    """The fingerprint of a store whose example weights were set later; `weights` is the digest of their file."""
+    return digest(f"{chain} weights {weights}".encode())
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What `manifest.json` says."""
+
+    layout: Layout
+    segments: list[Segment]
+    fingerprints: list[str]
+    """Of the store up to each segment, with the example weights that were stored."""
+    weights: str | None
+    """Digest of the example weights that were set later."""
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of the store in `folder`; raises `StoreError` where there is none, or none that can be read."""
     path = folder / "manifest.json"
+    again = "Remove the store and tokenise again."
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise StoreError(f"`{folder}` holds no finished token store: there is no manifest.json") from error
     except ValueError as error:
-        raise StoreError(f"`{path}` is damaged: {error}", "Remove the store and tokenise again.") from error
-    if manifest.get("format") != FORMAT:
-        raise StoreError(f"`{path}` has the format `{manifest.get('format')}`, expected `{FORMAT}`")
-    fields = manifest["layout"]
-    layout = Layout(**{**fields, "end_ids": tuple(fields["end_ids"]), "roles": tuple(fields["roles"])})
-    prints = [entry.pop("fingerprint") for entry in manifest["segments"]]
-    return layout, [Segment.of(entry) for entry in manifest["segments"]], prints
+        raise StoreError(f"`{path}` is damaged: {error}", again) from error
+    if not isinstance(manifest, dict) or manifest.get("format") not in (FORMAT, FORMAT_WITH_MORE):
+        found = manifest.get("format") if isinstance(manifest, dict) else manifest
+        raise StoreError(f"`{path}` has the format `{found!s:.40}`, expected `{FORMAT}` or `{FORMAT_WITH_MORE}`")
+    try:
+        prints = [entry["fingerprint"] for entry in manifest["segments"]]
+        segments = [Segment.of(entry) for entry in manifest["segments"]]
+        return Manifest(Layout.of(manifest["layout"]), segments, prints, manifest.get("example_weights"))
+    except (KeyError, TypeError) as error:
+        raise StoreError(f"`{path}` is damaged: {type(error).__name__} {error}", again) from error
+
+
+def link_file(source: Path, target: Path) -> None:
+    """The same file under another name: a hard link where the disk has them, else a copy."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:  # another disk, or one without links
+        shutil.copyfile(source, target)
 
 
 def _close_durably(file: IO[Any]) -> None:

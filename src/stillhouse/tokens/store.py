@@ -5,7 +5,9 @@ Documents are numbered over all segments in the order in which they were written
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,11 +16,27 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from ..core.errors import StoreError
-from ._segments import WEIGHT_TYPES, Layout, Segment, content_digest, read_manifest
+from ..core.errors import RecipeError, StoreError
+from ..core.keys import digest
+from ._segments import (
+    SET_WEIGHTS,
+    WEIGHT_TYPES,
+    Extra,
+    Layout,
+    Segment,
+    content_digest,
+    link_file,
+    read_manifest,
+    reweighted,
+    sample_digest,
+    write_manifest,
+)
 
 Tokens1D = npt.NDArray[Any]
 """A memory map of ids, uint16 or uint32."""
+
+_SAMPLED_SEGMENTS = 16
+_AGAIN = "Remove the store and tokenise again; its source rows are not touched."
 
 
 class Document(NamedTuple):
@@ -43,18 +61,27 @@ class TokenStore:
 
     def __init__(self, folder: Path | str, *, fingerprint: str | None = None) -> None:
         self.folder = Path(folder)
-        self.layout: Layout
-        self.layout, segments, prints = read_manifest(self.folder)
-        if fingerprint is not None and fingerprint in prints:
+        manifest = read_manifest(self.folder)
+        self.layout: Layout = manifest.layout
+        segments, prints = manifest.segments, manifest.fingerprints
+        former = fingerprint is not None and fingerprint in prints
+        if former and fingerprint is not None:
             segments = segments[: prints.index(fingerprint) + 1]
         self.segments: list[Segment] = segments
-        self.fingerprint: str = prints[len(segments) - 1] if segments else self.layout.digest
-        self._check_sizes()
+        self._written = prints[len(segments) - 1] if segments else self.layout.digest
+        self._set_weights = None if former else manifest.weights
         documents = np.cumsum([0, *(segment.num_documents for segment in segments)])
         self.document_bounds: npt.NDArray[np.int64] = documents.astype(np.int64)
         """[segments + 1] number of the first document of each segment, then that of all."""
         tokens = np.cumsum([0, *(segment.num_tokens for segment in segments)])
         self.token_bounds: npt.NDArray[np.int64] = tokens.astype(np.int64)
+        self._check_sizes()
+        self._check_samples()
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of all that is here: equal for equal stores, however they came to be."""
+        return self._written if self._set_weights is None else reweighted(self._written, self._set_weights)
 
     @property
     def num_documents(self) -> int:
@@ -87,6 +114,11 @@ class TokenStore:
         return [self._map(segment, "weights.bin", WEIGHT_TYPES[self.layout.weighting]) for segment in self.segments]
 
     @cached_property
+    def extras(self) -> dict[str, list[npt.NDArray[Any]]]:
+        """The extra arrays by name: of each segment a memory map [tokens, width], aligned with `tokens`."""
+        return {extra.name: [self._extra(segment, extra) for segment in self.segments] for extra in self.layout.extras}
+
+    @cached_property
     def docs(self) -> list[pa.RecordBatch]:
         """The document index of each segment, memory-mapped."""
         found = []
@@ -103,9 +135,29 @@ class TokenStore:
     @cached_property
     def example_weights(self) -> npt.NDArray[np.float32] | None:
         """[documents] weight of each example; None where all weigh 1."""
+        if self._set_weights is not None:
+            return np.memmap(self.folder / SET_WEIGHTS, dtype="<f4", mode="r").view(np.ndarray)
         if all(segment.uniform for segment in self.segments):
             return None
         return self._column("weight", np.float32)
+
+    @property
+    def packing_fingerprint(self) -> str:
+        """Digest of what packing depends on, the documents and their order: equal under other example weights."""
+        names = [[segment.num_documents, segment.num_tokens, segment.files["docs.arrow"]] for segment in self.segments]
+        return digest(repr(names).encode())
+
+    def with_weights(self, weights: Mapping[str, float], *, others: float | None = None) -> TokenStore:
+        """The same tokens with other example weights, by row id, for this process; nothing on the disk changes.
+
+        Rows that `weights` does not name keep theirs, or weigh `others`. Raises `RecipeError` for a row id that is not
+        here and for weights that are negative or not finite. `reweighted_store` writes such a store down.
+        """
+        values = weights_of(self, [*weights], [*weights.values()], others=others, strict=True)
+        other = copy.copy(self)
+        other.__dict__["example_weights"] = values
+        other._set_weights = digest(values.astype("<f4").tobytes())
+        return other
 
     @cached_property
     def starts(self) -> npt.NDArray[np.int64]:
@@ -129,13 +181,15 @@ class TokenStore:
         weights = (
             np.ones(row["length"], np.float32) if stored is None else stored[segment][start:stop].astype(np.float32)
         )
+        examples = self.example_weights
+        weight = 1.0 if examples is None else float(examples[number])
         return Document(
             number,
             row["row_id"],
             self.tokens[segment][start:stop].astype(np.int64),
-            weights * np.float32(row["weight"]),
+            weights * np.float32(weight),
             row["source"],
-            row["weight"],
+            weight,
             tuple((self.layout.roles[span["role"]], span["start"], span["stop"]) for span in row["roles"]),
         )
 
@@ -163,26 +217,38 @@ class TokenStore:
 
     def verify(self) -> None:
         """Read every file and raise `StoreError` for the first whose content is not what was written."""
-        for segment in self.segments:
-            for name, expected in segment.files.items():
-                path = self._path(segment, name)
-                if content_digest(path) != expected:
-                    raise StoreError(
-                        f"`{path}` is damaged: its content is not what was written",
-                        "Remove the store and tokenise again; its source rows are not touched.",
-                    )
+        files = [
+            (self._path(segment, name), wanted) for segment in self.segments for name, wanted in segment.files.items()
+        ]
+        if self._set_weights is not None and (self.folder / SET_WEIGHTS).exists():
+            files.append((self.folder / SET_WEIGHTS, self._set_weights))
+        for path, expected in files:
+            if content_digest(path) != expected:
+                raise StoreError(f"`{path}` is damaged: its content is not what was written", _AGAIN)
 
     def _check_sizes(self) -> None:
         for segment in self.segments:
-            sizes = {"tokens.bin": segment.num_tokens * self.layout.dtype.itemsize}
-            if self.layout.weighting != "none":
-                sizes["weights.bin"] = segment.num_tokens * np.dtype(WEIGHT_TYPES[self.layout.weighting]).itemsize
-            for name, size in sizes.items():
+            for name, token_bytes in self.layout.token_files().items():
+                self._check_size(self._path(segment, name), segment.num_tokens * token_bytes)
+        if self._set_weights is not None:
+            self._check_size(self.folder / SET_WEIGHTS, self.num_documents * 4)
+
+    def _check_size(self, path: Path, size: int) -> None:
+        found = path.stat().st_size if path.exists() else None
+        if found != size:
+            state = "is missing" if found is None else f"has {found} bytes, expected {size}"
+            raise StoreError(f"`{path}` {state}", _AGAIN)
+
+    def _check_samples(self) -> None:
+        """A look at a few blocks of some segments; a damaged disk seldom hits one byte alone. `verify` reads all."""
+        step = -(-len(self.segments) // _SAMPLED_SEGMENTS) or 1
+        for segment in self.segments[::step]:
+            for name, expected in segment.samples.items():
                 path = self._path(segment, name)
-                found = path.stat().st_size if path.exists() else None
-                if found != size:
-                    state = "is missing" if found is None else f"has {found} bytes, expected {size}"
-                    raise StoreError(f"`{path}` {state}", "Remove the store and tokenise again.")
+                if not path.exists():
+                    raise StoreError(f"`{path}` is missing", _AGAIN)
+                if sample_digest(path) != expected:
+                    raise StoreError(f"`{path}` is damaged: its content is not what was written", _AGAIN)
 
     def _path(self, segment: Segment, name: str) -> Path:
         return self.folder / "segments" / segment.name / name
@@ -192,9 +258,108 @@ class TokenStore:
             return np.empty(0, dtype)
         return np.memmap(self._path(segment, name), dtype=dtype, mode="r").view(np.ndarray)
 
+    def _extra(self, segment: Segment, extra: Extra) -> npt.NDArray[Any]:
+        return self._map(segment, extra.file, extra.dtype).reshape(segment.num_tokens, extra.width)
+
     def _column(self, name: str, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
         parts = [docs.column(name).to_numpy() for docs in self.docs]
         if len(parts) == 1:
             view: npt.NDArray[Any] = parts[0]  # of the file
             return view
         return np.concatenate(parts).astype(dtype, copy=False) if parts else np.empty(0, dtype)
+
+
+def weights_of(
+    store: TokenStore,
+    row_ids: Sequence[str],
+    weights: Sequence[float],
+    *,
+    others: float | None = None,
+    strict: bool = False,
+) -> npt.NDArray[np.float32]:
+    """[documents] the example weights of a store in which these rows have these weights, other rows theirs or `others`.
+
+    A row that stands there twice has its weight twice. Raises `RecipeError` for weights that are negative or not
+    finite, where no row is known, and, if `strict`, where one is not.
+    """
+    values = np.asarray(weights, dtype=np.float32)
+    for number in np.flatnonzero(~(np.isfinite(values) & (values >= 0)))[:1].tolist():
+        raise RecipeError(
+            f"the weight of row {row_ids[number]} is {weights[number]!r}", "Weights are finite and not negative."
+        )
+    wanted = pa.array(row_ids, pa.string())
+    found = store.example_weights
+    new = np.ones(store.num_documents, np.float32) if found is None else found.astype(np.float32)
+    if others is not None:
+        new[:] = others
+    known = np.zeros(len(values), np.bool_)
+    for docs, first in zip(store.docs, store.document_bounds.tolist(), strict=False):
+        place = pa.compute.index_in(docs.column("row_id"), value_set=wanted)
+        here = np.flatnonzero(place.is_valid().to_numpy(zero_copy_only=False))
+        chosen = place.drop_null().to_numpy(zero_copy_only=False)
+        new[first + here] = values[chosen]
+        known[chosen] = True
+    missing = np.flatnonzero(~known).tolist()
+    if missing and (strict or len(missing) == len(values)):
+        raise RecipeError(
+            f"{len(missing)} of {len(values)} rows with a weight are not among the tokens, {row_ids[missing[0]]} first",
+            "Name rows by the ids that the tokens carry: `_id` of the rows that were tokenised.",
+        )
+    return new
+
+
+def reweighted_store(store: TokenStore, weights: npt.NDArray[np.float32], folder: Path | str) -> TokenStore:
+    """Write a store with these example weights [documents] into `folder`: the same segments, as links, and the weights.
+
+    The fingerprint is another; plans of packing stay valid.
+    """
+    if weights.shape != (store.num_documents,):
+        raise RecipeError(f"{len(weights)} example weights for {store.num_documents} documents")
+    target = Path(folder)
+    link_segments(store, target)
+    write_manifest(target, store.layout, store.segments, weights=weights)
+    return TokenStore(target)
+
+
+def store_with_extra(
+    store: TokenStore, extra: Extra, values: Callable[[Document], npt.ArrayLike], folder: Path | str
+) -> TokenStore:
+    """Write a store with one more array beside the tokens into `folder`: `values` gives [tokens, width] of a document.
+
+    The segments that were there are linked, not copied. For what is found out about tokens after tokenising, as the
+    probabilities that a teacher gives them.
+    """
+    if extra.name in {known.name for known in store.layout.extras} or not extra.name.isidentifier():
+        raise RecipeError(f"an extra array cannot be called `{extra.name}`", "Give a new name of letters and digits.")
+    target = Path(folder)
+    link_segments(store, target)
+    layout = replace(store.layout, extras=(*store.layout.extras, extra))
+    segments = []
+    for number, segment in enumerate(store.segments):
+        path = target / "segments" / segment.name / extra.file
+        with path.open("wb") as file:
+            for document in range(*store.document_bounds[number : number + 2].tolist()):
+                given = np.asarray(values(store.document(document)), dtype=extra.dtype)
+                if given.size != store.lengths[document] * extra.width or len(given) != store.lengths[document]:
+                    shape = f"[{store.lengths[document]}, {extra.width}]"
+                    raise RecipeError(f"document {document}: `{extra.name}` has shape {list(given.shape)}, not {shape}")
+                file.write(given.tobytes())
+        files = {**segment.files, extra.file: content_digest(path)}
+        segments.append(replace(segment, files=files, samples={**segment.samples, extra.file: sample_digest(path)}))
+    own = store.example_weights if store._set_weights is not None else None
+    write_manifest(target, layout, segments, weights=own)
+    return TokenStore(target)
+
+
+def link_segments(store: TokenStore, folder: Path) -> None:
+    """Put the files of the segments, and what lies beside them (rejected rows, tokenizer, plans), under `folder`."""
+    for segment in store.segments:
+        for name in (*segment.files, "rejects.jsonl"):
+            path = store.folder / "segments" / segment.name / name
+            if path.is_file():
+                link_file(path, folder / "segments" / segment.name / name)
+    for name in ("rejects.jsonl", "tokenizer", "plans"):
+        beside = store.folder / name
+        for path in sorted(beside.rglob("*") if beside.is_dir() else [beside]):
+            if path.is_file() and not path.name.endswith(".part"):
+                link_file(path, folder / path.relative_to(store.folder))
