@@ -168,6 +168,7 @@ if TYPE_CHECKING:
     from .rows.split import Split as Split
     from .rows.transform import Filter as Filter
     from .rows.transform import Map as Map
+    from .text.pretrained_tokenizer import PretrainedTokenizer as PretrainedTokenizer
     from .text.schema import Schema as Schema
     from .text.train_tokenizer import TrainTokenizer as TrainTokenizer
     from .tokens.loader import get_loader as get_loader
@@ -235,6 +236,7 @@ _HOME = {
     "preview": "rows.preview",
     "preview_html": "rows.preview",
     "TrainTokenizer": "text.train_tokenizer",
+    "PretrainedTokenizer": "text.pretrained_tokenizer",
     "Pretrained": "models.pretrained",
     "FromScratch": "models.scratch",
     "Lora": "models.adapter",

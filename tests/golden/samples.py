@@ -38,6 +38,7 @@ def samples() -> list[Node]:
     nodes = read_yaml((HERE / "samples.yaml").read_text(), "samples.yaml").value["nodes"]
     nodes["file"]["path"] = os.fspath(HERE / "rows.csv")
     nodes["pretrained"]["name"] = os.fspath(HERE / "weights")
+    nodes["ready_tokenizer"]["name"] = os.fspath(HERE / "tokenizer")
     held_by_none: list[Node] = [Normalise(name="json"), Scratch(layers=3, hidden=96)]
     found = {node.tag: node for node in held_by_none}
     for name in nodes:
