@@ -40,6 +40,17 @@ class Spread(MapStep, tag="test.engines_spread/1"):
         return work
 
 
+class Mistaken(MapStep, tag="test.engines_mistaken/1"):
+    """Asks the call service for what it cannot do."""
+
+    def mapper(self, context: Context) -> Mapper:
+        async def work(rows: Sequence[Row]) -> list[Outcome]:
+            await context.calls.sing(len(rows))
+            return [KEEP for _ in rows]
+
+        return work
+
+
 def strict(row: dict[str, Any]) -> dict[str, Any]:
     """A function that travels by its name."""
     if row["i"] == 5:

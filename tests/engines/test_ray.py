@@ -17,7 +17,7 @@ from stillhouse.calls.ask import Ask
 from stillhouse.calls.budget import Budget
 from stillhouse.calls.credentials import Credentials
 from stillhouse.core.artifact import Rows
-from stillhouse.core.errors import BudgetError, ModelError, RecipeError
+from stillhouse.core.errors import BudgetError, Interrupted, ModelError, RecipeError
 from stillhouse.core.options import Options
 from stillhouse.core.session import Session
 from stillhouse.core.step import Step
@@ -27,7 +27,7 @@ from stillhouse.rows.import_ import Import
 from stillhouse.rows.transform import Map
 from tests.calls.server import MisbehavingServer
 from tests.core.steps import Gated, Numbers, Rubbish
-from tests.engines.steps import Spread, strict
+from tests.engines.steps import Mistaken, Spread, strict
 
 pytest.importorskip("ray")
 pytestmark = pytest.mark.timeout(600)
@@ -137,6 +137,81 @@ def test_rows_that_failed_are_made_when_the_cause_is_mended(tmp_path: Path, engi
     (tmp_path / "gate").touch()
     with opened(tmp_path / "s", engine) as session:
         assert len(session.run(step)) == 100
+
+
+def pids(log: Path) -> set[str]:
+    return {line.split()[0] for line in log.read_text().splitlines()}
+
+
+def test_who_ends_leaves_the_actors_to_others(tmp_path: Path, engine: RayEngine) -> None:
+    def spread(count: int) -> Spread:
+        return Spread(rows=Numbers(count=count), log=str(tmp_path / str(count)))
+
+    with opened(tmp_path / "one", engine) as one, opened(tmp_path / "two", RayEngine(engine.address)) as two:
+        one.run(spread(100))
+        two.run(spread(101))
+        one.close()
+        two.run(spread(102))
+    assert pids(tmp_path / "100") | pids(tmp_path / "101") >= pids(tmp_path / "102")
+
+
+@pytest.fixture
+def joined(engine: RayEngine) -> Iterator[Any]:
+    """The actors, with no session that could end them."""
+    from stillhouse.engines import _ray
+
+    cluster = _ray.join(engine)
+    yield cluster
+    _ray.leave(cluster)
+
+
+def held(cluster: Any) -> list[tuple[int, int]]:
+    """Chunks and mappers that each actor has."""
+    import ray
+
+    asked = [each.__ray_call__.remote(lambda self: (len(self._chunks), len(self._mappers))) for each in cluster._load]
+    found: list[tuple[int, int]] = ray.get(asked)
+    return found
+
+
+def test_actors_keep_nothing_of_a_step_that_ended_in_an_error(tmp_path: Path, engine: RayEngine, joined: Any) -> None:
+    with opened(tmp_path / "s", engine) as session:
+        with pytest.raises(AttributeError, match="sing"):
+            session.run(Mistaken(rows=Numbers(count=50)))
+        assert held(joined) == [(0, 0)] * len(joined._load)
+        assert len(session.run(Map(rows=Numbers(count=4), function=strict))) == 4
+    assert held(joined) == [(0, 0)] * len(joined._load)
+    assert set(joined._load.values()) == {0}
+
+
+def test_who_is_cancelled_while_waiting_for_an_actor_has_none(joined: Any) -> None:
+    import asyncio
+
+    from stillhouse.engines._ray import RayWorkers
+
+    async def cancelled() -> None:
+        workers = RayWorkers.__new__(RayWorkers)  # what it maps does not matter: it does not come to that
+        workers._cluster = joined
+        with joined._lock:
+            waiting = asyncio.ensure_future(workers._taken())
+            await asyncio.sleep(0.05)
+            waiting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await waiting
+
+    asyncio.run(cancelled())  # ends when its threads have ended
+    assert set(joined._load.values()) == {0}
+
+
+def test_a_step_that_waits_for_room_in_the_cluster_can_be_stopped(tmp_path: Path, engine: RayEngine) -> None:
+    greedy = RayEngine(engine.address, actors=1, num_gpus=64.0)
+    with opened(tmp_path / "s", greedy) as session:
+        handle = session.start(Map(rows=Numbers(count=4), function=strict))
+        with pytest.raises(TimeoutError):
+            handle.wait(2.0)
+        handle.stop()
+        with pytest.raises(Interrupted):
+            handle.wait(60.0)
 
 
 PROGRAM = f"""

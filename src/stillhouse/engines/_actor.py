@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import inspect
 import itertools
+import shutil
 import sys
 import tempfile
 import threading
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
@@ -37,7 +38,7 @@ class MapActor:
 
     def __init__(self, path: list[str]) -> None:
         sys.path[:] = [*path, *(entry for entry in sys.path if entry not in path)]
-        self._mappers: dict[str, tuple[MapStep, Mapper]] = {}
+        self._mappers: dict[str, _Prepared] = {}
         self._chunks: dict[str, _Chunk] = {}
         self._warnings: list[str] = []
         self._preparing = asyncio.Lock()
@@ -52,7 +53,7 @@ class MapActor:
             return self._told({"error": as_message(error)})
         if not data:
             return self._told({"made": None})
-        self._chunks[chunk] = _Chunk(*self._mappers[key], start, data)
+        self._chunks[chunk] = _Chunk(key, self._mappers[key], start, data)
         return await self._next(chunk)
 
     async def go_on(self, chunk: str, answers: list[tuple[int, Any, Message | None]]) -> Message:
@@ -62,6 +63,19 @@ class MapActor:
 
     async def drop(self, chunk: str) -> None:
         """Nobody wants the chunk any more."""
+        async with self._preparing:  # one that waits for its mapper has begun when this goes on
+            self._drop(chunk)
+
+    async def forget(self, key: str) -> None:
+        """The step has ended: its mapper and what may hang on it, a model say, are let go of."""
+        async with self._preparing:
+            for chunk in [name for name, each in self._chunks.items() if each.key == key]:
+                self._drop(chunk)
+            known = self._mappers.pop(key, None)
+            if known is not None:
+                shutil.rmtree(known.work, ignore_errors=True)
+
+    def _drop(self, chunk: str) -> None:
         known = self._chunks.pop(chunk, None)
         if known is not None:
             known.task.cancel()
@@ -69,14 +83,14 @@ class MapActor:
     async def _next(self, chunk: str) -> Message:
         message = await self._chunks[chunk].next()
         if "asks" not in message:
-            del self._chunks[chunk]
+            self._chunks.pop(chunk, None)
         return self._told(message)
 
     def _told(self, message: Message) -> Message:
         warnings, self._warnings = self._warnings, []
         return {**message, "warnings": warnings} if warnings else message
 
-    def _prepared(self, spec: Message) -> tuple[MapStep, Mapper]:
+    def _prepared(self, spec: Message) -> _Prepared:
         step, book = unpacked(spec["step"])
         assert isinstance(step, MapStep)
         if book.recipe(step) != spec["recipe_key"]:
@@ -86,10 +100,11 @@ class MapActor:
             )
         bus = Bus()
         bus.subscribe(self._heard)
+        work = Path(tempfile.mkdtemp(prefix="stillhouse-actor-"))
         context = Context(
             step=step,
             build_key=spec["build_key"],
-            work=Path(tempfile.mkdtemp(prefix="stillhouse-actor-")),
+            work=work,
             inputs={key: _input(told) for key, told in spec["inputs"].items()},
             options=Options(**spec["options"]),
             bus=bus,
@@ -97,18 +112,31 @@ class MapActor:
             calls=Driver,
             book=book,
         )
-        return step, step.mapper(context)
+        try:
+            return _Prepared(step, step.mapper(context), work)
+        except BaseException:
+            shutil.rmtree(work, ignore_errors=True)
+            raise
 
     def _heard(self, event: Event) -> None:
         if event.kind == "warning":
             self._warnings.append(str(event.data.get("message", "")))
 
 
+class _Prepared(NamedTuple):
+    """A step as this actor maps it, and the folder that it may write to."""
+
+    step: MapStep
+    mapper: Mapper
+    work: Path
+
+
 class _Chunk:
     """One chunk under way."""
 
-    def __init__(self, step: MapStep, mapper: Mapper, start: int, data: bytes) -> None:
-        self._step, self._mapper, self._start, self._data = step, mapper, start, data
+    def __init__(self, key: str, prepared: _Prepared, start: int, data: bytes) -> None:
+        self.key = key
+        self._step, self._mapper, self._start, self._data = prepared.step, prepared.mapper, start, data
         self._asks: asyncio.Queue[tuple[int, str, tuple[Any, ...], dict[str, Any]]] = asyncio.Queue()
         self._open: dict[int, asyncio.Future[Any]] = {}
         self._numbers = itertools.count()

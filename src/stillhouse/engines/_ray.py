@@ -33,17 +33,16 @@ MOST_TRIES = 4
 """Actors that one chunk may lose: it may be the chunk that kills them."""
 LOOK_SECONDS = 5.0
 """How often one looks whether the cluster has room for actors that are lacking."""
+STOP_SECONDS = 0.2
+"""How often one who waits for the first actor looks whether the run was stopped."""
 
 
 class Cluster:
-    """A connection to a cluster and the actors that this process has there."""
+    """The actors that this process has in a cluster for sessions of one engine."""
 
     def __init__(self, engine: RayEngine) -> None:
-        self._engine = engine
-        self._started = not ray.is_initialized()
-        if self._started:
-            quiet = {} if (engine.address or "").startswith("ray://") else {"log_to_driver": False}
-            ray.init(address=engine.address, logging_level="ERROR", **quiet)
+        self.engine = engine
+        self.sessions = 0
         self._load: dict[Any, int] = {}
         self._lock = threading.Lock()
         self._looked = 0.0
@@ -74,42 +73,62 @@ class Cluster:
             if not self._load:
                 self._grow()
 
+    def forget(self, key: str) -> None:
+        """A step has ended: no actor needs its mapper."""
+        with self._lock:
+            for actor in self._load:
+                actor.forget.remote(key)
+
     def close(self) -> None:
-        for actor in self._load:
-            ray.kill(actor)
-        self._load.clear()
-        if self._started:
-            ray.shutdown()
+        with self._lock:
+            for actor in self._load:
+                ray.kill(actor)
+            self._load.clear()
 
     def _grow(self) -> None:
         """As many actors as are wanted and have room; at least one, which waits for room if need be."""
         self._looked = time.monotonic()
-        room = int(ray.available_resources().get("CPU", 0) / (self._engine.num_cpus or 1))
-        wanted = self._engine.actors or sys.maxsize
+        room = int(ray.available_resources().get("CPU", 0) / (self.engine.num_cpus or 1))
+        wanted = self.engine.actors or sys.maxsize
         while len(self._load) < wanted and (room > 0 or not self._load):
-            options = {"num_cpus": self._engine.num_cpus, "num_gpus": self._engine.num_gpus, "max_concurrency": 1000}
+            options = {"num_cpus": self.engine.num_cpus, "num_gpus": self.engine.num_gpus, "max_concurrency": 1000}
             actor = ray.remote(MapActor).options(**options).remote([entry for entry in sys.path if entry])
             self._load[actor] = 0
             room -= 1
 
 
 _clusters: dict[RayEngine, Cluster] = {}
+_started = False
 _opening = threading.Lock()
 
 
-def cluster(engine: RayEngine) -> Cluster:
-    """The connection of an engine; made when it is first needed."""
+def join(engine: RayEngine) -> Cluster:
+    """The actors of an engine, for one session more; connects where this process is no part of a cluster yet."""
+    global _started
     with _opening:
+        if not ray.is_initialized():
+            quiet = {} if (engine.address or "").startswith("ray://") else {"log_to_driver": False}
+            ray.init(address=engine.address, logging_level="ERROR", **quiet)
+            _started = True
         if engine not in _clusters:
             _clusters[engine] = Cluster(engine)
-        return _clusters[engine]
+        known = _clusters[engine]
+        known.sessions += 1
+        return known
 
 
-def leave(engine: RayEngine) -> None:
+def leave(cluster: Cluster) -> None:
+    """One session less: the last of an engine ends its actors, the last of all the connection that was made here."""
+    global _started
     with _opening:
-        known = _clusters.pop(engine, None)
-    if known is not None:
-        known.close()
+        cluster.sessions -= 1
+        if cluster.sessions:
+            return
+        del _clusters[cluster.engine]
+        cluster.close()
+        if _started and not _clusters:
+            ray.shutdown()
+            _started = False
 
 
 class RayWorkers:
@@ -133,8 +152,13 @@ class RayWorkers:
 
     def prepare(self) -> None:
         """Let one actor make the mapper: what is wrong with the step shows there."""
-        work = self._mapped(0, b"", lambda: None)
-        asyncio.run_coroutine_threadsafe(work, self._loop).result()
+        future = asyncio.run_coroutine_threadsafe(self._mapped(0, b"", lambda: None), self._loop)
+        try:
+            while not concurrent.futures.wait([future], timeout=STOP_SECONDS).done:
+                self._context.check_stop()  # a cluster without room lets one wait, a large model too
+            future.result()
+        finally:
+            future.cancel()
 
     def start(self, start: int, table: pa.Table, changed: Callable[[], None]) -> Chunk:
         future: concurrent.futures.Future[Made]
@@ -150,29 +174,44 @@ class RayWorkers:
         return chunk
 
     def close(self) -> None:
-        """The actors stay for the next step."""
+        """The actors stay for the next step, without what they hold for this one."""
+        self._cluster.forget(self._key)
 
     async def _mapped(self, start: int, data: bytes, sent: Callable[[], None]) -> Made:
         """Map on one actor after another until one lives to the end."""
         tell_when_sent(sent)
         for _ in range(MOST_TRIES):
-            actor = await asyncio.to_thread(self._cluster.take)
+            actor = await self._taken()
             chunk = uuid.uuid4().hex
             try:
                 return await self._on(actor, chunk, start, data)
             except RayActorError:
                 await asyncio.to_thread(self._cluster.lost, actor)
-            except asyncio.CancelledError:
+            except RayError as error:
+                actor.drop.remote(chunk)
+                raise TrainError(f"Ray: {error}") from error
+            except BaseException:  # cancelled, too
                 actor.drop.remote(chunk)
                 raise
-            except RayError as error:
-                raise TrainError(f"Ray: {error}") from error
             finally:
                 self._cluster.give_back(actor)
         raise TrainError(
             f"{MOST_TRIES} actors were lost over the same rows of `{type(self._context.step).__name__}`",
             "They may need more memory than a node has: give the session smaller chunks (`Options(chunk=16)`).",
         )
+
+    async def _taken(self) -> Any:
+        """An actor; who is cancelled while waiting for it has none."""
+        taking = asyncio.get_running_loop().run_in_executor(None, self._cluster.take)
+        try:
+            return await asyncio.shield(taking)
+        except asyncio.CancelledError:
+            taking.add_done_callback(self._not_wanted)
+            raise
+
+    def _not_wanted(self, taken: asyncio.Future[Any]) -> None:
+        if not taken.cancelled() and not taken.exception():
+            self._cluster.give_back(taken.result())
 
     async def _on(self, actor: Any, chunk: str, start: int, data: bytes) -> Made:
         message = await actor.begin.remote(self._key, self._spec, chunk, start, data)

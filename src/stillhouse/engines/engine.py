@@ -10,8 +10,12 @@ from ..core.errors import RecipeError
 def open_engine(engine: Any) -> Any:
     """An engine for its name: `ray`, `ray://host:10001` (Ray's client), `ray:ADDRESS` (a cluster); others as they are.
 
-    Nothing is started before a map step needs it.
+    Each session gets a connection of its own. Nothing is started before a map step needs it.
     """
+    from .ray import RayConnection, RayEngine
+
+    if isinstance(engine, RayEngine):
+        return RayConnection(engine)
     if not isinstance(engine, str):
         return engine
     name, colon, address = engine.partition(":")
@@ -19,6 +23,4 @@ def open_engine(engine: Any) -> Any:
         raise RecipeError(
             f"there is no engine `{engine}`", "Give `ray`, `ray://host:10001`, `ray:host:6379`, or a `RayEngine`."
         )
-    from .ray import RayEngine
-
-    return RayEngine(engine if address.startswith("//") else address or None)
+    return RayConnection(RayEngine(engine if address.startswith("//") else address or None))

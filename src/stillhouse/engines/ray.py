@@ -7,6 +7,7 @@ session folder must be seen by all nodes under the same path; actors read artifa
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from ..core._chunks import Workers
     from ..core.context import Context
     from ..core.step import MapStep
+    from ._ray import Cluster
 
 
 @dataclass(frozen=True)
@@ -33,23 +35,34 @@ class RayEngine:
     num_cpus: float = 1.0
     num_gpus: float = 0.0
 
+
+class RayConnection:
+    """What one session has of a cluster: made when a step first needs it, shared with sessions of an equal engine."""
+
+    def __init__(self, engine: RayEngine) -> None:
+        self._engine = engine
+        self._cluster: Cluster | None = None
+        self._lock = threading.Lock()
+
     def workers(self, step: MapStep, context: Context, loop: asyncio.AbstractEventLoop) -> Workers:
         """Who maps the chunks of a step. Raises `RecipeError` for a step that cannot get to another process."""
         try:
-            from ._ray import RayWorkers, cluster
+            from ._ray import RayWorkers, join
         except ModuleNotFoundError as error:
             if (error.name or "").partition(".")[0] != "ray":
                 raise
             raise RecipeError(
                 '`engine="ray"` needs Ray, which is not installed', "`pip install 'stillhouse[ray]'`."
             ) from None
-        return RayWorkers(step, context, loop, cluster(self))
+        with self._lock:
+            self._cluster = self._cluster or join(self._engine)
+        return RayWorkers(step, context, loop, self._cluster)
 
     def close(self) -> None:
-        """Let go of the actors; a cluster that was started for this engine ends."""
-        import sys
-
-        if "stillhouse.engines._ray" in sys.modules:
+        """Let go of the actors: the last session ends them, and the cluster that was started for it."""
+        with self._lock:
+            left, self._cluster = self._cluster, None
+        if left is not None:
             from ._ray import leave
 
-            leave(self)
+            leave(left)
