@@ -174,6 +174,10 @@ if TYPE_CHECKING:
     from .tokens.loader import get_loader as get_loader
     from .tokens.mixing import Mixture as Mixture
     from .tokens.packing import Packing as Packing
+    from .tokens.policy import NaturalMix as NaturalMix
+    from .tokens.policy import ScheduledMix as ScheduledMix
+    from .tokens.policy import StaticMix as StaticMix
+    from .tokens.policy import TemperatureMix as TemperatureMix
     from .tokens.source import Source as Source
     from .tokens.tokenize import Tokenize as Tokenize
     from .track.plot import plot_png as plot_png
@@ -244,6 +248,10 @@ _HOME = {
     "Generator": "models.generate",
     "Source": "tokens.source",
     "Mixture": "tokens.mixing",
+    "StaticMix": "tokens.policy",
+    "NaturalMix": "tokens.policy",
+    "TemperatureMix": "tokens.policy",
+    "ScheduledMix": "tokens.policy",
     "Packing": "tokens.packing",
     "Tokenize": "tokens.tokenize",
     "get_loader": "tokens.loader",

@@ -16,6 +16,7 @@ from stillhouse.core.step import KeyBook, Step
 from stillhouse.recipes._marked_yaml import read_yaml
 from stillhouse.recipes.scratch import Scratch
 from stillhouse.text.normalise import Normalise
+from stillhouse.tokens.policy import NaturalMix, ScheduledMix, StaticMix, TemperatureMix
 
 HERE = Path(__file__).parent
 
@@ -39,7 +40,14 @@ def samples() -> list[Node]:
     nodes["file"]["path"] = os.fspath(HERE / "rows.csv")
     nodes["pretrained"]["name"] = os.fspath(HERE / "weights")
     nodes["ready_tokenizer"]["name"] = os.fspath(HERE / "tokenizer")
-    held_by_none: list[Node] = [Normalise(name="json"), Scratch(layers=3, hidden=96)]
+    held_by_none: list[Node] = [
+        Normalise(name="json"),
+        Scratch(layers=3, hidden=96),
+        StaticMix({"a": 0.7, "b": 0.3}),
+        NaturalMix(),
+        TemperatureMix(temperature=3.0),
+        ScheduledMix([(0, {"a": 1.0, "b": 0.0}), (0.5, {"a": 0.5, "b": 0.5})], length=100, between="linear"),
+    ]
     found = {node.tag: node for node in held_by_none}
     for name in nodes:
         for node in _with_parts(from_table({"nodes": nodes, "result": f"${name}"})):

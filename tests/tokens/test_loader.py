@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stillhouse.core.errors import RecipeError
-from stillhouse.tokens import _loader
+from stillhouse.tokens import _course
 from stillhouse.tokens.batch import IGNORED, Batch
 from stillhouse.tokens.loader import Loader, get_loader
 from stillhouse.tokens.mixing import Mixture
@@ -32,7 +32,7 @@ methods = st.sampled_from(METHODS)
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks of a few steps, so that a short test crosses their borders."""
-    monkeypatch.setattr(_loader, "_BLOCK_ROWS", 20)
+    monkeypatch.setattr(_course, "_BLOCK_ROWS", 20)
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> dict[str, TokenStore]:
 
 def mixed(stores: dict[str, TokenStore], method: Method = "best_fit", batch_size: int = 8, **options: Any) -> Loader:
     shares = {"web": 0.6, "chat": 0.3, "code": 0.1}
-    mixture = Mixture({name: (store, shares[name]) for name, store in stores.items()})
+    mixture = Mixture({name: (store, shares[name]) for name, store in stores.items()}, max_epochs=None)
     return get_loader(mixture, seq_len=SEQ, batch_size=batch_size, packing=Packing(method, window=30), **options)
 
 
@@ -250,7 +250,7 @@ from stillhouse.tokens.loader import get_loader
 from stillhouse.tokens.mixing import Mixture
 from stillhouse.tokens.packing import Packing
 folders = {folders!r}
-loader = get_loader(Mixture(dict(zip(folders, zip(folders.values(), (.6, .3, .1))))), seq_len={SEQ}, batch_size=8,
+loader = get_loader(Mixture(dict(zip(folders, zip(folders.values(), (.6, .3, .1)))), max_epochs=None), seq_len={SEQ}, batch_size=8,
     packing=Packing("windows", window=30), state=json.load(open(sys.argv[1])))
 print(json.dumps([next(loader).ids.tolist() for _ in range(40)]))
 """

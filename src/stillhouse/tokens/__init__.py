@@ -13,6 +13,12 @@ if TYPE_CHECKING:
     from .loader import get_loader as get_loader
     from .mixing import Mixture as Mixture
     from .packing import Packing as Packing
+    from .policy import NaturalMix as NaturalMix
+    from .policy import OnlinePolicy as OnlinePolicy
+    from .policy import Policy as Policy
+    from .policy import ScheduledMix as ScheduledMix
+    from .policy import StaticMix as StaticMix
+    from .policy import TemperatureMix as TemperatureMix
     from .source import Source as Source
     from .store import TokenStore as TokenStore
     from .tokenize import Tokenize as Tokenize
@@ -22,6 +28,12 @@ _HOME = {
     "get_loader": "loader",
     "Mixture": "mixing",
     "Packing": "packing",
+    "Policy": "policy",
+    "OnlinePolicy": "policy",
+    "StaticMix": "policy",
+    "NaturalMix": "policy",
+    "TemperatureMix": "policy",
+    "ScheduledMix": "policy",
     "Source": "source",
     "TokenStore": "store",
     "Tokenize": "tokenize",

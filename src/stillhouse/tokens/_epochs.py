@@ -8,8 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ..core.errors import RecipeError
-from ._packing import PackingReport, Plan, make_plan
+from ._packing import PackingReport, Plan
 from ._permutation import key_of, permuted, unpermuted
+from ._plan_files import PlanKey, kept_plan
 from .packing import Packing
 from .store import TokenStore
 
@@ -33,7 +34,9 @@ class SourceRows:
         self._seq_len = seq_len
         self._seed = seed
         self._shuffle = shuffle
-        self._renewed = packing.method == "windows" and shuffle
+        self._renewed = packing.renewed and shuffle
+        self._in_order = packing.method == "stream" or not shuffle
+        """Rows come in the order of the plan. Those of `stream` do: its documents were shuffled before."""
         self._plans: dict[int, Plan] = {}
         first = self.plan(0)
         if not first.num_rows:
@@ -41,6 +44,8 @@ class SourceRows:
                 f"the source `{name}` has no document that fits a row of {seq_len} tokens", "Raise `seq_len`."
             )
         self._ends = [first.num_rows]
+        self.tokens_per_epoch = first.report.num_tokens
+        """Document tokens of an epoch, the same in each: packing decides only where they stand."""
 
     @property
     def report(self) -> PackingReport:
@@ -49,7 +54,7 @@ class SourceRows:
 
     @property
     def rows_per_epoch(self) -> int:
-        """Rows of the first epoch; the same in each, except with `windows`, where it varies by a few."""
+        """Rows of the first epoch; the same in each, except with `windows` and `stream`, where it varies by a few."""
         return self._ends[0]
 
     def plan(self, epoch: int) -> Plan:
@@ -57,8 +62,8 @@ class SourceRows:
         if number not in self._plans:
             while len(self._plans) > 1:  # the present epoch and the one before
                 del self._plans[min(self._plans)]
-            key = key_of("plan", self._seed, self.name, number)
-            self._plans[number] = make_plan(self._packing, self.store.lengths, self._seq_len, key, self._row_id)
+            key = PlanKey(self._packing, self._seq_len, plan_key(self._seed, self.name, number), self._shuffle)
+            self._plans[number] = kept_plan(self.store, key, self._row_id)
         return self._plans[number]
 
     def epoch_start(self, epoch: int) -> int:
@@ -68,6 +73,17 @@ class SourceRows:
         while len(self._ends) < epoch:
             self._ends.append(self._ends[-1] + self.plan(len(self._ends)).num_rows)
         return self._ends[epoch - 1] if epoch else 0
+
+    def rows_of_epochs(self, epochs: float, *, beyond: int) -> int | None:
+        """The rows of so many epochs; None where they are more than `beyond` for certain, without counting them.
+
+        Epochs that are packed anew would have to be packed to be counted.
+        """
+        if self._renewed and beyond < int(epochs * -(-self.tokens_per_epoch // self._seq_len)):
+            return None  # fewer rows than that could not hold the tokens
+        whole = int(epochs)
+        part = epochs - whole
+        return self.epoch_start(whole) + (round(part * self.plan(whole).num_rows) if part else 0)
 
     def epochs_of(self, draws: Int64s) -> Int64s:
         """The epoch of each draw."""
@@ -88,23 +104,15 @@ class SourceRows:
 
     def rows(self, epoch: int, places: Int64s) -> Int64s:
         """The rows of the epoch's plan that come at these places of the epoch."""
-        if not self._shuffle:
+        if self._in_order:
             return places
         return permuted(places, self.plan(epoch).num_rows, self._key(epoch))
 
     def draws_of(self, document: int, epoch: int) -> list[int]:
         """The draws of an epoch whose rows hold a piece of the document."""
         rows = np.asarray(self.plan(epoch).rows_of(document), dtype=np.int64)
-        places = unpermuted(rows, self.plan(epoch).num_rows, self._key(epoch)) if self._shuffle else rows
+        places = rows if self._in_order else unpermuted(rows, self.plan(epoch).num_rows, self._key(epoch))
         return sorted((places + self.epoch_start(epoch)).tolist())
-
-    def tokens_within(self, num_draws: int) -> int:
-        """Document tokens in the first `num_draws` draws."""
-        last = self.epoch_of(num_draws)
-        before = sum(self.plan(epoch).report.num_tokens for epoch in range(last)) if self._renewed else None
-        whole = self.report.num_tokens * last if before is None else before
-        rows = self.rows(last, np.arange(num_draws - self.epoch_start(last)))
-        return whole + int(self.plan(last).spans(rows).lengths.sum())
 
     def epoch_ends(self) -> list[int] | None:
         """The ends of epochs that had to be counted; None where they are a multiplication."""
@@ -120,3 +128,8 @@ class SourceRows:
 
     def _row_id(self, document: int) -> str:
         return self.store.row_ids([document])[0]
+
+
+def plan_key(seed: int, source: str, epoch: int) -> int:
+    """The key by which a source is packed in an epoch, where each is packed anew."""
+    return key_of("plan", seed, source, epoch)

@@ -1,9 +1,10 @@
-"""The work behind `loader`: steps, the log of changes, state, and questions about rows."""
+"""The work behind `loader`: where a reader stands, its state, and questions about rows."""
 
 from __future__ import annotations
 
 import json
-from bisect import bisect_right
+import warnings
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -12,41 +13,20 @@ import numpy as np
 import numpy.typing as npt
 
 from ..core.errors import RecipeError
-from ._epochs import SourceRows
-from ._gather import Layout, Rows
-from ._mixing import Schedule, integer_weights
+from ._course import Change, Course, Settings
+from ._gather import Rows
 from ._packing import PackingReport
-from ._permutation import key_of, marks
+from ._permutation import key_of
+from ._prefetch import Prefetch
+from ._rails import MaxEpochs, epochs_of
+from ._totals import Totals
 from .batch import Batch
-from .mixing import checked_weights
-from .packing import Packing
+from .mixing import Mixture, checked_weights
 from .store import TokenStore
 
 Int64s = npt.NDArray[np.int64]
 
-_BLOCK_ROWS = 4096
-"""Rows that are planned together: enough to make planning a small part of a batch's cost."""
 _STATE = "stillhouse-loader/1"
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What rows are made of; loaders with equal settings and sources hand out equal batches."""
-
-    seq_len: int
-    packing: Packing
-    seed: int
-    shuffle: bool = True
-
-
-@dataclass(frozen=True)
-class Change:
-    """An entry of the log: from `row` on, these weights and this batch size hold (None: as before)."""
-
-    row: int
-    weights: tuple[int, ...] | None = None
-    batch_size: int | None = None
-    reason: str = ""
 
 
 class SeenRow(NamedTuple):
@@ -66,26 +46,22 @@ class Account:
     rows: int
     tokens: int
     epochs: float
-
-
-class _Era(NamedTuple):
-    """Steps of one batch size: step `first_step` begins at row `first_row`."""
-
-    first_row: int
-    first_step: int
-    batch_size: int
-
-
-class _Block(NamedTuple):
-    first_step: int
-    stop_step: int
-    layout: Layout
+    learnt: int
+    """Tokens that counted in the loss: those with a weight, the first of each span aside."""
+    padding: int
+    """Positions of these rows without a token (with `Packing("one")`, batches are cut to their longest row)."""
+    share: float
+    """Of all tokens given."""
 
 
 class Loader:
     """Batches without end, each a function of the sources, the settings, the log of changes and the step's number.
 
     Iterating goes on from `step`; `batch(step)` gives any. Made by `get_loader`.
+
+    With `prefetch`, a thread gathers that many batches ahead of iterating. They are no part of the state, and a change
+    drops them: it holds from `step` on, the first that was not handed out, whatever the depth. `close()` ends the
+    thread, as leaving `with loader:` and letting go of the loader do.
     """
 
     def __init__(
@@ -93,24 +69,26 @@ class Loader:
         stores: Mapping[str, TokenStore],
         settings: Settings,
         batch_size: int,
-        weights: Mapping[str, float] | None = None,
+        mixture: Mixture,
         rank: int = 0,
         world_size: int = 1,
+        prefetch: int = 0,
     ) -> None:
         if not 0 <= rank < world_size:
             raise RecipeError(f"rank {rank} of {world_size}", "Ranks count from 0 to `world_size` - 1.")
+        if prefetch < 0:
+            raise RecipeError(f"`prefetch` is {prefetch}", "It is a number of batches; 0 gathers none ahead.")
         self.settings = settings
         self.rank, self.world_size = rank, world_size
         self._check_batch_size(batch_size)
-        self.sources = [
-            SourceRows(name, store, settings.packing, settings.seq_len, settings.seed, shuffle=settings.shuffle)
-            for name, store in stores.items()
-        ]
-        _check_compatible(self.sources)
-        sizes = [float(source.rows_per_epoch) for source in self.sources]
-        shares = sizes if weights is None else [weights[source.name] for source in self.sources]
-        self._natural = weights is None
-        self._restart([Change(0, integer_weights(shares), batch_size)], step=0)
+        self._course = course = Course(stores, settings, batch_size, mixture)
+        self.sources = course.sources
+        self._begun_with = course.log[0]
+        self._totals = {source.name: Totals(source) for source in self.sources}
+        self._step = 0
+        self._prefetch = Prefetch(lambda step: course.batch(step, rank, world_size), prefetch) if prefetch else None
+        if self._prefetch is not None:
+            weakref.finalize(self, self._prefetch.close)
 
     # Reading
 
@@ -122,31 +100,32 @@ class Loader:
     @property
     def batch_size(self) -> int:
         """Rows of a step, all ranks together."""
-        return self._era(self._step).batch_size
+        return self._course.batch_size(self._step)
 
     @property
     def weights(self) -> dict[str, float]:
-        """The shares that hold for the next step."""
-        current = next(change.weights for change in reversed(self._log) if change.weights is not None)
+        """The shares of rows that hold for the next step."""
+        with self._course.lock:
+            current = self._course.schedule.weights(self._row)
         whole = sum(current)
         return {source.name: weight / whole for source, weight in zip(self.sources, current, strict=True)}
+
+    @property
+    def end(self) -> int | None:
+        """The number of steps for which the sources suffice under `max_epochs`; None where they do for ever."""
+        return self._course.end
 
     def __iter__(self) -> Iterator[Batch]:
         return self
 
     def __next__(self) -> Batch:
-        batch = self.batch(self._step)
+        batch = self._prefetch.take(self._step) if self._prefetch is not None else self.batch(self._step)
         self._step += 1
         return batch
 
     def batch(self, step: int) -> Batch:
         """This rank's rows of any step."""
-        era = self._era(step)
-        block = self._block_of(step, era)
-        share = era.batch_size // self.world_size
-        first = (step - block.first_step) * era.batch_size + self.rank * share
-        row = self._first_row(step) + self.rank * share
-        return block.layout.batch(first, first + share, step=step, first_row=row)
+        return self._course.batch(step, self.rank, self.world_size)
 
     def once(self, batch_size: int | None = None) -> Iterator[Batch]:
         """Each document of each source once, in order: for evaluation. Rows of padding fill the last batch.
@@ -165,7 +144,9 @@ class Loader:
             rows = Rows(
                 np.where(real, sources, -1), np.zeros_like(numbers), np.where(real, numbers - bounds[sources * real], 0)
             )
-            yield self._layout(rows).batch(0, share, step=step, first_row=int(numbers[0]))
+            with self._course.lock:
+                batch = self._course.layout(rows).batch(0, share, step=step, first_row=int(numbers[0]))
+            yield batch
 
     @property
     def rows_per_epoch(self) -> int:
@@ -176,38 +157,65 @@ class Loader:
         """Steps that it takes to hand out `epochs` times the rows of all sources; the last may run into the next."""
         return max(1, -(-round(epochs * self.rows_per_epoch) // self.batch_size))
 
+    def close(self) -> None:
+        """End the thread that gathers ahead; reading goes on without."""
+        if self._prefetch is not None:
+            self._prefetch.close()
+
+    def __enter__(self) -> Loader:
+        return self
+
+    def __exit__(self, *reason: object) -> None:
+        self.close()
+
     # Changing
 
     def set_weights(self, weights: Mapping[str, float], *, reason: str = "") -> Change:
-        """New shares, from the next step on. Steps handed out stay as they were; nothing is skipped or repeated."""
-        names = {source.name: None for source in self.sources}
-        values = checked_weights(weights, names)
-        return self._change(Change(self._first_row(self._step), integer_weights([*values.values()]), None, reason))
+        """New shares, from the next step on, in place of the policy; guard rails hold. Returns what came of it.
+
+        Steps handed out stay as they were; nothing is skipped or repeated. Ranks that make the same changes at the same
+        steps go on seeing the same global batches.
+        """
+        course = self._course
+        values = [*checked_weights(weights, dict.fromkeys(course.names)).values()]
+        with course.lock:
+            if course.mixture.max_change is not None:
+                values = course.rails.nearer(values, course.schedule.weights(self._row))
+            return self._change(weights=course.rails.weights(values), reason=reason)
 
     def set_batch_size(self, batch_size: int, *, reason: str = "") -> Change:
         """Another number of rows a step, from the next step on."""
         self._check_batch_size(batch_size)
-        return self._change(Change(self._first_row(self._step), None, batch_size, reason))
+        return self._change(batch_size=batch_size, reason=reason)
+
+    def set_max_epochs(self, max_epochs: float | Mapping[str, float] | None, *, reason: str = "") -> Change:
+        """How often sources may be read, from the next step on."""
+        return self._change(max_epochs=epochs_of(max_epochs, self._course.names), reason=reason)
 
     # State
 
     def state_dict(self) -> dict[str, Any]:
         """All that another loader over the same sources needs to go on: a few integers, fingerprints and the log."""
-        ends = {source.name: source.epoch_ends() for source in self.sources}
-        return {
-            "format": _STATE,
-            "step": self._step,
-            "settings": self._described(),
-            "sources": {source.name: source.store.fingerprint for source in self.sources},
-            "log": [_entry(change) for change in self._log],
-            "epoch_ends": {name: found for name, found in ends.items() if found is not None},
-        }
+        with self._course.lock:
+            ends = {source.name: source.epoch_ends() for source in self.sources}
+            return {
+                "format": _STATE,
+                "step": self._step,
+                "settings": self._course.described(),
+                "sources": {source.name: source.store.fingerprint for source in self.sources},
+                "log": [_entry(change) for change in self._course.log],
+                "epoch_ends": {name: found for name, found in ends.items() if found is not None},
+            }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on where `state` was taken. Ranks may differ; sources and settings may not (`RecipeError` says which)."""
+        """Go on where `state` was taken. Ranks may differ; sources and settings may not (`RecipeError` says which).
+
+        Weights, batch size and `max_epochs` are those of the state's log; a warning tells where this loader was made
+        with others.
+        """
         mine = {
             "format": _STATE,
-            **self._described(),
+            **self._course.described(),
             **{f"source {s.name}": s.store.fingerprint for s in self.sources},
         }
         other = {"format": state.get("format"), **state.get("settings", {})}
@@ -217,11 +225,16 @@ class Loader:
             lines = [f"{key}: {other.get(key, 'none')} then, {mine.get(key, 'none')} now" for key in differing]
             raise RecipeError(
                 "the loader's state belongs to other data: " + "; ".join(lines),
-                "Give the sources and settings of the run that is to go on, or begin a new one.",
+                self._remedy({key.removeprefix("source "): other.get(key) for key in differing}),
             )
-        for source in self.sources:
-            source.recall_epoch_ends(state["epoch_ends"].get(source.name, []))
-        self._restart([_change_of(entry) for entry in state["log"]], int(state["step"]))
+        log = [_change_of(entry) for entry in state["log"]]
+        self._warn_of_arguments(log)
+        with self._course.lock:
+            for source in self.sources:
+                source.recall_epoch_ends(state["epoch_ends"].get(source.name, []))
+            self._course.restart(log)
+            self._step = int(state["step"])
+        self._forget()
 
     @property
     def fingerprint(self) -> str:
@@ -233,11 +246,8 @@ class Loader:
     # Questions
 
     def rows_at_step(self, step: int) -> list[SeenRow]:
-        """What all ranks see in a step, in order; computed, not logged."""
-        era = self._era(step)
-        block = self._block_of(step, era)
-        first = (step - block.first_step) * era.batch_size
-        batch = block.layout.batch(first, first + era.batch_size, step=step, first_row=self._first_row(step))
+        """What all ranks see in a step, in order, be it past or to come; computed, not logged."""
+        batch = self._course.batch(step, 0, 1)
         lengths = np.diff(batch.cu_seqlens).tolist()
         columns = (batch.source_ids.tolist(), batch.row_ids, batch.documents.tolist(), batch.offsets.tolist(), lengths)
         return [
@@ -248,27 +258,35 @@ class Loader:
 
     def steps_of_row(self, row_id: str, until: int | None = None) -> list[int]:
         """The steps before `until` (default: those handed out) that hold a piece of the row; computed, not logged."""
-        limit = self._first_row(self._step if until is None else until)
-        taken = self._schedule.taken(limit)
-        found: set[int] = set()
-        for number, source in enumerate(self.sources):
-            if not taken[number]:
-                continue
-            for document in source.store.documents_of(row_id):
-                for epoch in range(source.epoch_of(taken[number] - 1) + 1):
-                    draws = [draw for draw in source.draws_of(document, epoch) if draw < taken[number]]
-                    rows = [self._schedule.row_of(number, draw) for draw in draws]
-                    found.update(self._step_of(row) for row in rows if row is not None and row < limit)
+        course = self._course
+        with course.lock:
+            limit = self._row if until is None else self._row_before(until)
+            taken = course.schedule.taken(limit)
+            found: set[int] = set()
+            for number, source in enumerate(self.sources):
+                if not taken[number]:
+                    continue
+                for document in source.store.documents_of(row_id):
+                    for epoch in range(source.epoch_of(taken[number] - 1) + 1):
+                        draws = [draw for draw in source.draws_of(document, epoch) if draw < taken[number]]
+                        rows = [course.schedule.row_of(number, draw) for draw in draws]
+                        found.update(course.step_of(row) for row in rows if row is not None and row < limit)
         return sorted(found)
 
     def account(self, step: int | None = None) -> dict[str, Account]:
-        """Rows, tokens and epochs of each source within the steps before `step` (default: those handed out)."""
-        taken = self._schedule.taken(self._first_row(self._step if step is None else step))
+        """What each source gave within the steps before `step` (default: those handed out)."""
+        course = self._course
         found = {}
-        for source, rows in zip(self.sources, taken, strict=True):
-            epoch = source.epoch_of(rows)
-            part = (rows - source.epoch_start(epoch)) / source.plan(epoch).num_rows
-            found[source.name] = Account(rows, source.tokens_within(rows), epoch + part)
+        with course.lock:
+            taken = course.schedule.taken(self._row if step is None else self._row_before(step))
+            totals = [self._totals[source.name].within(rows) for source, rows in zip(self.sources, taken, strict=True)]
+            whole = max(1, sum(total.tokens for total in totals))
+            for source, rows, total in zip(self.sources, taken, totals, strict=True):
+                epoch = source.epoch_of(rows)
+                part = (rows - source.epoch_start(epoch)) / source.plan(epoch).num_rows
+                padding = rows * self.settings.seq_len - total.tokens
+                share = total.tokens / whole
+                found[source.name] = Account(rows, total.tokens, epoch + part, total.learnt, padding, share)
         return found
 
     def reports(self) -> dict[str, PackingReport]:
@@ -277,91 +295,53 @@ class Loader:
 
     # Inside
 
-    def _restart(self, log: Sequence[Change], step: int) -> None:
-        self._log: list[Change] = []
-        self._eras: list[_Era] = []
-        for change in log:
-            self._enter(change)
-        self._step = step
-        self._block: _Block | None = None
+    @property
+    def _row(self) -> int:
+        return self._course.first_row(self._step)
 
-    def _change(self, change: Change) -> Change:
-        self._enter(change)
-        self._block = None
+    def _row_before(self, step: int) -> int:
+        """The first row of a step, which may be the one after the last."""
+        row, end = self._course.first_row(step), self._course.schedule.end
+        return row if end is None else min(row, end)
+
+    def _change(
+        self,
+        *,
+        weights: tuple[int, ...] | None = None,
+        batch_size: int | None = None,
+        max_epochs: MaxEpochs | None = None,
+        reason: str = "",
+    ) -> Change:
+        change = self._course.enter(Change(self._row, weights, batch_size, reason, max_epochs, self._step))
+        self._forget()
         return change
 
-    def _enter(self, change: Change) -> None:
-        if not self._log:
-            if change.weights is None or change.batch_size is None:
-                raise RecipeError("the loader's log does not begin with weights and a batch size")
-            self._schedule = Schedule(change.weights)
-            self._eras = [_Era(0, 0, change.batch_size)]
-        else:
-            if change.weights is not None:
-                self._schedule.change(change.row, change.weights)
-            last = self._eras[-1]
-            if change.batch_size is not None:
-                steps, rest = divmod(change.row - last.first_row, last.batch_size)
-                if rest:
-                    raise RecipeError(
-                        f"row {change.row} is not the first of a step, so the batch size cannot change there"
-                    )
-                self._eras.append(_Era(change.row, last.first_step + steps, change.batch_size))
-        self._log.append(change)
+    def _forget(self) -> None:
+        if self._prefetch is not None:
+            self._prefetch.forget()
 
-    def _era(self, step: int) -> _Era:
-        if step < 0:
-            raise IndexError(f"step {step}: steps count from 0")
-        return self._eras[bisect_right(self._eras, step, key=lambda era: era.first_step) - 1]
+    def _remedy(self, differing: Mapping[str, Any]) -> str:
+        for source in self.sources:
+            former = differing.get(source.name)
+            if former and TokenStore(source.store.folder, fingerprint=former).fingerprint == former:
+                return (
+                    f"Rows were added to `{source.name}` since. To go on as it was, give "
+                    f"TokenStore({str(source.store.folder)!r}, fingerprint={former!r}) as the source; with the new "
+                    "rows, begin a new run."
+                )
+        return "Give the sources and settings of the run that is to go on, or begin a new one."
 
-    def _first_row(self, step: int) -> int:
-        era = self._era(step)
-        return era.first_row + (step - era.first_step) * era.batch_size
-
-    def _step_of(self, row: int) -> int:
-        era = self._eras[bisect_right(self._eras, row, key=lambda era: era.first_row) - 1]
-        return era.first_step + (row - era.first_row) // era.batch_size
-
-    def _block_of(self, step: int, era: _Era) -> _Block:
-        if self._block is None or not self._block.first_step <= step < self._block.stop_step:
-            steps = max(1, _BLOCK_ROWS // era.batch_size)
-            first = era.first_step + (step - era.first_step) // steps * steps
-            stop = first + steps
-            later = [other.first_step for other in self._eras if other.first_step > step]
-            stop = min([stop, *later])
-            self._block = _Block(first, stop, self._layout(self._rows(first, stop, era)))
-        return self._block
-
-    def _rows(self, first_step: int, stop_step: int, era: _Era) -> Rows:
-        """The rows of some steps, shuffled within each step so that ranks do not see the mixture's rhythm."""
-        first = era.first_row + (first_step - era.first_step) * era.batch_size
-        count = (stop_step - first_step) * era.batch_size
-        sources, draws = self._schedule.place(first, first + count)
-        epochs, rows = np.zeros(count, np.int64), np.zeros(count, np.int64)
-        for number, source in enumerate(self.sources):
-            here = np.flatnonzero(sources == number)
-            epochs[here] = source.epochs_of(draws[here])
-            for epoch in range(int(epochs[here].min()), int(epochs[here].max()) + 1) if len(here) else ():
-                chosen = here[epochs[here] == epoch]
-                rows[chosen] = source.rows(epoch, draws[chosen] - source.epoch_start(epoch))
-        if self.settings.shuffle and len(self.sources) > 1:
-            keys = marks(np.arange(first, first + count), key_of("step", self.settings.seed))
-            inside = np.argsort(keys.reshape(-1, era.batch_size), axis=1, kind="stable")
-            order = (inside + np.arange(0, count, era.batch_size)[:, None]).reshape(-1)
-            sources, epochs, rows = sources[order], epochs[order], rows[order]
-        return Rows(sources, epochs, rows)
-
-    def _layout(self, rows: Rows) -> Layout:
-        return Layout(self.sources, rows, self.settings.seq_len, crop=self.settings.packing.method == "one")
-
-    def _described(self) -> dict[str, Any]:
-        settings = self.settings
-        return {
-            "seq_len": settings.seq_len,
-            "packing": {"method": settings.packing.method, **settings.packing.values()},
-            "seed": settings.seed,
-            "shuffle": settings.shuffle,
-        }
+    def _warn_of_arguments(self, log: Sequence[Change]) -> None:
+        if not log:
+            return
+        for name in ("weights", "batch_size", "max_epochs"):
+            then, now = getattr(log[0], name), getattr(self._begun_with, name)
+            if name == "max_epochs":
+                then = then or (None,) * len(self.sources)
+            if then != now:
+                setter = f"Change it with `loader.set_{name}`."
+                text = f"the loader goes on with the {name.replace('_', ' ')} of its state, not those given. {setter}"
+                warnings.warn(text, stacklevel=4)
 
     def _check_batch_size(self, batch_size: int) -> None:
         if batch_size < 1 or batch_size % self.world_size:
@@ -373,23 +353,14 @@ class Loader:
 
 def _entry(change: Change) -> list[Any]:
     """A change for the state, without the fields at its end that say nothing."""
-    entry = [change.row, change.weights and list(change.weights), change.batch_size, change.reason]
+    limits = change.max_epochs
+    epochs = None if limits is None or (change.row == 0 and not any(limits)) else [*limits]
+    entry = [change.row, change.weights and list(change.weights), change.batch_size, change.reason, epochs]
     while not entry[-1]:
         entry.pop()
     return entry
 
 
 def _change_of(entry: Sequence[Any]) -> Change:
-    row, weights, batch_size, reason = (*entry, None, None, None)[:4]
-    return Change(row, weights and tuple(weights), batch_size, reason or "")
-
-
-def _check_compatible(sources: Sequence[SourceRows]) -> None:
-    first = sources[0].store.layout
-    for source in sources[1:]:
-        layout = source.store.layout
-        if (layout.tokenizer, layout.vocab_size) != (first.tokenizer, first.vocab_size):
-            raise RecipeError(
-                f"the sources `{sources[0].name}` and `{source.name}` were tokenised with different tokenizers",
-                "Tokenise all sources of a mixture with one.",
-            )
+    row, weights, batch_size, reason, epochs = (*entry, None, None, None, None)[:5]
+    return Change(row, weights and tuple(weights), batch_size, reason or "", epochs and tuple(epochs))

@@ -14,7 +14,9 @@ from __future__ import annotations
 
 from bisect import bisect_right, insort
 from collections.abc import Sequence
-from typing import NamedTuple
+from fractions import Fraction
+from functools import cached_property
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +27,7 @@ TOTAL = 1 << 24
 """The sum of integer weights. With it, products stay below 2^63 for 5·10^11 rows of one segment."""
 
 
-def integer_weights(weights: Sequence[float]) -> tuple[int, ...]:
+def integer_weights(weights: Sequence[float] | Sequence[Fraction]) -> tuple[int, ...]:
     """Integers that sum to `TOTAL`, by largest remainder; a positive weight stays positive, zero stays zero."""
     whole = sum(weights)
     exact = [weight / whole * TOTAL for weight in weights]
@@ -83,21 +85,23 @@ class Segment:
 
     def place(self, rows: Int64s) -> Place:
         """Source and ordinal (over the whole run) of rows counted from the segment's start."""
-        sources, ordinals = np.empty_like(rows), np.empty_like(rows)
-        todo = [(self._root, np.arange(len(rows)), rows)]
-        while todo:
-            number, where, count = todo.pop()
-            node = self._nodes.get(number)
-            if node is None:
-                sources[where] = number
-                ordinals[where] = count + self.taken[number]
-                continue
-            left = _to_left(node, count)
-            goes = _to_left(node, count + 1) > left
-            stays = ~goes
-            todo.append((node.left, where[goes], left[goes]))
-            todo.append((node.right, where[stays], (count - left)[stays]))
-        return Place(sources, ordinals)
+        at, count = np.full(len(rows), self._root), rows.copy()
+        walking = np.arange(len(rows) if self._nodes else 0)
+        while len(walking):  # all rows go down one node together
+            left, right, share, whole, phase = self._columns[:, at[walking] - len(self.weights)]
+            here = count[walking]
+            before = np.clip((here * share + phase) // whole, 0, here)
+            goes = np.clip(((here + 1) * share + phase) // whole, 0, here + 1) > before
+            at[walking] = np.where(goes, left, right)
+            count[walking] = np.where(goes, before, here - before)
+            walking = walking[at[walking] >= len(self.weights)]
+        return Place(at, count + np.array(self.taken)[at])
+
+    @cached_property
+    def _columns(self) -> Int64s:
+        """[left, right, share, whole, phase; nodes] the nodes by their numbers, those of the sources left out."""
+        nodes = [self._nodes[number] for number in range(len(self.weights), len(self.weights) + len(self._nodes))]
+        return np.array(nodes, dtype=np.int64).T
 
     def counts(self, num_rows: int) -> tuple[int, ...]:
         """How many of the segment's first `num_rows` rows come from each source."""
@@ -184,32 +188,82 @@ def _bound(tree: _Tree) -> int:
     return farthest
 
 
-def _to_left(node: _Node, count: Int64s) -> Int64s:
-    found: Int64s = np.clip((count * node.share + node.phase) // node.whole, 0, count)
-    return found
+class Rails(Protocol):
+    """What stands between the weights that are asked for and those that hold."""
+
+    def allowed(self, asked: Sequence[int], taken: Sequence[int]) -> tuple[int, ...] | None:
+        """The weights that hold after so many rows of each source; None where no source may go on."""
+        ...
+
+    def limit(self, source: int, taken: int) -> int | None:
+        """The rows that a source that gave `taken` may give in all; None where there is no end, or none near."""
+        ...
+
+
+class Spent(Exception):
+    """No source may give another row from `row` on."""
+
+    def __init__(self, row: int) -> None:
+        super().__init__(row)
+        self.row = row
+
+
+class Stage(NamedTuple):
+    """From `row` on, `weights` are asked for."""
+
+    row: int
+    weights: tuple[int, ...]
 
 
 class Schedule:
-    """The sources of all rows of a run: weights, and their changes."""
+    """The sources of all rows of a run: weights, their changes, and what the rails make of them.
 
-    def __init__(self, weights: Sequence[int]) -> None:
-        zeros = [0] * len(weights)
-        self.segments = [Segment(0, weights, zeros, zeros)]
+    Changes that follow from arithmetic (stages, sources that reach their limit) become segments when rows beyond them
+    are asked about, so the state of a run holds none of them.
+    """
 
-    def change(self, row: int, weights: Sequence[int]) -> None:
-        """From `row` on, `weights` hold. Rows before are not touched; `row` must not lie before the last change."""
-        last = self.segments[-1]
-        if row < last.first_row:
-            raise ValueError(f"row {row} lies before the last change, at row {last.first_row}")
-        length = row - last.first_row
-        taken = [before + count for before, count in zip(last.taken, last.counts(length), strict=True)]
-        owed = [before + weight * length for before, weight in zip(last.owed, last.weights, strict=True)]
-        if length == 0:
-            self.segments.pop()
-        self.segments.append(Segment(row, weights, taken, owed))
+    def __init__(self, weights: Sequence[int], rails: Rails | None = None, stages: Sequence[Stage] = ()) -> None:
+        self._rails = rails
+        self._num_sources = len(weights)
+        self._asked: list[tuple[int, ...]] = []
+        """For each segment, the weights that were asked for."""
+        self.segments: list[Segment] = []
+        self._stages: list[Stage] = []
+        self._changed = 0
+        """Row of the last change from outside."""
+        self._settled = 0
+        """The segments of rows before it are made."""
+        self._end: int | None = None
+        self.change(0, weights, stages=stages)
+
+    def change(
+        self,
+        row: int,
+        weights: Sequence[int] | None = None,
+        *,
+        stages: Sequence[Stage] = (),
+        rails: Rails | None = None,
+    ) -> None:
+        """From `row` on, `weights` (None: as before) and `rails` hold, later `stages`, and no former stages.
+
+        Rows before are not touched; `row` must not lie before the last change.
+        """
+        if row < self._changed:
+            raise ValueError(f"row {row} lies before the last change, at row {self._changed}")
+        if self.segments:
+            self._reach(row)
+            while len(self.segments) > 1 and self.segments[-1].first_row > row:
+                self.segments.pop()
+                self._asked.pop()
+        asked = tuple(weights) if weights is not None else self._asked[-1]
+        self._rails = rails or self._rails
+        self._stages = sorted(stage for stage in stages if stage.row > row)
+        self._changed, self._settled, self._end = row, row, None
+        self._open(row, asked)
 
     def place(self, first: int, stop: int) -> Place:
-        """Source and ordinal of the rows `first` … `stop` - 1."""
+        """Source and ordinal of the rows `first` … `stop` - 1; raises `Spent` where there are not so many."""
+        self._reach(stop)
         sources, ordinals = np.empty(stop - first, np.int64), np.empty(stop - first, np.int64)
         row, number = first, self._segment_at(first)
         while row < stop:
@@ -223,17 +277,106 @@ class Schedule:
 
     def taken(self, row: int) -> tuple[int, ...]:
         """Rows of each source within the first `row` rows of the run."""
+        self._reach(row)
         segment = self.segments[self._segment_at(row)]
-        counts = segment.counts(row - segment.first_row)
-        return tuple(before + count for before, count in zip(segment.taken, counts, strict=True))
+        return _added(segment.taken, segment.counts(row - segment.first_row))
+
+    def weights(self, row: int) -> tuple[int, ...]:
+        """The weights that hold for a row."""
+        self._reach(row + 1)
+        return self.segments[self._segment_at(row)].weights
 
     def row_of(self, source: int, ordinal: int) -> int | None:
         """The row that is the source's draw number `ordinal` of the run; None where the weights never reach it."""
-        number = bisect_right(self.segments, ordinal, key=lambda segment: segment.taken[source]) - 1
-        segment = self.segments[number]
-        if not segment.weights[source]:
+        while True:
+            number = bisect_right(self.segments, ordinal, key=lambda segment: segment.taken[source]) - 1
+            segment = self.segments[number]
+            last = number == len(self.segments) - 1
+            if segment.weights[source]:
+                row = segment.first_row + segment.row_of(source, ordinal - segment.taken[source])
+                if not last or row < self._settled:
+                    return row
+                if not self._go_on(row + 1):
+                    return None
+            elif not last:
+                return None  # not reached: a later segment would have taken more
+            elif not self._stages or not self._go_on(self._stages[0].row):
+                return None
+
+    @property
+    def end(self) -> int | None:
+        """The row from which on no source may give another; None where some source may for ever."""
+        while self._end is None:
+            segment, rails = self.segments[-1], self._rails
+            if rails is None:
+                return None
+            events = [stage.row for stage in self._stages[:1]]
+            for source, weight in enumerate(segment.weights):
+                if weight and (limit := rails.limit(source, 1 << 62)) is not None:
+                    events.append(segment.first_row + segment.row_of(source, limit - segment.taken[source]))
+            if not events:
+                return None
+            self._go_on(min(events) + 1)
+        return self._end
+
+    def _go_on(self, row: int) -> bool:
+        """`_reach`, saying whether there are so many rows."""
+        try:
+            self._reach(row)
+        except Spent:
+            return False
+        return True
+
+    def _reach(self, row: int) -> None:
+        """Make the segments of all rows before `row`."""
+        while self._settled < row and self._end is None:
+            segment = self.segments[-1]
+            stop = min(row, self._stages[0].row) if self._stages else row
+            over = self._first_over(segment, stop)
+            if over is not None:
+                self._settled = over
+                self._open(over, self._asked[-1])
+            else:
+                self._settled = stop
+                if self._stages and stop == self._stages[0].row:
+                    self._open(stop, self._stages.pop(0).weights)
+        if self._end is not None and row > self._end:
+            raise Spent(self._end)
+
+    def _first_over(self, segment: Segment, stop: int) -> int | None:
+        """The first row before `stop` with which a source would give more than it may."""
+        if self._rails is None:
             return None
-        return segment.first_row + segment.row_of(source, ordinal - segment.taken[source])
+        taken = _added(segment.taken, segment.counts(stop - segment.first_row))
+        found = []
+        for source, rows in enumerate(taken):
+            limit = self._rails.limit(source, rows) if rows > segment.taken[source] else None
+            if limit is not None and rows > limit:
+                found.append(segment.first_row + segment.row_of(source, limit - segment.taken[source]))
+        return min(found) if found else None
+
+    def _open(self, row: int, asked: tuple[int, ...]) -> None:
+        """Begin a segment; one that has no row yet is replaced."""
+        taken: Sequence[int] = (0,) * self._num_sources
+        owed: Sequence[int] = taken
+        if self.segments:
+            last = self.segments[-1]
+            length = row - last.first_row
+            taken = _added(last.taken, last.counts(length)) if length else last.taken
+            owed = [before + weight * length for before, weight in zip(last.owed, last.weights, strict=True)]
+        weights = self._rails.allowed(asked, taken) if self._rails is not None else asked
+        if weights is None:
+            self._end = row
+            return
+        if self.segments and row == self.segments[-1].first_row:
+            self.segments.pop()
+            self._asked.pop()
+        self.segments.append(Segment(row, weights, taken, owed))
+        self._asked.append(asked)
 
     def _segment_at(self, row: int) -> int:
         return bisect_right(self.segments, row, key=lambda segment: segment.first_row) - 1
+
+
+def _added(left: Sequence[int], right: Sequence[int]) -> tuple[int, ...]:
+    return tuple(before + count for before, count in zip(left, right, strict=True))

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..core.session import Session
-from ._loader import Account, Change, Loader, SeenRow, Settings
+from ._course import Change, Settings
+from ._loader import Account, Loader, SeenRow
 from ._open import Tokenizer, open_stores
 from .mixing import Mixture, TokenSource
 from .packing import Packing
@@ -24,6 +25,7 @@ def get_loader(
     rank: int = 0,
     world_size: int = 1,
     shuffle: bool = True,
+    prefetch: int = 0,
     state: Mapping[str, Any] | None = None,
     tokenizer: Tokenizer | None = None,
     session: Session | None = None,
@@ -32,15 +34,15 @@ def get_loader(
 
     `seq_len` is the tokens of a row; `batch_size` the rows of a step, all ranks together. `packing` defaults to
     `Packing("best_fit")`. `state` is what a former loader's `state_dict()` gave: this one then goes on there, with any
-    number of ranks.
+    number of ranks. `prefetch` batches are gathered ahead by a thread; batches are the same for any number.
 
     Steps and files of rows (`Source`, read with `tokenizer`) are tokenised first, in `session` (default: one over the
     folder `out`), where they are found again the next time.
     """
-    mixture = data if isinstance(data, Mixture) else Mixture({"data": data})
+    mixture = data if isinstance(data, Mixture) else Mixture({"data": data}, max_epochs=None)
     stores = open_stores(mixture.sources, tokenizer, session)
     settings = Settings(seq_len, packing or Packing("best_fit"), seed, shuffle)
-    loader = Loader(stores, settings, batch_size, mixture.weights, rank, world_size)
+    loader = Loader(stores, settings, batch_size, mixture, rank, world_size, prefetch)
     if state is not None:
         loader.load_state_dict(state)
     return loader

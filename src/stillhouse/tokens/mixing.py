@@ -39,7 +39,7 @@ class Mixture(Part, tag="tokens.mixture/1"):
     max_epochs: float | Mapping[str, float] | None = Field(
         4.0, description="how often a source may be read; then the others get its share. None: any number of times"
     )
-    max_change: float | None = Field(None, gt=0, le=1, description="the most that `set_weights` changes a share at once")
+    max_change: float | None = Field(None, gt=0, le=1, description="the most that `set_weights` moves a share at once")
 
     def __init__(
         self,
@@ -80,7 +80,7 @@ def _flat(sources: Mapping[str, Any]) -> dict[str, Any]:
             continue
         if set(inner.model_fields_set) - {"sources", "weights"}:
             raise RecipeError(
-                f"Mixture: the mixture `{name}` inside has options of its own", "Give them to the outer one, which holds."
+                f"Mixture: the mixture `{name}` inside has options of its own", "Give them to the outer one."
             )
         if (weight is None) != (inner.weights is None):
             raise RecipeError(

@@ -1,0 +1,269 @@
+"""The rows of a run's steps: a function of the sources, the settings and the log of changes."""
+
+from __future__ import annotations
+
+import json
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from threading import RLock
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from ..core.errors import RecipeError
+from ..core.keys import digest
+from ._epochs import SourceRows
+from ._gather import Layout, Rows
+from ._mixing import Schedule, Spent
+from ._mixing import Stage as RowStage
+from ._permutation import key_of, marks
+from ._rails import GuardRails, MaxEpochs
+from .batch import Batch
+from .mixing import Mixture, checked_weights
+from .packing import Packing
+from .policy import NaturalMix
+from .store import TokenStore
+
+Int64s = npt.NDArray[np.int64]
+
+_BLOCK_ROWS = 4096
+"""Rows that are planned together: enough to make planning a small part of a batch's cost."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What rows are made of; loaders with equal settings and sources hand out equal batches."""
+
+    seq_len: int
+    packing: Packing
+    seed: int
+    shuffle: bool = True
+
+
+@dataclass(frozen=True)
+class Change:
+    """An entry of the log: from `row`, the first of `step`, on, these hold (None: as before).
+
+    `weights` are of rows, within the mixture's floors and ceilings, and sum to 2²⁴.
+    """
+
+    row: int
+    weights: tuple[int, ...] | None = None
+    batch_size: int | None = None
+    reason: str = ""
+    max_epochs: MaxEpochs | None = None
+    step: int = 0
+
+
+class _Era(NamedTuple):
+    """Steps of one batch size: step `first_step` begins at row `first_row`."""
+
+    first_row: int
+    first_step: int
+    batch_size: int
+
+
+class _Block(NamedTuple):
+    first_step: int
+    stop_step: int
+    layout: Layout
+
+
+class _Stage(NamedTuple):
+    step: int
+    weights: tuple[int, ...]
+
+
+class Course:
+    """Which rows every step has. It knows the log, but not where a reader stands; threads may ask it at once."""
+
+    def __init__(self, stores: Mapping[str, TokenStore], settings: Settings, batch_size: int, mixture: Mixture) -> None:
+        self.settings = settings
+        self.mixture = mixture
+        self.lock = RLock()
+        """Held while planning and gathering: what is remembered between them belongs together."""
+        self.sources = [
+            SourceRows(name, store, settings.packing, settings.seq_len, settings.seed, shuffle=settings.shuffle)
+            for name, store in stores.items()
+        ]
+        _check_compatible(self.sources)
+        self.names = tuple(source.name for source in self.sources)
+        self.rails = GuardRails(mixture, self.sources)
+        self._stages = self._policy_stages()
+        self.restart([Change(0, self._stages[0].weights, batch_size, max_epochs=self.rails.max_epochs)])
+
+    # The log
+
+    def restart(self, log: Sequence[Change]) -> None:
+        """Begin with another log."""
+        first = log[0] if log else Change(0)
+        if first.weights is None or first.batch_size is None or first.row:
+            raise RecipeError("the loader's log does not begin with weights and a batch size")
+        with self.lock:
+            self.rails = GuardRails(self.mixture, self.sources, first.max_epochs or (None,) * len(self.sources))
+            self._eras = [_Era(0, 0, first.batch_size)]
+            self._staged = len(self._stages) > 1
+            self.schedule = Schedule(first.weights, self.rails, self._later_stages(0))
+            self.log = [first]
+            self._block: _Block | None = None
+            for change in log[1:]:
+                self.enter(change)
+
+    def enter(self, change: Change) -> Change:
+        """Put a change at the log's end."""
+        with self.lock:
+            last = self._eras[-1]
+            steps, rest = divmod(change.row - last.first_row, last.batch_size)
+            if rest:
+                raise RecipeError(f"row {change.row} is not the first of a step, so nothing can change there")
+            if change.batch_size is not None:
+                self._eras.append(_Era(change.row, last.first_step + steps, change.batch_size))
+            if change.max_epochs is not None:
+                self.rails = GuardRails(self.mixture, self.sources, change.max_epochs)
+            self._staged = self._staged and change.weights is None  # who sets weights takes over from the policy
+            stages = self._later_stages(change.row)
+            self.schedule.change(change.row, change.weights, stages=stages, rails=self.rails)
+            self.log.append(change)
+            self._block = None
+            return change
+
+    def described(self) -> dict[str, Any]:
+        """What a state must agree in, besides the sources."""
+        settings, mixture = self.settings, self.mixture
+        found: dict[str, Any] = {
+            "seq_len": settings.seq_len,
+            "packing": {"method": settings.packing.method, **settings.packing.values()},
+            "seed": settings.seed,
+            "shuffle": settings.shuffle,
+        }
+        if mixture.share != "rows":
+            found["share"] = mixture.share
+        for name, bounds in (("floors", mixture.floors), ("ceilings", mixture.ceilings)):
+            if bounds:
+                found[name] = dict(sorted(bounds.items()))
+        if len(self._stages) > 1:
+            found["policy"] = digest(json.dumps(self._stages).encode())
+        return found
+
+    # Steps and rows
+
+    def batch_size(self, step: int) -> int:
+        return self._era(step).batch_size
+
+    def first_row(self, step: int) -> int:
+        era = self._era(step)
+        return era.first_row + (step - era.first_step) * era.batch_size
+
+    def step_of(self, row: int) -> int:
+        era = self._eras[bisect_right(self._eras, row, key=lambda era: era.first_row) - 1]
+        return era.first_step + (row - era.first_row) // era.batch_size
+
+    def batch(self, step: int, rank: int, world_size: int) -> Batch:
+        """One rank's rows of a step."""
+        with self.lock:
+            block = self._block_of(step)
+            size = self.batch_size(step)
+            share = size // world_size
+            first = (step - block.first_step) * size + rank * share
+            return block.layout.batch(first, first + share, step=step, first_row=self.first_row(step) + rank * share)
+
+    def layout(self, rows: Rows) -> Layout:
+        """Any rows, laid out for gathering."""
+        return Layout(self.sources, rows, self.settings.seq_len, crop=self.settings.packing.method == "one")
+
+    @property
+    def end(self) -> int | None:
+        """The step for which the sources no longer suffice; None where there is none."""
+        with self.lock:
+            row = self.schedule.end
+        return None if row is None else self.step_of(row)
+
+    # Inside
+
+    def _policy_stages(self) -> list[_Stage]:
+        if self.mixture.weights is not None and self.mixture.policy is not None:
+            raise RecipeError("Mixture: there are weights and a policy", "Give one of them.")
+        if self.mixture.weights is not None:
+            return [_Stage(0, self.rails.weights([self.mixture.weights[name] for name in self.names]))]
+        policy = self.mixture.policy or NaturalMix()
+        in_tokens = self.mixture.share == "tokens"
+        sizes = {s.name: float(s.tokens_per_epoch if in_tokens else s.rows_per_epoch) for s in self.sources}
+        found = []
+        for stage in policy(sizes):
+            checked = checked_weights(stage.weights, sizes)
+            found.append(_Stage(stage.step, self.rails.weights([*checked.values()])))
+        if not found or found[0].step != 0:
+            raise RecipeError("Mixture: the policy does not say what holds at step 0", "Its first stage begins there.")
+        return found
+
+    def _later_stages(self, row: int) -> list[RowStage]:
+        if not self._staged:
+            return []
+        placed = [RowStage(self.first_row(stage.step), stage.weights) for stage in self._stages]
+        return [stage for stage in placed if stage.row > row]
+
+    def _era(self, step: int) -> _Era:
+        if step < 0:
+            raise IndexError(f"step {step}: steps count from 0")
+        return self._eras[bisect_right(self._eras, step, key=lambda era: era.first_step) - 1]
+
+    def _block_of(self, step: int) -> _Block:
+        if self._block is None or not self._block.first_step <= step < self._block.stop_step:
+            era = self._era(step)
+            steps = max(1, _BLOCK_ROWS // era.batch_size)
+            first = era.first_step + (step - era.first_step) // steps * steps
+            later = [other.first_step for other in self._eras if other.first_step > step]
+            stop = min([first + steps, *later])
+            try:
+                rows = self.rows(first, stop)
+            except Spent as spent:
+                stop = self.step_of(spent.row)
+                if step >= stop:
+                    raise self._nothing_left(stop) from None
+                rows = self.rows(first, stop)
+            self._block = _Block(first, stop, self.layout(rows))
+        return self._block
+
+    def rows(self, first_step: int, stop_step: int) -> Rows:
+        """The rows of some steps of one batch size, shuffled within each so that ranks do not see the mix's rhythm."""
+        size = self.batch_size(first_step)
+        first = self.first_row(first_step)
+        count = (stop_step - first_step) * size
+        with self.lock:
+            sources, draws = self.schedule.place(first, first + count)
+            epochs, rows = np.zeros(count, np.int64), np.zeros(count, np.int64)
+            for number, source in enumerate(self.sources):
+                here = np.flatnonzero(sources == number)
+                epochs[here] = source.epochs_of(draws[here])
+                for epoch in range(int(epochs[here].min()), int(epochs[here].max()) + 1) if len(here) else ():
+                    chosen = here[epochs[here] == epoch]
+                    rows[chosen] = source.rows(epoch, draws[chosen] - source.epoch_start(epoch))
+        if self.settings.shuffle and len(self.sources) > 1:
+            keys = marks(np.arange(first, first + count), key_of("step", self.settings.seed))
+            inside = np.argsort(keys.reshape(-1, size), axis=1, kind="stable")
+            order = (inside + np.arange(0, count, size)[:, None]).reshape(-1)
+            sources, epochs, rows = sources[order], epochs[order], rows[order]
+        return Rows(sources, epochs, rows)
+
+    def _nothing_left(self, step: int) -> RecipeError:
+        told = []
+        for name, most in zip(self.names, self.rails.max_epochs, strict=True):
+            told.append(f"`{name}` {most:g} times" if most is not None else f"`{name}` without end, at a weight of 0")
+        return RecipeError(
+            f"the sources with a weight do not suffice for step {step}: `max_epochs` lets {', '.join(told)} be read",
+            f"End after {step} steps (`loader.end`), add rows, set other weights, or allow more with "
+            "`loader.set_max_epochs` (for a new run: `Mixture(…, max_epochs=…)`).",
+        )
+
+
+def _check_compatible(sources: Sequence[SourceRows]) -> None:
+    first = sources[0].store.layout
+    for source in sources[1:]:
+        layout = source.store.layout
+        if (layout.tokenizer, layout.vocab_size) != (first.tokenizer, first.vocab_size):
+            raise RecipeError(
+                f"the sources `{sources[0].name}` and `{source.name}` were tokenised with different tokenizers",
+                "Tokenise all sources of a mixture with one.",
+            )
