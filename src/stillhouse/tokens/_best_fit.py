@@ -1,4 +1,4 @@
-"""Best-fit decreasing over small integer lengths.
+"""Best fit over small integer lengths: decreasing, and in the order of arrival.
 
 Documents of one length are interchangeable, and so are rows with the same space left. So the algorithm moves groups:
 all documents of a length at a time, into all rows of a space at a time. A Python integer serves as the set of spaces
@@ -34,6 +34,53 @@ def best_fit_decreasing(lengths: npt.NDArray[np.integer], capacity: int) -> tupl
     row_of = np.empty(len(lengths), np.int32)
     row_of[order] = placed
     return row_of, rows.count
+
+
+def best_fit_arriving(lengths: npt.NDArray[np.integer], capacity: int, open_rows: int) -> tuple[Int32s, int]:
+    """The row of each document and the number of rows, documents taken as they come. Lengths lie in 1 … `capacity`.
+
+    Each goes to the fullest of at most `open_rows` open rows in which it fits; where there is none, a row is opened, in
+    place of the fullest if there are that many. A document as long as a row has one of its own. Rows are numbered as
+    they are opened; of rows that are equally full the one that became so last is taken. The free spaces of the open
+    rows are kept as bits of an integer, whose lowest set bit above a length is the best fit.
+    """
+    if len(lengths) and (int(lengths.min()) < 1 or int(lengths.max()) > capacity):
+        raise ValueError(f"lengths must lie in 1 … {capacity}")
+    with_space: list[list[int]] = [[] for _ in range(capacity + 1)]
+    spaces = count = num_open = 0
+    row_of: list[int] = []
+    for length in lengths.tolist():
+        if length == capacity:
+            row_of.append(count)
+            count += 1
+            continue
+        fitting = spaces >> length
+        if fitting:
+            space = length + (fitting & -fitting).bit_length() - 1
+            rows = with_space[space]
+            row = rows.pop()
+            if not rows:
+                spaces ^= 1 << space
+        else:
+            if num_open == open_rows:
+                fullest = (spaces & -spaces).bit_length() - 1
+                with_space[fullest].pop()
+                if not with_space[fullest]:
+                    spaces ^= 1 << fullest
+            else:
+                num_open += 1
+            space, row = capacity, count
+            count += 1
+        row_of.append(row)
+        rest = space - length
+        if rest:
+            rows = with_space[rest]
+            if not rows:
+                spaces |= 1 << rest
+            rows.append(row)
+        else:
+            num_open -= 1
+    return np.array(row_of, dtype=np.int32), count
 
 
 def _longest_first(lengths: npt.NDArray[np.integer], capacity: int) -> Int64s:

@@ -361,5 +361,5 @@ def link_segments(store: TokenStore, folder: Path) -> None:
     for name in ("rejects.jsonl", "tokenizer", "plans"):
         beside = store.folder / name
         for path in sorted(beside.rglob("*") if beside.is_dir() else [beside]):
-            if path.is_file() and not path.name.endswith(".part"):
+            if path.is_file() and not path.name.endswith(".part") and not path.name.startswith("cached-"):
                 link_file(path, folder / path.relative_to(store.folder))
