@@ -5,18 +5,27 @@ from bisect import bisect_left, insort
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stillhouse.core.errors import RecipeError
-from stillhouse.tokens._best_fit import best_fit_decreasing
+from stillhouse.core.keys import digest
+from stillhouse.tokens._best_fit import best_fit_arriving, best_fit_decreasing
 from stillhouse.tokens._packing import Plan, make_plan
 from stillhouse.tokens.packing import Method, Packing
 
 ROW = 32
+GOLDEN_PLANS = {
+    "best_fit": (2085, "c6786d65ac7893815c84d241d0f17e6f"),
+    "windows": (2090, "20dc97c2104b1b8b666e49da57c6b70b"),
+    "stream": (2137, "a936b89e13291549e56a65783f385e69"),
+    "concat": (2085, "4717b5951ad3cfcf00b1c60997d631b7"),
+    "one": (3808, "2cf3a456388d45015babced217f3724a"),
+}
+"""Of each method the number of rows, and the digest of what stands in them."""
 short = st.lists(st.integers(1, ROW), max_size=120)
 any_length = st.lists(st.integers(1, 4 * ROW), min_size=1, max_size=80)
-METHODS: list[Method] = ["best_fit", "windows", "concat", "one"]
+METHODS: list[Method] = ["best_fit", "windows", "stream", "concat", "one"]
 
 
 def textbook_rows(lengths: list[int], capacity: int) -> int:
@@ -31,6 +40,31 @@ def textbook_rows(lengths: list[int], capacity: int) -> int:
             space, rows = capacity, rows + 1
         insort(spaces, space - length)
     return rows
+
+
+def stream_rows(lengths: list[int], capacity: int, open_rows: int) -> list[int]:
+    """The row of each document that goes to the fullest open row where it fits, one after another."""
+    opened: list[tuple[int, int]] = []  # (space, row); among equals the one that came last is taken
+    row_of: list[int] = []
+    rows = 0
+    for length in lengths:
+        if length == capacity:
+            row_of.append(rows)
+            rows += 1
+            continue
+        fitting = [place for place, (space, _) in enumerate(opened) if space >= length]
+        if fitting:
+            least = min(opened[place][0] for place in fitting)
+            space, row = opened.pop([place for place in fitting if opened[place][0] == least][-1])
+        else:
+            if len(opened) == open_rows:
+                fullest = min(space for space, _ in opened)
+                opened.pop([place for place, (space, _) in enumerate(opened) if space == fullest][-1])
+            space, row, rows = capacity, rows, rows + 1
+        row_of.append(row)
+        if space > length:
+            opened.append((space - length, row))
+    return row_of
 
 
 def int32(lengths: list[int]) -> npt.NDArray[np.int32]:
@@ -139,13 +173,13 @@ def test_a_long_document_is_refused_by_name_unless_it_is_said_what_becomes_of_it
         make_plan(Packing(), int32([5, 33, 70]), ROW, row_id=lambda document: f"r{document}")
 
 
-def test_windows_depend_on_the_key_and_nothing_else_does() -> None:
+def test_what_is_packed_anew_depends_on_the_key_and_nothing_else_does() -> None:
     lengths = int32(np.random.default_rng(0).integers(1, ROW, 200).tolist())
     for method in METHODS:
         packing = Packing(method, window=20)
         one, same, other = (contents(make_plan(packing, lengths, ROW, key=key)) for key in (1, 1, 2))
         assert one == same
-        assert (one != other) is (method == "windows")
+        assert (one != other) is packing.renewed
 
 
 def test_windows_lose_little() -> None:
@@ -161,3 +195,61 @@ def test_the_method_may_stand_first() -> None:
     assert Packing("concat") == Packing(method="concat")
     with pytest.raises(RecipeError, match="method"):
         Packing("tetris")  # type: ignore[arg-type]
+
+
+@given(lengths=st.lists(st.integers(1, ROW), max_size=120), open_rows=st.integers(1, 9))
+def test_documents_that_arrive_go_to_the_fullest_open_row_in_which_they_fit(lengths: list[int], open_rows: int) -> None:
+    row_of, num_rows = best_fit_arriving(int32(lengths), ROW, open_rows)
+    assert row_of.tolist() == stream_rows(lengths, ROW, open_rows)
+    assert num_rows == len(set(row_of.tolist()))
+
+
+@pytest.mark.parametrize("lengths", [[0], [ROW + 1]])
+def test_lengths_that_cannot_be_streamed_are_refused(lengths: list[int]) -> None:
+    with pytest.raises(ValueError, match="must lie in"):
+        best_fit_arriving(int32(lengths), ROW, 4)
+
+
+def test_a_streamed_window_depends_on_its_own_documents_alone() -> None:
+    """So any window can be packed again from its first document, whatever came before it."""
+    lengths = np.random.default_rng(0).integers(1, ROW, 200).astype(np.int32)
+    packing = Packing("stream", window=50, open_rows=3)
+    whole = make_plan(packing, lengths, ROW, shuffle=False)
+    rows = contents(whole)
+    later = contents(make_plan(packing, lengths[50:], ROW, shuffle=False))
+    assert [[(d - 50, a, n) for d, a, n in row] for row in rows[len(rows) - len(later) :]] == later
+
+
+def test_without_shuffling_a_stream_comes_in_the_order_of_the_store() -> None:
+    rows = contents(make_plan(Packing("stream", open_rows=1), int32([20, 20, 5, 20, 30]), ROW, shuffle=False))
+    assert [[document for document, _, _ in row] for row in rows] == [[0], [1, 2], [3], [4]]
+
+
+def test_a_stream_loses_little_and_more_open_rows_lose_less() -> None:
+    random = np.random.default_rng(1)
+    lengths = np.clip(random.lognormal(np.log(300), 0.9, 20_000), 8, 2048).astype(np.int32)
+    found = [make_plan(Packing("stream", open_rows=rows), lengths, 2048).report.utilisation for rows in (1, 16, 64)]
+    assert found[0] < 0.9 < found[1] < found[2]
+    assert found[2] > 0.99
+
+
+@pytest.mark.parametrize("method", METHODS)
+@given(lengths=any_length, window=st.integers(1, 40), data=st.data())
+@settings(max_examples=20)
+def test_tokens_before_a_row_are_those_of_the_rows_before(
+    method: Method, lengths: list[int], window: int, data: st.DataObject
+) -> None:
+    plan = make_plan(Packing(method, too_long="split", window=window), int32(lengths), ROW)
+    row = data.draw(st.integers(0, plan.num_rows))
+    assert plan.tokens_before(row) == sum(length for row in contents(plan)[:row] for _, _, length in row)
+
+
+def test_plans_are_the_same_on_every_platform() -> None:
+    """Integers and stable sorts only; the digests were taken once and are to be found everywhere."""
+    lengths = (np.arange(3000, dtype=np.int64) * 7919 % 613 % 90 + 1).astype(np.int32)
+    found = {}
+    for method in METHODS:
+        plan = make_plan(Packing(method, too_long="split", window=700, open_rows=8), lengths, 64, key=5)
+        spans = plan.spans(np.arange(plan.num_rows))
+        found[method] = (plan.num_rows, digest(b"".join(column.astype("<i8").tobytes() for column in spans)))
+    assert found == GOLDEN_PLANS
