@@ -62,6 +62,9 @@ class Ask(Part, tag="calls.ask/1"):
     once more with four times the room."""
     when_looping: Literal["fail", "keep"] = "fail"
     """A reply that says the same again and again to its end is sampled once more, then fails its row; or is kept."""
+    when_equal: Literal["apart", "share"] | None = None
+    """Rows of a step that ask the same get a reply each, or one for all. None: a reply each, unless `temperature` is 0.
+    """
     draw: str | None = Field(None, min_length=1)
     """Steps that ask alike share their replies, sample by sample; those that name a draw get replies of its own."""
 
@@ -143,6 +146,11 @@ class Ask(Part, tag="calls.ask/1"):
         if self.deployment is not None:
             return self.deployment
         return self.model if isinstance(self.model, str) else type(self.model).__name__
+
+    @property
+    def asks_apart(self) -> bool:
+        """Whether rows of a step that ask the same get a reply each."""
+        return self.temperature != 0 if self.when_equal is None else self.when_equal == "apart"
 
     def by(self) -> dict[str, Any]:  # plain values, a function or a step
         """Who answers, as it counts in keys."""

@@ -19,7 +19,8 @@ import pyarrow as pa
 
 from ._chunks import Workers
 from ._feed import Feed, Flow, NotYet, SomeRows, mark
-from ._map import LOOK_SECONDS, MapRun
+from ._map import LOOK_SECONDS, MapRun, Number
+from ._occurrence import Arrivals, with_numbers
 from .artifact import Artifact
 from .bill import FILE, open_bill
 from .context import Context
@@ -27,6 +28,7 @@ from .errors import Ended, Interrupted
 from .journal import JOURNAL, Journal, Pieces
 from .locks import taken
 from .mapped_ahead import write_recipe_key
+from .occurrence import asks_apart
 from .step import MapStep
 
 if TYPE_CHECKING:
@@ -68,13 +70,22 @@ def map_ahead(
         pieces = Pieces(context.scratch / "chunks")
         flow = Flow(feed)
         try:
-            MapRun(step, context, pieces, make_workers(context), feed=own_feed, mark=mark).all(flow)
+            workers, number = make_workers(context), numbered_as_they_come(step)
+            MapRun(step, context, pieces, workers, feed=own_feed, number=number, mark=mark).all(flow)
         except NotYet:
             own_feed.broken = own_feed.broken or bool(own_feed.parts)
             return None
         finally:
             session.bill(recipe_key)  # written down beside the pieces
         return flow
+
+
+def numbered_as_they_come(step: MapStep) -> Number:
+    """Numbers rows that ask the same in the order in which they come."""
+    if not asks_apart(step):
+        return lambda start, table: table
+    arrivals = Arrivals(step)
+    return lambda start, table: with_numbers(table, arrivals.of(table))
 
 
 def take_up(recipe_key: str, flow: Flow | None, context: Context, work: Path, feed: Feed, session: Session) -> bool:

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, Protocol
 
 import pyarrow as pa
 
+from ._occurrence import without_numbers
 from ._tables import (
     RowBuffer,
     arrow_batches,
@@ -27,6 +28,7 @@ from ._tables import (
 )
 from .context import Context
 from .errors import EXHAUSTED, RecipeError, RowFault
+from .occurrence import mapped
 from .outcome import KEEP, Drop, Emit, Fail, Outcome, Row, content_of
 from .sent import tell_when_sent
 from .step import Mapper, MapStep
@@ -131,8 +133,9 @@ class Here:
         self.prepare()
         assert self._mapper is not None
         begun = time.monotonic()
+        table, numbers = without_numbers(table)
         rows = dict_rows(table.drop_columns(["_parents", "_calls"]))
-        outcomes = self._mapper(rows)
+        outcomes = mapped(self._mapper, rows, numbers)
         if not inspect.isawaitable(outcomes):
             return Chunk(start, len(rows), begun, lambda: self._made(start, table, rows, outcomes))
         chunk = Chunk(start, len(rows), begun, lambda: self._made(start, table, rows, future.result()))

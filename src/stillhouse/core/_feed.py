@@ -7,7 +7,7 @@ finished, those pieces count whose rows stand in its table just so; the others a
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 import pyarrow as pa
 
 from ._chunks import Reader
+from ._occurrence import without_numbers
 from ._tables import common_schema, read_part, schema_of_part
 from .artifact import Rows, columns_of
 from .errors import Ended
@@ -189,18 +190,23 @@ _WHOLE = {
 
 
 def mark(table: pa.Table) -> dict[str, str]:
-    """What a piece was made from, to be held against the finished table: columns, their types and the rows' ids."""
+    """What a piece was made from, to be held against the finished table: columns, their types, the rows' ids, and their
+    numbers where there are any."""
+    table, numbers = without_numbers(table)
     names = ",".join(f"{name}:{kind}" for name, kind in columns_of(table.schema))
-    return {"of": digest(f"{names};{''.join(table.column('_id').to_pylist())}".encode())}
+    ids = "".join(table.column("_id").to_pylist())
+    return {"of": digest(f"{names};{ids}{'' if numbers is None else numbers}".encode())}
 
 
-def still_true(entries: Sequence[dict[str, Any]], made: Rows) -> list[dict[str, Any]]:
-    """The pieces whose rows stand in the finished table as they were when they were taken."""
+def still_true(
+    entries: Sequence[dict[str, Any]], made: Rows, number: Callable[[int, pa.Table], pa.Table]
+) -> list[dict[str, Any]]:
+    """The pieces whose rows stand in the finished table, and are numbered there, as when they were taken."""
     found: list[dict[str, Any]] = []
     reader = Reader(made.paths)
     for entry in sorted(entries, key=lambda entry: entry["start"]):
         reader.skip(entry["start"] - reader.place)
-        table = reader.take(entry["in"])
+        table = number(entry["start"], reader.take(entry["in"]))
         if "of" not in entry or (table.num_rows == entry["in"] and mark(table)["of"] == entry["of"]):
             found.append(entry)
     return found

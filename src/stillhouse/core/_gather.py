@@ -9,10 +9,15 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
+import pyarrow as pa
+
+from ._map import numbered
+from ._occurrence import without_numbers
 from ._tables import arrow_batches, dict_rows
 from .context import Context
+from .occurrence import mapped
 from .outcome import Outcome
-from .step import Mapper, MapStep
+from .step import MapStep
 
 _ROWS = 512  # of one call of the mapper
 _AT_ONCE = 4
@@ -38,9 +43,10 @@ def gather(step: MapStep, context: Context, loop: asyncio.AbstractEventLoop) -> 
 def pass_through(step: MapStep, context: Context, loop: asyncio.AbstractEventLoop, *, most: int | None = None) -> None:
     """Map all rows, or the first `most`, and keep nothing of it."""
     mapper = step.mapper(context)
+    number = numbered(step, context.get(step.rows))
     under_way: deque[concurrent.futures.Future[Any]] = deque()
     try:
-        seen = 0
+        seen = place = 0
         for batch in arrow_batches(context.get(step.rows).paths, _ROWS):
             context.check_stop()
             if most is not None:
@@ -48,8 +54,11 @@ def pass_through(step: MapStep, context: Context, loop: asyncio.AbstractEventLoo
                 seen += batch.num_rows
                 if batch.num_rows == 0:
                     break
-            table = batch.select([name for name in batch.schema.names if name not in ("_parents", "_calls")])
-            found = _mapped(mapper, dict_rows(table))
+            names = [name for name in batch.schema.names if name not in ("_parents", "_calls")]
+            whole = number(place, pa.Table.from_batches([batch.select(names)]))
+            place += batch.num_rows
+            table, numbers = without_numbers(whole)
+            found = mapped(mapper, dict_rows(table), numbers)
             if inspect.isawaitable(found):
                 under_way.append(asyncio.run_coroutine_threadsafe(_awaited(found), loop))
             while len(under_way) >= _AT_ONCE:
@@ -59,10 +68,6 @@ def pass_through(step: MapStep, context: Context, loop: asyncio.AbstractEventLoo
     finally:
         for future in under_way:
             future.cancel()
-
-
-def _mapped(mapper: Mapper, rows: list[dict[str, Any]]) -> Any:  # outcomes, or what will be them
-    return mapper(rows)
 
 
 async def _awaited(found: Any) -> Sequence[Outcome]:

@@ -11,18 +11,20 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
 from ._chunks import Chunk, Counts, Here, Source, Table, Workers
 from ._feed import Feed, still_true
+from ._occurrence import numbering_of, with_numbers
 from ._tables import merge_aside, merge_parts, moved, read_part, write_aside
 from .artifact import Rows
 from .context import Context
 from .errors import ModelError, remedy
 from .garbage import rare_collections
 from .journal import Pieces
+from .occurrence import asks_apart
 from .outcome import Fail
 from .step import MapStep
 
@@ -34,6 +36,24 @@ PATIENCE = 1.0  # seconds that a plain mapper may work on a chunk: it cannot be 
 LOOK_SECONDS = 0.05  # how often one looks for more rows of a step that still runs
 
 Entry = Mapping[str, Any]
+Number = Callable[[int, pa.Table], pa.Table]
+"""Rows of which the first has this number, with their numbers among those that ask the same."""
+
+
+class Whole(NamedTuple):
+    """A table, and the place in it at which a part of it begins."""
+
+    rows: Rows
+    start: int
+
+
+def numbered(step: MapStep, rows: Rows, whole: Whole | None = None) -> Number:
+    """Numbers rows of a finished table by their order in it."""
+    if not asks_apart(step):
+        return lambda start, table: table
+    found = numbering_of(step, rows if whole is None else whole.rows)
+    before = 0 if whole is None else whole.start
+    return lambda start, table: with_numbers(table, found.of(before + start, table.num_rows))
 
 
 @rare_collections()
@@ -46,22 +66,25 @@ def run_map(
     feed: Feed | None = None,
     worked: bool = False,
     part: bool = False,
+    whole: Whole | None = None,
 ) -> dict[str, Any]:
     """Map all rows; returns counts and digest for the record. The rows stand under the result's `data/`.
 
     `workers` map in place of this process; `feed` is told of each piece that is done; `worked`: the mapper has shown
-    in this run already that it works; `part`: of a table, of which others may work where all of this failed.
+    in this run already that it works; `part`: of a table, of which others may work where all of this failed; `whole`:
+    the table that the rows are a part of, where it is known.
     """
     source = context.get(step.rows)
+    number = numbered(step, source, whole)
     pieces = Pieces(context.scratch / "chunks")
     done = [entry for entry in pieces.restore() if "start" in entry and not entry["failed"]]
     if any("of" in entry for entry in done):  # mapped before the rows were all there
-        true = still_true(done, source)
+        true = still_true(done, source, number)
         if feed is not None:
             feed.broken = feed.broken or len(true) < len(done)
         done = true
     pieces.keep(done)
-    run = MapRun(step, context, pieces, workers or Here(step, context, loop), feed=feed, worked=worked)
+    run = MapRun(step, context, pieces, workers or Here(step, context, loop), feed=feed, worked=worked, number=number)
     if not done:
         run.workers.prepare()
     run.all(Table(source.paths, len(source), done), done)
@@ -85,6 +108,7 @@ class MapRun:
         *,
         feed: Feed | None = None,
         worked: bool = False,
+        number: Number = lambda start, table: table,
         mark: Callable[[pa.Table], Entry] = lambda table: {},
         watch: Callable[[MapRun], None] | None = None,
     ) -> None:
@@ -92,7 +116,8 @@ class MapRun:
         self.counts, self.fresh = Counts(), Counts()
         self.entries: list[Entry] = []
         self.examples: list[Fail] = []
-        self._worked, self._mark, self._watch = worked, mark, watch or watch_failures
+        self._worked, self._number, self._mark = worked, number, mark
+        self._watch = watch or watch_failures
         self._marks: dict[int, Entry] = {}
         # Where another step waits for the rows they come a few at a time, unless they come fast.
         self._size = min(context.options.chunk, SMALLEST) if self._wanted else context.options.chunk
@@ -130,7 +155,7 @@ class MapRun:
             taken = source.next(self._size if self._worked else self.context.options.first_look)
             if taken is None:
                 break
-            start, table = taken
+            start, table = taken[0], self._number(*taken)
             self._marks[start] = self._mark(table)
             self._waiting.append(self.workers.start(start, table, self._changed.set))
 

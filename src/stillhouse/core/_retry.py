@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 
 from ._chunks import Here, Reader, Table
 from ._map import MapRun, with_unanswered
+from ._occurrence import numbering_of, with_numbers
 from ._tables import (
     PLACE,
     arrow_batches,
@@ -34,6 +35,7 @@ from .context import Context
 from .errors import EXHAUSTED
 from .journal import Pieces
 from .keys import canonical, digest_of
+from .occurrence import asks_apart
 from .retry import KINDS, Retry
 from .step import MapStep
 
@@ -115,6 +117,7 @@ def run_retry(
     """The earlier result with the rows that `retry` means mapped anew; returns counts, digest and history."""
     chosen = chosen_rows(earlier, retry)
     groups: list[_Group] = []
+    numbers = numbering_of(step, context.get(step.rows)) if chosen and asks_apart(step) else None
     for attempt, anew in sorted({(row.attempt, row.anew) for row in chosen}):
         rows = [row for row in chosen if (row.attempt, row.anew) == (attempt, anew)]
         told = [retry.as_dict(), attempt, anew, [row.place for row in rows]]
@@ -122,7 +125,8 @@ def run_retry(
         write_chosen(context.get(step.rows).paths, [row.place for row in rows], group.source)
         calls = calls_again(attempt, retry.asking, None if anew else retry.kinds or frozenset(KINDS))
         groups.append(group)
-        if not _map_group(step, context.with_calls(_knowing(calls, earlier)), loop, group):
+        own = None if numbers is None else numbers.at([row.place for row in rows])
+        if not _map_group(step, context.with_calls(_knowing(calls, earlier)), loop, group, own):
             left = len(chosen) - sum(entry["in"] for each in groups for entry in each.entries)
             context.warn(f"all of the first rows that were tried failed again; {left} others are left as they are")
             break
@@ -150,12 +154,21 @@ def write_chosen(paths: Sequence[Path], places: Sequence[int], target: Path) -> 
             begun += batch.num_rows
 
 
-def _map_group(step: MapStep, context: Context, loop: asyncio.AbstractEventLoop, group: _Group) -> bool:
-    """Map the rows of a group; False where that was given up because all of the first ones failed again."""
+def _map_group(
+    step: MapStep, context: Context, loop: asyncio.AbstractEventLoop, group: _Group, numbers: Sequence[int] | None
+) -> bool:
+    """Map the rows of a group; False where that was given up because all of the first ones failed again.
+
+    `numbers` are those of its rows among all that ask the same.
+    """
     pieces = Pieces(group.folder)
     done = [entry for entry in pieces.restore() if "outs" in entry and not entry["failed"]]
     pieces.keep(done)
-    run = MapRun(step, context, pieces, Here(step, context, loop, by_row=True), watch=_watch)
+
+    def number(start: int, table: pa.Table) -> pa.Table:
+        return table if numbers is None else with_numbers(table, numbers[start : start + table.num_rows])
+
+    run = MapRun(step, context, pieces, Here(step, context, loop, by_row=True), number=number, watch=_watch)
     group.entries = run.entries
     try:
         run.all(Table([group.source], len(group.chosen), done), done)

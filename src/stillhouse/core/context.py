@@ -11,8 +11,9 @@ from typing import Any, TypeVar
 from .artifact import Artifact
 from .errors import Interrupted, RecipeError
 from .events import Bus
+from .occurrence import Apart, asks_apart
 from .options import Options
-from .step import KeyBook, Step
+from .step import KeyBook, MapStep, Step
 from .writer import RowsWriter
 
 A = TypeVar("A", bound=Artifact)
@@ -47,6 +48,7 @@ class Context:
         self._bus = bus
         self._stop = stop
         self._calls = calls
+        self._apart = isinstance(step, MapStep) and asks_apart(step)
         self._wait = wait
         self.book = book or KeyBook()
         self.scratch.mkdir(parents=True, exist_ok=True)
@@ -88,7 +90,7 @@ class Context:
         """The call service, for steps that ask models (`stillhouse.calls`)."""
         if self._calls is None:
             raise RecipeError(f"`{type(self.step).__name__}` runs in a process of its own and cannot ask models there")
-        return self._calls()
+        return Apart(self._calls()) if self._apart else self._calls()
 
     def with_calls(self, calls: Callable[[], Any]) -> Context:
         """The same with another call service."""

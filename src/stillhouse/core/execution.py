@@ -23,7 +23,7 @@ from .errors import EXHAUSTED, Ended, Interrupted, RecipeError, StillhouseError,
 from .lease import Lease
 from .progress import Watch
 from .retry import Retry
-from .shards import Join, share_of, stage_of
+from .shards import Join, Share, share_of, stage_of
 from .step import GrowStep, KeyBook, MapStep, Output, Step
 from .store import Known, Store, disk_error, disk_trouble
 from .travel import packed
@@ -31,6 +31,7 @@ from .travel import packed
 if TYPE_CHECKING:
     from ._chunks import Workers
     from ._feed import Feed, Flow
+    from ._map import Whole
     from .session import Session
 
 WAIT_SECONDS = 0.2
@@ -471,6 +472,7 @@ class Execution:
                 feed=feed,
                 worked=worked,
                 part=share_of(step) is not None,
+                whole=self._whole(step),
             )
         if isinstance(step, GrowStep):
             from ._grow import run_grow
@@ -487,6 +489,19 @@ class Execution:
         else:
             step.run(context)
         return self._collected(step, context)
+
+    def _whole(self, step: MapStep) -> Whole | None:
+        """The table that the rows of a step are a share of; None where they are all of theirs.
+
+        What follows in a chain of shares does not know the rows of the others: a merge looks whether that matters.
+        """
+        share = step.rows
+        if not isinstance(share, Share):
+            return None
+        from ._map import Whole
+
+        whole = Execution(self.session, as_they_are=True).cached(share.rows)
+        return Whole(whole, len(whole) * share.index // share.of) if isinstance(whole, Rows) else None
 
     def _workers(self, step: MapStep, context: Context) -> Workers:
         """Who maps a step.

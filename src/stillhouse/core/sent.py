@@ -18,3 +18,22 @@ def all_sent() -> None:
     tell = _told.get()
     if tell is not None:
         tell()
+
+
+def parts_sent(number: int) -> list[Callable[[], None]]:
+    """What each of so many parts of the present task tells: when all have, all of the task is on its way."""
+    tell, left = _told.get() or _nobody, {*range(number)}
+
+    def part(place: int) -> Callable[[], None]:
+        def told() -> None:
+            left.discard(place)
+            if not left:
+                tell()
+
+        return told
+
+    return [part(place) for place in range(number)]
+
+
+def _nobody() -> None:
+    """Nobody waits for it."""

@@ -17,6 +17,7 @@ from pydantic import Field
 from .artifact import Rows, columns_of
 from .context import Context
 from .errors import RecipeError
+from .occurrence import asks_apart
 from .step import KeyBook, MapStep, Output, Step
 from .store import Store
 
@@ -137,7 +138,8 @@ class Join:
         """All parts of a step; None where it is to be made here. Raises `RecipeError` where some are missing.
 
         Made here is a step that follows another and has no parts, as it looks at the whole table, and one whose `rows`,
-        put together, have other columns or types than they had in its parts.
+        put together, have other columns or types than they had in its parts, or of which some ask the same as rows of
+        another part, which could not be known there.
         """
         if step not in self.stage:
             return None
@@ -150,8 +152,25 @@ class Join:
         before = self.parts.get(book.recipe(step.rows), [])
         if any(columns_of(part.schema) != columns_of(rows.schema) for part in before if len(part)):
             return None
+        if before and not same_numbers(step, rows, before):
+            return None
         self.parts[book.recipe(step)] = parts
         return parts
+
+
+def same_numbers(step: MapStep, rows: Rows, parts: Sequence[Rows]) -> bool:
+    """Whether the rows that ask the same have the numbers among all of them that they had in their parts."""
+    if not asks_apart(step):
+        return True
+    from ._occurrence import hashes_of, numbering
+
+    hashes = hashes_of(step, rows)
+    start = repeated = 0
+    for part in parts:
+        repeated += len(numbering(hashes[start : start + len(part)]).places)
+        start += len(part)
+    # A number that is another one in its part is a row that repeats one of an earlier part: so there are more in all.
+    return repeated == len(numbering(hashes).places)
 
 
 def missing_shares(step: MapStep, found: Sequence[Rows | None], of: int) -> RecipeError:

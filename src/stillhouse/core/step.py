@@ -13,6 +13,7 @@ from .artifact import Artifact, Rows
 from .errors import RecipeError
 from .keys import UNKNOWN, digest_of
 from .node import Node, children, content_special, node_form
+from .occurrence import asks_apart
 from .outcome import Drop, Emit, Fail, Outcome, Row
 
 if TYPE_CHECKING:
@@ -134,6 +135,19 @@ class MapStep(Step[Rows]):
         """Called once in each process; returns the function that maps a chunk of rows to their outcomes."""
         raise RecipeError(f"`{type(self).__name__}` says nothing about how rows are mapped", "Define its `mapper`.")
 
+    def asks_about(self) -> Sequence[str] | None:
+        """The columns that shape what is asked about a row, `_id` among them where it does; None for all of content.
+
+        Rows that are equal there ask the same, and where models are asked that may answer in another way each time,
+        each of these rows gets a reply of its own.
+        """
+        return None
+
+    def asks_as(self, row: Row) -> Any:
+        """What a row is asked as, plain values: rows with equal ones ask the same. By default all of `asks_about`;
+        the row holds these columns alone."""
+        return list(row.values())
+
     def summary(self, made: Rows) -> Mapping[str, Any]:
         """Facts about all rows that were made, as JSON values for the record.
 
@@ -219,4 +233,7 @@ class KeyBook:
             return step_form(node) if isinstance(node, Step) else node_form(node, special)
 
         special = content_special(form, self._functions[key])
-        return node_form(step, special)
+        counted = node_form(step, special)
+        if isinstance(step, MapStep) and asks_apart(step):
+            counted["equal_rows"] = "apart"  # they shared their replies once, under the key without this
+        return counted

@@ -17,11 +17,13 @@ import pyarrow as pa
 
 from ..core._chunks import Made, made_of
 from ..core._feed import NotYet, SomeRows
+from ..core._occurrence import without_numbers
 from ..core._tables import dict_rows
 from ..core.artifact import KINDS, Artifact
 from ..core.context import Context
 from ..core.errors import ModelError, RecipeError, RowFault, StillhouseError
 from ..core.events import Bus, Event
+from ..core.occurrence import mapped
 from ..core.options import Options
 from ..core.step import Mapper, MapStep
 from ..core.store import read_record
@@ -177,8 +179,10 @@ class _Chunk:
     async def _mapped(self) -> Made:
         _chunk.set(self)
         table = pa.ipc.open_file(pa.BufferReader(self._data)).read_all()
+        table, numbers = without_numbers(table)
         rows = dict_rows(table.drop_columns(["_parents", "_calls"]))
-        outcomes: Any = await asyncio.to_thread(self._mapper, rows)  # a plain mapper must not stop the others
+        # In a thread, as a plain mapper must not stop the others.
+        outcomes: Any = await asyncio.to_thread(mapped, self._mapper, rows, numbers)
         if inspect.isawaitable(outcomes):
             outcomes = await outcomes
         return made_of(self._step, self._start, table, rows, outcomes)

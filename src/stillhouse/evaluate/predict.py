@@ -1,5 +1,6 @@
 """A model's answers to held-out rows."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,10 @@ class Predict(MapStep, tag="evaluate.predict/1"):
     @classmethod
     def _asked(cls, given: object) -> object:
         return asking(given)
+
+    def asks_about(self) -> Sequence[str]:
+        """The question."""
+        return (self.input_column,)
 
     def mapper(self, context: Context) -> Mapper:
         from ._predict import predictor

@@ -91,6 +91,12 @@ def evolver(step: Evolve, context: Context) -> AsyncMapper:
     return talked_through(_Evolution(step, context.calls).of)
 
 
+def methods_of(step: Evolve, row_id: str) -> list[str]:
+    """The method of each generation of a row."""
+    known = sorted(step.methods)
+    return [random.Random(f"{step.seed}:{row_id}:{made}").choice(known) for made in range(1, step.generations + 1)]
+
+
 class _Evolution:
     def __init__(self, step: Evolve, calls: Any) -> None:
         self._step = step
@@ -106,8 +112,7 @@ class _Evolution:
         carried = {name: row[name] for name in step.carry}
         made: list[Emit] = []
         aside: list[Made] = []
-        for generation in range(1, step.generations + 1):
-            method = random.Random(f"{step.seed}:{row['_id']}:{generation}").choice(sorted(self._words))
+        for generation, method in enumerate(methods_of(step, row["_id"]), 1):
             try:
                 found, answer, reason = await self._next(stage, method, generation)
             except RowFault as fault:

@@ -1,6 +1,6 @@
 """Answers to inputs, with the reasoning that leads to them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, model_validator
@@ -60,6 +60,10 @@ class Answer(MapStep, tag="generate.answer/1"):
     def identity(self) -> Mapping[str, Any]:
         """The fields, and the order of the schema's fields, in which outputs are written."""
         return with_layout(self.values(), self.response)
+
+    def asks_about(self) -> Sequence[str]:
+        """The input, and the cluster that says how it is answered."""
+        return ("input", "cluster")
 
     def mapper(self, context: Context) -> Mapper:
         from ._answer import answerer

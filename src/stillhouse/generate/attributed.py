@@ -1,6 +1,6 @@
 """Rows from an instruction whose places are filled by attributes."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, field_validator, model_validator
@@ -64,6 +64,12 @@ class DataFromAttributedPrompt(MapStep, tag="generate.data_from_attributed_promp
         """The fields but `attributes`, which the rows hold; and the order in which the JSON text is written."""
         counted = {name: value for name, value in self.values().items() if name != "attributes"}
         return with_layout(counted, self.response)
+
+    def asks_about(self) -> Sequence[str]:
+        """What the instruction reads."""
+        from .template import columns_read
+
+        return columns_read(self.instruction)
 
     def mapper(self, context: Context) -> Mapper:
         from ._prompt import prompter

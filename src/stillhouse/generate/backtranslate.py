@@ -1,5 +1,6 @@
 """From a text to the instruction that it answers."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pydantic import Field, model_validator
@@ -32,6 +33,10 @@ class Backtranslate(MapStep, tag="generate.backtranslate/1"):
     def _samples_differ(self) -> "Backtranslate":
         check_samples(self.by, self.samples)
         return self
+
+    def asks_about(self) -> Sequence[str]:
+        """The text."""
+        return (self.input,)
 
     def mapper(self, context: Context) -> Mapper:
         from ._drawn import drawer

@@ -1,5 +1,6 @@
 """Conversations between an assistant and a user who is played."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field, field_validator, model_validator
@@ -58,6 +59,12 @@ class Converse(MapStep, tag="generate.converse/1"):
         if until is not None and not takes(until, 1):
             raise ValueError(f"`{name_of(until)}` does not take the messages: write it as `def until(messages)`")
         return until
+
+    def asks_about(self) -> Sequence[str]:
+        """What its templates read."""
+        from .template import columns_read
+
+        return columns_read(self.opening, self.scenario, self.system)
 
     def mapper(self, context: Context) -> Mapper:
         from ._converse import Conversations

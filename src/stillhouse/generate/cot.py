@@ -1,6 +1,6 @@
 """Reasoning for examples whose answer is known."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
@@ -36,6 +36,10 @@ class SynthesizeCoT(MapStep, tag="generate.synthesize_cot/1"):
     def identity(self) -> Mapping[str, Any]:
         """The fields, and the order of the schema's fields, in which outputs are written."""
         return with_layout(self.values(), self.response)
+
+    def asks_about(self) -> Sequence[str]:
+        """The input."""
+        return ("input",)
 
     def mapper(self, context: Context) -> Mapper:
         from ._cot import tracer

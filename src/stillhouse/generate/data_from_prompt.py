@@ -1,6 +1,6 @@
 """Rows from one instruction."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, model_validator
@@ -49,6 +49,12 @@ class DataFromPrompt(MapStep, tag="generate.data_from_prompt/1"):
     def identity(self) -> Mapping[str, Any]:
         """The fields, and the order of the schema's fields, in which the JSON text is written."""
         return with_layout(self.values(), self.response)
+
+    def asks_about(self) -> Sequence[str]:
+        """The number, and what the instruction reads."""
+        from .template import columns_read
+
+        return (NUMBER, *columns_read(self.instruction))
 
     def mapper(self, context: Context) -> Mapper:
         from ._data_from_prompt import writer

@@ -1,12 +1,13 @@
 """Instructions made harder, or others beside them."""
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from ..calls.ask import Ask
 from ..core.context import Context
+from ..core.outcome import Row
 from ..core.step import Mapper, MapStep
 from .checks import Column
 from .expectation import Load, expected_of
@@ -75,6 +76,16 @@ class Evolve(MapStep, tag="generate.evolve/1"):
         if own:
             raise ValueError(f"`carry` names `{min(own)}`, which the new rows have of their own")
         return self
+
+    def asks_about(self) -> Sequence[str]:
+        """The instruction; and the id, by which methods are drawn."""
+        return (self.input, "_id")
+
+    def asks_as(self, row: Row) -> Any:
+        """The instruction, and the methods that are drawn for it."""
+        from ._evolve import methods_of
+
+        return [row.get(self.input), *methods_of(self, row["_id"])]
 
     def mapper(self, context: Context) -> Mapper:
         from ._evolve import evolver

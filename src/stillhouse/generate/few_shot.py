@@ -1,6 +1,6 @@
 """Inputs answered after examples."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, model_validator
@@ -64,6 +64,12 @@ class FewShot(MapStep, tag="generate.few_shot/1"):
     def identity(self) -> Mapping[str, Any]:
         """The fields, and the order of the schema's fields, in which the JSON text is written."""
         return with_layout(self.values(), self.response)
+
+    def asks_about(self) -> Sequence[str]:
+        """The input and what the instruction reads; the examples too may be drawn for each row, by its id or place."""
+        from .template import columns_read
+
+        return (self.input, self.answer, *columns_read(self.instruction), *(() if self.choose == "first" else ("_id",)))
 
     def mapper(self, context: Context) -> Mapper:
         from ._few_shot import shower

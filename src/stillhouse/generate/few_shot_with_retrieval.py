@@ -1,6 +1,6 @@
 """Inputs answered after the examples that are nearest to them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, model_validator
@@ -58,6 +58,12 @@ class FewShotWithRetrieval(MapStep, tag="generate.few_shot_with_retrieval/1"):
     def identity(self) -> Mapping[str, Any]:
         """The fields, and the order of the schema's fields, in which the JSON text is written."""
         return with_layout(self.values(), self.response)
+
+    def asks_about(self) -> Sequence[str]:
+        """The input, and what the instruction reads."""
+        from .template import columns_read
+
+        return (self.input, self.answer, *columns_read(self.instruction))
 
     def mapper(self, context: Context) -> Mapper:
         from ._with_retrieval import shower

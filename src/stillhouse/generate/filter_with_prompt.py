@@ -1,5 +1,6 @@
 """Rows that a model says yes to."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from ..calls.ask import Ask
@@ -25,6 +26,12 @@ class FilterWithPrompt(MapStep, tag="generate.filter_with_prompt/1"):
     by: Ask
     template: Instruction
     keep: Literal["yes", "no"] = "yes"
+
+    def asks_about(self) -> Sequence[str]:
+        """What the template reads."""
+        from .template import columns_read
+
+        return columns_read(self.template)
 
     def mapper(self, context: Context) -> Mapper:
         from ._filter_with_prompt import filtering

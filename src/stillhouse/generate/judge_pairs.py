@@ -1,6 +1,6 @@
 """Which of two answers is better."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, model_validator
@@ -46,6 +46,12 @@ class JudgePairs(MapStep, tag="generate.judge_pairs/1"):
     @property
     def judge(self) -> PairJudge:
         return PairJudge(by=self.by, instruction=self.instruction, ties=self.ties)
+
+    def asks_about(self) -> Sequence[str]:
+        """The answers, and what the instruction reads."""
+        from .template import columns_read
+
+        return (self.a, self.b, *columns_read(self.instruction))
 
     def mapper(self, context: Context) -> Mapper:
         from ._judge_pairs import judge

@@ -1,5 +1,6 @@
 """Instructions that an aligned model writes when it is given nothing but the beginning of a user's turn."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field, model_validator
@@ -73,6 +74,10 @@ class Magpie(MapStep, tag="generate.magpie/1"):
         if "rows" not in self.model_fields_set:
             self.__dict__["rows"] = Grid(each=self.num, number=NUMBER)
         return self
+
+    def asks_about(self) -> Sequence[str]:
+        """The number."""
+        return (NUMBER,)
 
     def mapper(self, context: Context) -> Mapper:
         from ._magpie import writer

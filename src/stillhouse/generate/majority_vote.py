@@ -1,6 +1,6 @@
 """The reply that most samples, or most models, agree on."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, model_validator
@@ -47,6 +47,12 @@ class MajorityVote(MapStep, tag="generate.majority_vote/1"):
     def identity(self) -> Mapping[str, Any]:
         """The fields, and the order of the schema's fields, in which the JSON text is written."""
         return with_layout(self.values(), self.response)
+
+    def asks_about(self) -> Sequence[str]:
+        """What the template reads."""
+        from .template import columns_read
+
+        return columns_read(self.template)
 
     def mapper(self, context: Context) -> Mapper:
         from ._majority_vote import voting

@@ -1,6 +1,6 @@
 """Personas, and texts that they would write or ask for."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, field_validator, model_validator
@@ -43,6 +43,10 @@ class TextToPersona(MapStep, tag="generate.text_to_persona/1"):
         check_samples(self.by, self.samples)
         return self
 
+    def asks_about(self) -> Sequence[str]:
+        """The text."""
+        return (self.input,)
+
     def mapper(self, context: Context) -> Mapper:
         from ._drawn import drawer
 
@@ -65,6 +69,10 @@ class PersonaToPersona(MapStep, tag="generate.persona_to_persona/1"):
     by: Ask
     input: Column = "persona"
     each: int = Field(3, ge=1, le=50)
+
+    def asks_about(self) -> Sequence[str]:
+        """The persona."""
+        return (self.input,)
 
     def mapper(self, context: Context) -> Mapper:
         from ._personas import relator
@@ -113,6 +121,12 @@ class PersonaPrompt(MapStep, tag="generate.persona_prompt/1"):
     def identity(self) -> Mapping[str, Any]:
         """The fields, and the order of the kinds, in which they are asked for."""
         return {**self.values(), "order": tuple(self.kinds)}
+
+    def asks_about(self) -> Sequence[str]:
+        """The persona, and what the words of the kinds read."""
+        from .template import columns_read
+
+        return (self.input, *columns_read(*(self.kinds.values() if isinstance(self.kinds, Mapping) else ())))
 
     def mapper(self, context: Context) -> Mapper:
         from ._personas import persona_asker

@@ -1,6 +1,6 @@
 """Pairs of a better and a worse answer, for preference training."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
@@ -50,6 +50,12 @@ class PreferencePairs(MapStep, tag="generate.preference_pairs/1"):
         for by in self.by:
             check_samples(by, self.samples)
         return self
+
+    def asks_about(self) -> Sequence[str]:
+        """What the template reads."""
+        from .template import columns_read
+
+        return columns_read(self.template)
 
     def mapper(self, context: Context) -> Mapper:
         from ._preference_pairs import pairing

@@ -1,6 +1,6 @@
 """An instruction applied to one column."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, model_validator
@@ -46,6 +46,12 @@ class ProcessWithPrompt(MapStep, tag="generate.process_with_prompt/1"):
     def identity(self) -> Mapping[str, Any]:
         """The fields, and the order of the schema's fields, in which the JSON text is written."""
         return with_layout(self.values(), self.response)
+
+    def asks_about(self) -> Sequence[str]:
+        """The input, and what the instruction reads."""
+        from .template import columns_read
+
+        return (self.input, *columns_read(self.instruction))
 
     def mapper(self, context: Context) -> Mapper:
         from ._process import processor

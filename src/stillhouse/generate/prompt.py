@@ -1,6 +1,6 @@
 """One question, or several, for each row."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, field_validator, model_validator
@@ -68,6 +68,13 @@ class Prompt(MapStep, tag="generate.prompt/1"):
         order = {"order": tuple(self.templates)} if self.templates else {}
         shape = {"layout": layout(self.response)} if self.response else {}
         return {**self.values(), **order, **shape}
+
+    def asks_about(self) -> Sequence[str]:
+        """What its templates read, and the conversation."""
+        from .template import columns_read
+
+        filled = (self.template,) if self.template is None or isinstance(self.template, str) else self.template.values()
+        return (*columns_read(*filled, self.system), *((self.messages,) if self.messages else ()))
 
     def mapper(self, context: Context) -> Mapper:
         from ._prompt import prompter

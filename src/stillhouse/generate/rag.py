@@ -1,6 +1,6 @@
 """Questions answered from what was retrieved for them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, model_validator
@@ -66,6 +66,12 @@ class RAG(MapStep, tag="generate.rag/1"):
     def identity(self) -> Mapping[str, Any]:
         """The fields, and the order of the schema's fields, in which the JSON text is written."""
         return with_layout(self.values(), self.response)
+
+    def asks_about(self) -> Sequence[str]:
+        """The question, and what the instruction reads."""
+        from .template import columns_read
+
+        return (self.question, *columns_read(self.instruction))
 
     def mapper(self, context: Context) -> Mapper:
         from ._with_retrieval import reader

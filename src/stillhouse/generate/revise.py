@@ -1,6 +1,6 @@
 """Answers that are criticised and written again."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field, model_validator
@@ -47,6 +47,12 @@ class Revise(MapStep, tag="generate.revise/1"):
     def identity(self) -> Mapping[str, Any]:
         """The fields, and the order of the schema's fields, in which the JSON text is written."""
         return with_layout(self.values(), self.response)
+
+    def asks_about(self) -> Sequence[str]:
+        """The answer, and what the task reads."""
+        from .template import columns_read
+
+        return (self.column, *columns_read(self.template))
 
     def mapper(self, context: Context) -> Mapper:
         from ._revise import reviser

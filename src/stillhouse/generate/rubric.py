@@ -1,6 +1,6 @@
 """Scores by named criteria."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, field_validator, model_validator
@@ -98,6 +98,12 @@ class JudgeRubric(MapStep, tag="generate.judge_rubric/1"):
     @property
     def rubric(self) -> Rubric:
         return Rubric(by=self.by, criteria=self.criteria, template=self.template, samples=self.samples)
+
+    def asks_about(self) -> Sequence[str]:
+        """What the rubric reads."""
+        from .template import columns_read
+
+        return columns_read(self.rubric.template)
 
     def mapper(self, context: Context) -> Mapper:
         from ._rubric import judge_rows

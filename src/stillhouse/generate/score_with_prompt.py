@@ -1,6 +1,6 @@
 """A number for each row, and the best rows by it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +42,12 @@ class ScoreWithPrompt(MapStep, tag="generate.score_with_prompt/1"):
         _check_scale(self.low, self.high)
         check_samples(self.by, self.samples)
         return self
+
+    def asks_about(self) -> Sequence[str]:
+        """What the template reads."""
+        from .template import columns_read
+
+        return columns_read(self.template)
 
     def mapper(self, context: Context) -> Mapper:
         from ._score_with_prompt import scoring

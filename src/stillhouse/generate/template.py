@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
-from jinja2 import StrictUndefined, TemplateError, TemplateSyntaxError, Undefined, nodes
+from jinja2 import StrictUndefined, TemplateError, TemplateSyntaxError, Undefined, meta, nodes
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import missing
 
@@ -69,6 +69,17 @@ class Template:
             raise _named(error, row) from None
         except (TemplateError, TypeError, ValueError, ArithmeticError) as error:
             raise RowFault("error", f"the template cannot be filled: {error}") from error
+
+
+def columns_read(*sources: str | None) -> tuple[str, ...]:
+    """The columns that templates may read, each once."""
+    found = [name for source in sources if source for name in _names_in(source)]
+    return tuple(dict.fromkeys(found))
+
+
+@functools.lru_cache(maxsize=256)
+def _names_in(source: str) -> tuple[str, ...]:
+    return tuple(sorted(meta.find_undeclared_variables(_environment().parse(source)) - set(_environment().globals)))
 
 
 def _columns(row: Mapping[str, Any]) -> dict[str, Any]:

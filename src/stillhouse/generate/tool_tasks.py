@@ -1,6 +1,6 @@
 """Tasks for which tools are needed."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, field_validator, model_validator
@@ -61,6 +61,10 @@ class ToolTasks(MapStep, tag="generate.tool_tasks/1"):
     def identity(self) -> Mapping[str, Any]:
         """The fields, and what models are told of the tools: the form of a function leaves its docstring out."""
         return {**self.values(), "told": [tool_form(tool) for tool in self.tools]}
+
+    def asks_about(self) -> Sequence[str]:
+        """The number."""
+        return (NUMBER,)
 
     def mapper(self, context: Context) -> Mapper:
         from ._tool_tasks import inventor

@@ -1,6 +1,6 @@
 """Conversations in which a model uses tools."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -68,6 +68,12 @@ class ToolTraces(MapStep, tag="generate.tool_traces/1"):
     def identity(self) -> Mapping[str, Any]:
         """The fields, and what models are told of the tools: the form of a function leaves its docstring out."""
         return {**self.values(), "told": [tool_form(tool) for tool in self.tools]}
+
+    def asks_about(self) -> Sequence[str]:
+        """The task, and what the system prompt reads."""
+        from .template import columns_read
+
+        return (self.input, *columns_read(self.system))
 
     def mapper(self, context: Context) -> Mapper:
         from ._tool_traces import Traces
