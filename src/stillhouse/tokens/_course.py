@@ -66,8 +66,12 @@ class _Era(NamedTuple):
 
 
 class _Block(NamedTuple):
+    """Steps that were planned together, all of one batch size."""
+
     first_step: int
     stop_step: int
+    first_row: int
+    batch_size: int
     layout: Layout
 
 
@@ -163,11 +167,12 @@ class Course:
     def batch(self, step: int, rank: int, world_size: int) -> Batch:
         """One rank's rows of a step."""
         with self.lock:
-            block = self._block_of(step)
-            size = self.batch_size(step)
-            share = size // world_size
-            first = (step - block.first_step) * size + rank * share
-            return block.layout.batch(first, first + share, step=step, first_row=self.first_row(step) + rank * share)
+            block = self._block
+            if block is None or not block.first_step <= step < block.stop_step:
+                self._block = block = self._planned(step)
+            share = block.batch_size // world_size
+            first = (step - block.first_step) * block.batch_size + rank * share
+            return block.layout.batch(first, first + share, step=step, first_row=block.first_row + first)
 
     def layout(self, rows: Rows) -> Layout:
         """Any rows, laid out for gathering."""
@@ -209,22 +214,20 @@ class Course:
             raise IndexError(f"step {step}: steps count from 0")
         return self._eras[bisect_right(self._eras, step, key=lambda era: era.first_step) - 1]
 
-    def _block_of(self, step: int) -> _Block:
-        if self._block is None or not self._block.first_step <= step < self._block.stop_step:
-            era = self._era(step)
-            steps = max(1, _BLOCK_ROWS // era.batch_size)
-            first = era.first_step + (step - era.first_step) // steps * steps
-            later = [other.first_step for other in self._eras if other.first_step > step]
-            stop = min([first + steps, *later])
-            try:
-                rows = self.rows(first, stop)
-            except Spent as spent:
-                stop = self.step_of(spent.row)
-                if step >= stop:
-                    raise self._nothing_left(stop) from None
-                rows = self.rows(first, stop)
-            self._block = _Block(first, stop, self.layout(rows))
-        return self._block
+    def _planned(self, step: int) -> _Block:
+        """The block of steps around one; blocks lie on a grid, so that going back plans no more than going on."""
+        era = self._era(step)
+        steps = max(1, _BLOCK_ROWS // era.batch_size)
+        first = era.first_step + (step - era.first_step) // steps * steps
+        stop = min([first + steps, *(other.first_step for other in self._eras if other.first_step > step)])
+        try:
+            rows = self.rows(first, stop)
+        except Spent as spent:
+            stop = self.step_of(spent.row)
+            if step >= stop:
+                raise self._nothing_left(stop) from None
+            rows = self.rows(first, stop)
+        return _Block(first, stop, self.first_row(first), era.batch_size, self.layout(rows))
 
     def rows(self, first_step: int, stop_step: int) -> Rows:
         """The rows of some steps of one batch size, shuffled within each so that ranks do not see the mix's rhythm."""

@@ -25,10 +25,10 @@ class Rows(NamedTuple):
 
 
 Run: TypeAlias = list[int]
-"""Tokens that stand together in a file and in a row: file, from, to there; from, to in the block.
+"""Tokens that stand together in a file and in a row: file, from, to there. Runs tile their rows in order.
 
-Positions in the block count through its rows. File -1 is padding. A line of an array as a list, since there is one for
-every few hundred tokens and a record would take longer to make than they to be copied.
+File -1 is padding. A line of an array as a list, since there is one for every few hundred tokens and a record would
+take longer to make than they to be copied.
 """
 
 
@@ -42,8 +42,10 @@ class Layout:
         self._crop = crop
         self._pad = sources[0].store.layout.pad_id
         self._dtype = sources[0].store.layout.dtype  # one tokenizer, so the same for all
-        self._files = [tokens for source in sources for tokens in source.store.tokens]
-        """Segments of all sources, one after another."""
+        padding = np.full(seq_len, self._pad, self._dtype)
+        self._views = [memoryview(tokens) for source in sources for tokens in source.store.tokens]
+        """Segments of all sources, one after another, and last what padding is copied from."""
+        self._views.append(memoryview(padding))
         self._first_file = np.cumsum([0, *(len(source.store.segments) for source in sources)])
         self._weight_files = _weight_files(sources)
         self._examples = any(source.store.example_weights is not None for source in sources)
@@ -73,7 +75,8 @@ class Layout:
         here = np.flatnonzero((rows.sources == source) & (rows.epochs == epoch))
         if source < 0:
             nothing = np.full(len(here), -1)
-            return here, nothing, nothing, np.zeros_like(here), nothing, nothing, np.full(len(here), self._seq_len)
+            begin = np.zeros_like(here)
+            return here, nothing, nothing, begin, nothing, begin, np.full(len(here), self._seq_len)
         store = self._sources[source].store
         spans = self._sources[source].plan(epoch).spans(rows.rows[here])
         file = store.segment_of(spans.documents) + self._first_file[source]
@@ -85,8 +88,8 @@ class Layout:
         short = np.flatnonzero(used < self._seq_len)
         if not len(short):
             return found
-        nothing = np.full(len(short), -1)
-        padding = (here[short], nothing, nothing, np.zeros_like(short), nothing, nothing, self._seq_len - used[short])
+        nothing, begin = np.full(len(short), -1), np.zeros_like(short)
+        padding = (here[short], nothing, nothing, begin, nothing, begin, self._seq_len - used[short])
         return tuple(np.concatenate(pair) for pair in zip(found, padding, strict=True))
 
     def _find_runs(self, file: Arrays, start: Arrays, length: Arrays, row: Arrays, num_rows: int) -> None:
@@ -96,8 +99,7 @@ class Layout:
         )
         first = np.flatnonzero(np.concatenate(([True], ~together)))
         joined = np.add.reduceat(length, first)
-        columns = (file[first], start[first], start[first] + joined, self._begin[first], self._begin[first] + joined)
-        self._runs = np.stack(columns, axis=1)
+        self._runs = np.stack((file[first], start[first], start[first] + joined), axis=1)
         self._run_bounds = _starts(row[first], num_rows)
 
     def batch(self, first: int, stop: int, *, step: int, first_row: int) -> Batch:
@@ -106,16 +108,15 @@ class Layout:
         runs: list[Run] = self._runs[self._run_bounds[first] : self._run_bounds[stop]].tolist()
         shape = (stop - first, self._seq_len)
         base = first * self._seq_len
-        stored = np.empty(shape[0] * shape[1], self._dtype)  # widening all at once is faster than in pieces
-        files, pad = self._files, self._pad
-        for file, start, end, at, until in runs:
-            stored[at - base : until - base] = files[file][start:end] if file >= 0 else pad
-        ids = stored.astype(np.int64)
+        views = self._views
+        # Joining views costs a third of copying slices of arrays, and widening all at once less than in pieces.
+        stored = b"".join([views[file][start:end] for file, start, end in runs])
+        ids = np.frombuffer(stored, self._dtype).astype(np.int64)
         starts = np.empty(spans.stop - spans.start + 1, np.int32)
         np.subtract(self._begin[spans], base, out=starts[:-1], casting="same_kind")
         starts[-1] = len(ids)
-        weights = self._weights(runs, base, starts, spans) if self._weight_files or self._examples else None
-        batch = Batch(
+        weights = self._weights(runs, starts, spans) if self._weight_files or self._examples else None
+        batch = _made(
             ids=ids.reshape(shape),
             cu_seqlens=starts,
             source_ids=self._source[spans],
@@ -129,14 +130,15 @@ class Layout:
         )
         return _cropped(batch) if self._crop else batch
 
-    def _weights(self, runs: Sequence[Run], base: int, starts: Int32s, spans: slice) -> Float32s:
+    def _weights(self, runs: Sequence[Run], starts: Int32s, spans: slice) -> Float32s:
         """Loss weights as stored, times those of the examples; 0 on padding."""
         values = np.zeros(int(starts[-1]), np.float32)
-        files = self._weight_files
-        for file, start, end, at, until in runs:
+        files, at = self._weight_files, 0
+        for file, start, end in runs:
             if file >= 0:
                 stored = files[file] if files else None
-                values[at - base : until - base] = 1.0 if stored is None else stored[start:end]
+                values[at : at + end - start] = 1.0 if stored is None else stored[start:end]
+            at += end - start
         if self._examples:
             examples = np.ones(len(starts) - 1, np.float32)
             sources, documents = self._source[spans], self._document[spans]
@@ -150,6 +152,13 @@ class Layout:
 
     def _row_ids(self, source: int, documents: Sequence[int]) -> list[str]:
         return self._sources[source].store.row_ids(documents)
+
+
+def _made(**fields: Any) -> Batch:
+    """`Batch(**fields)`, without the thirty microseconds that setting ten fields of a frozen record takes."""
+    batch = object.__new__(Batch)
+    batch.__dict__.update(fields)
+    return batch
 
 
 def _weight_files(sources: Sequence[SourceRows]) -> list[Arrays | None]:
