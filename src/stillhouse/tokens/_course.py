@@ -167,12 +167,18 @@ class Course:
     def batch(self, step: int, rank: int, world_size: int) -> Batch:
         """One rank's rows of a step."""
         with self.lock:
-            block = self._block
-            if block is None or not block.first_step <= step < block.stop_step:
-                self._block = block = self._planned(step)
+            block = self._block_of(step)
             share = block.batch_size // world_size
             first = (step - block.first_step) * block.batch_size + rank * share
             return block.layout.batch(first, first + share, step=step, first_row=block.first_row + first)
+
+    def row(self, row: int) -> Batch:
+        """One row as a batch."""
+        with self.lock:
+            step = self.step_of(row)
+            block = self._block_of(step)
+            first = row - block.first_row
+            return block.layout.batch(first, first + 1, step=step, first_row=row)
 
     def layout(self, rows: Rows) -> Layout:
         """Any rows, laid out for gathering."""
@@ -213,6 +219,12 @@ class Course:
         if step < 0:
             raise IndexError(f"step {step}: steps count from 0")
         return self._eras[bisect_right(self._eras, step, key=lambda era: era.first_step) - 1]
+
+    def _block_of(self, step: int) -> _Block:
+        block = self._block
+        if block is None or not block.first_step <= step < block.stop_step:
+            self._block = block = self._planned(step)
+        return block
 
     def _planned(self, step: int) -> _Block:
         """The block of steps around one; blocks lie on a grid, so that going back plans no more than going on."""

@@ -127,6 +127,14 @@ class Loader:
         """This rank's rows of any step."""
         return self._course.batch(step, self.rank, self.world_size)
 
+    def row(self, row: int) -> Batch:
+        """Any row of the run as a batch of one; rows count from 0 over all steps and ranks."""
+        return self._course.row(row)
+
+    def first_row(self, step: int) -> int:
+        """The number of a step's first row."""
+        return self._course.first_row(step)
+
     def once(self, batch_size: int | None = None) -> Iterator[Batch]:
         """Each document of each source once, in order: for evaluation. Rows of padding fill the last batch.
 

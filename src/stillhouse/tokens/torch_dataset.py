@@ -20,19 +20,24 @@ class LoaderDataset(IterableDataset[dict[str, Tensor]]):
     """Whole batches as tensors, for `DataLoader(dataset, batch_size=None)`; keeps its place in `state_dict`.
 
     Works with torchdata's `StatefulDataLoader` and with Accelerate, without worker processes: reading is a copy out of
-    a memory map, and a state held by workers would not be exact.
+    a memory map, and a state held by workers would not be exact. A loader of rank r hands out the rows of rank r, so
+    nothing else may deal its batches to processes.
+
+    `pin_memory` (default: where there is a CUDA device) puts tensors into pinned memory, from which
+    `tensor.to(device, non_blocking=True)` copies while the device computes.
     """
 
-    def __init__(self, loader: Loader, num_steps: int | None = None) -> None:
+    def __init__(self, loader: Loader, num_steps: int | None = None, *, pin_memory: bool | None = None) -> None:
         self.loader = loader
         self.num_steps = num_steps
         """Where iterating ends, counted from the run's first step; None never ends."""
+        self.pin_memory = torch.cuda.is_available() if pin_memory is None else pin_memory
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
         if get_worker_info() is not None:
             raise RecipeError("LoaderDataset cannot be read by worker processes", "Use `num_workers=0`.")
         while self.num_steps is None or self.loader.step < self.num_steps:
-            yield tensors(next(self.loader))
+            yield tensors(next(self.loader), pin_memory=self.pin_memory)
 
     def state_dict(self) -> dict[str, Any]:
         return self.loader.state_dict()
@@ -41,6 +46,7 @@ class LoaderDataset(IterableDataset[dict[str, Tensor]]):
         self.loader.load_state_dict(state)
 
 
-def tensors(batch: Batch) -> dict[str, Tensor]:
-    """The batch's arrays as tensors that share their memory."""
-    return {name: torch.from_numpy(getattr(batch, name)) for name in FIELDS}
+def tensors(batch: Batch, *, pin_memory: bool = False) -> dict[str, Tensor]:
+    """The batch's arrays as tensors that share their memory, or are copies in pinned memory."""
+    found = {name: torch.from_numpy(getattr(batch, name)) for name in FIELDS}
+    return {name: tensor.pin_memory() for name, tensor in found.items()} if pin_memory else found
