@@ -33,6 +33,14 @@ class InputFile:
         except OSError as error:
             raise RecipeError(f"`{self.path}` cannot be read: {error.strerror}") from error
 
+    def beside(self, folder: Path) -> InputFile:
+        """The same, counted from `folder` where its path is relative; of what is no path, itself."""
+        return type(self)(folder / self.path) if type(self) is InputFile and not self.path.is_absolute() else self
+
+    def relative_to(self, folder: Path) -> InputFile:
+        """The same, as a path from `folder`; of what is no path, itself."""
+        return type(self)(os.path.relpath(self.path, folder)) if type(self) is InputFile else self
+
     def __fspath__(self) -> str:
         return str(self.path)
 

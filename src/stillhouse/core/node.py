@@ -129,7 +129,7 @@ def _structural(value: Any) -> Any:
     if isinstance(value, Node):
         return {"node": value.structure}
     if isinstance(value, InputFile):
-        return {"path": str(value.path)}
+        return {"path": str(value)}
     return function_form(value, _structural)
 
 

@@ -63,7 +63,7 @@ def load_recipe(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> 
     Raises `RecipeError` naming file, line, node and field, with a suggestion where one is near.
     """
     file = Path(path)
-    marked = read_yaml(_text(file), str(file))
+    marked = read_yaml(file_text(file), str(file))
     lines = {place: f"{file}:{line}" for place, line in marked.lines.items()}
     try:
         document = _checked(marked.value)
@@ -71,7 +71,7 @@ def load_recipe(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> 
             _override(document, override, lines)
         return _built(file, document)
     except RecipeError as error:
-        place = _line(lines, error.where)
+        place = line_of(lines, error.where)
         if place is None or error.where is None:
             raise RecipeError(f"{file}: {error.message}", error.hint) from error.__cause__
         raise RecipeError(f"{place}: {error.message}", error.hint, where=error.where) from error.__cause__
@@ -81,12 +81,13 @@ def recipe_table(step: Step[Any], folder: Path) -> dict[str, Any]:
     """The table of a step for a file in `folder`: paths of input files are written relative to it."""
 
     def relative(value: Any) -> Any:
-        return InputFile(os.path.relpath(value.path, folder)) if type(value) is InputFile else value
+        return value.relative_to(folder) if isinstance(value, InputFile) else value
 
     return to_table(Rewriter(value=relative)(step))
 
 
-def _text(file: Path) -> str:
+def file_text(file: Path) -> str:
+    """What stands in a file; raises `RecipeError` where it cannot be read."""
     try:
         return file.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
@@ -131,7 +132,11 @@ def _override(document: dict[str, Any], override: str, lines: dict[str, str]) ->
     source = f"--set {override}"
     if not equals or not place:
         raise RecipeError(f"`{source}` sets nothing", "Write it as `--set node.field=value`.")
-    path = _path(document, place.split("."), source)
+    set_value(document, _path(document, place.split("."), source), text, source, lines)
+
+
+def set_value(document: dict[str, Any], path: Sequence[str], text: str, source: str, lines: dict[str, str]) -> None:
+    """Set the value at a place, typed as YAML types it; `lines` then says that it came from `source`."""
     target: Any = document
     for depth, key in enumerate(path[:-1]):
         if isinstance(target, list):
@@ -173,16 +178,16 @@ def _built(file: Path, document: Mapping[str, Any]) -> RecipeFile:
         step = _from_function(document["recipe"], document.get("with") or {})
     else:
         step, nodes = _from_table(document["nodes"], document["result"])
-    beside = _beside(file.parent)
+    from_folder = beside(file.parent)
     output = document.get("output")
     return RecipeFile(
         path=file,
         name=str(document.get("name") or re.sub(r"[^A-Za-z0-9._-]+", "-", file.stem).lstrip("._-") or "recipe"),
-        step=beside(step),
+        step=from_folder(step),
         output=None if output is None else Path(os.path.normpath(file.parent / str(output))),
         session=session,
         session_table=document.get("session", {}),
-        nodes={name: beside(node) for name, node in nodes.items()},
+        nodes={name: from_folder(node) for name, node in nodes.items()},
     )
 
 
@@ -194,11 +199,11 @@ def _from_table(table: Mapping[str, Any], result: Any) -> tuple[Step[Any], dict[
     return step, {name: node for name, node in zip(table, made, strict=True) if isinstance(node, Step)}
 
 
-def _beside(folder: Path) -> Rewriter:
+def beside(folder: Path) -> Rewriter:
     """Makes relative paths count from `folder`: input files, and models named by a folder."""
 
     def value(given: Any) -> Any:
-        return InputFile(folder / given.path) if type(given) is InputFile and not given.path.is_absolute() else given
+        return given.beside(folder) if isinstance(given, InputFile) else given
 
     def node(given: Any) -> Any:
         if isinstance(given, Ask) and isinstance(given.model, str) and given.model.startswith("local:"):
@@ -249,7 +254,7 @@ def _suggestion(word: str, known: Sequence[str]) -> str:
     return f"Did you mean `{close[0]}`?" if close else f"Known here: {', '.join(known)}."
 
 
-def _line(lines: Mapping[str, str], where: str | None) -> str | None:
+def line_of(lines: Mapping[str, str], where: str | None) -> str | None:
     """File and line of the place, or of the nearest one around it."""
     for place in _around(where or ""):
         if place in lines:

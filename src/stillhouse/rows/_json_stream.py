@@ -5,7 +5,6 @@ from __future__ import annotations
 import codecs
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from ..core.errors import RecipeError
@@ -37,8 +36,8 @@ class Located(NamedTuple):
 class TextBlocks:
     """UTF-8 text of a file in blocks; raises `RecipeError` with byte and line where it is not UTF-8."""
 
-    def __init__(self, file: BinaryIO, path: Path) -> None:
-        self._file, self._path = file, path
+    def __init__(self, file: BinaryIO, name: str) -> None:
+        self._file, self._name = file, name
         self._decoder = codecs.getincrementaldecoder("utf-8-sig")()
         self._bytes_before = 0
         self._lines_before = 0
@@ -53,32 +52,32 @@ class TextBlocks:
             except UnicodeDecodeError as error:
                 seen = pending + block
                 line = self._lines_before + seen.count(b"\n", 0, error.start) + 1
-                raise not_utf8(self._path, self._bytes_before - len(pending) + error.start, line, seen) from None
+                raise not_utf8(self._name, self._bytes_before - len(pending) + error.start, line, seen) from None
             self._bytes_before += len(block)
             self._lines_before += block.count(b"\n")
             if text or not block:
                 return text
 
 
-def not_utf8(path: Path, offset: int, line: int, start: bytes) -> RecipeError:
+def not_utf8(name: str, offset: int, line: int, start: bytes) -> RecipeError:
     """The error for a file whose byte `offset` is not UTF-8; `start` are bytes that may show what it is instead."""
-    hint = f"Save it as UTF-8, for instance with `iconv -f latin1 -t utf-8 {path.name} > utf8-{path.name}`."
+    file = name.rpartition("/")[2]
+    hint = f"Save it as UTF-8, for instance with `iconv -f latin1 -t utf-8 {file} > utf8-{file}`."
     if offset == 0 and start[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        hint = f"It looks like UTF-16: `iconv -f utf-16 -t utf-8 {path.name} > utf8-{path.name}`."
-    return RecipeError(f"{path}, line {line}: byte {offset} is not UTF-8 text", hint)
+        hint = f"It looks like UTF-16: `iconv -f utf-16 -t utf-8 {file} > utf8-{file}`."
+    return RecipeError(f"{name}, line {line}: byte {offset} is not UTF-8 text", hint)
 
 
-def json_values(path: Path) -> Iterator[Located]:
+def json_values(file: BinaryIO, name: str) -> Iterator[Located]:
     """The elements of the array in the file, or, where it does not begin with `[`, its values one after the other."""
-    with open(path, "rb") as file:
-        yield from _Scanner(TextBlocks(file, path), path).values()
+    yield from _Scanner(TextBlocks(file, name), name).values()
 
 
 class _Scanner:
     """A window on the text: `buffer[place:]` is not yet taken; `line` is the line of `buffer[counted]`."""
 
-    def __init__(self, blocks: TextBlocks, path: Path) -> None:
-        self._blocks, self._path = blocks, path
+    def __init__(self, blocks: TextBlocks, name: str) -> None:
+        self._blocks, self._name = blocks, name
         self._decode = _DECODER.raw_decode
         self._buffer, self._place = "", 0
         self._line, self._counted = 1, 0
@@ -154,13 +153,13 @@ class _Scanner:
         start = self._buffer.rfind("\n", 0, place) + 1
         end = self._buffer.find("\n", place)
         text = self._buffer[start : len(self._buffer) if end < 0 else end]
-        return not_json(self._path, self._line_at(place), message, place - start, text)
+        return not_json(self._name, self._line_at(place), message, place - start, text)
 
 
-def not_json(path: Path, line: int, message: str, column: int, text: str) -> RecipeError:
+def not_json(name: str, line: int, message: str, column: int, text: str) -> RecipeError:
     """The error for a line that is not JSON; shows the text around `column` (from 0)."""
     start = max(0, column - 60)
     shown = ("…" if start else "") + text[start : start + 100].strip() + ("…" if start + 100 < len(text) else "")
     return RecipeError(
-        f"{path}, line {line}: this is not JSON ({message} at column {column + 1})", f"The line: {shown}"
+        f"{name}, line {line}: this is not JSON ({message} at column {column + 1})", f"The line: {shown}"
     )

@@ -1,59 +1,55 @@
-"""Rows from a file or from a Python list."""
+"""Rows from files, from data sets of the hub, or from a Python list."""
 
 from collections.abc import Mapping
-from pathlib import PurePath
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import model_validator
+from pydantic import PlainValidator, model_validator
 
 from ..core.artifact import Rows
 from ..core.context import Context
 from ..core.errors import RecipeError
-from ..core.files import InputFile
 from ..core.step import Step
+from .place import FORMATS, Content, Format, Place, places_of
 
 if TYPE_CHECKING:
     from ..core.plan import Expectation
     from ..core.session import Session
 
-Format = Literal["json", "jsonl", "csv", "tsv", "parquet"]
-FORMATS: dict[str, Format] = {
-    ".json": "json",
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".csv": "csv",
-    ".tsv": "tsv",
-    ".parquet": "parquet",
-    ".pq": "parquet",
-}
+Places = Annotated[Place | tuple[Place, ...] | None, PlainValidator(places_of, json_schema_input_type=str | list[str])]
+"""A field for one place or a list of them."""
 
 
 class Import(Step[Rows], tag="rows.import/1"):
-    """The rows of a JSON, JSONL, CSV, TSV or Parquet file, or of a Python list, in their order.
+    """The rows of files, of a data set of the hub, or of a Python list, in their order.
+
+    `path` is a file (JSON, JSONL, CSV, TSV, Parquet, Arrow; text also compressed), a pattern (`data/*.parquet`), a
+    folder (of files, or one that `save_to_disk` wrote), `hf://owner/name@revision:config`, an address that fsspec
+    opens (`s3://…`, `https://…`), or a list of these. Names do not count, the content does, in its order: of the hub
+    the commit that the name stands for when it is planned.
 
     `input`, `output` and `thinking` are text: other values there are kept as their JSON text. Text files are UTF-8. A
     file is read piece by piece, so its size does not matter. What cannot be read raises `RecipeError` with file, line
     and column.
     """
 
-    path: InputFile | None = None
+    path: Places = None
     data: tuple[Mapping[str, Any], ...] | None = None
     format: Format | None = None
-    """None goes by the file's extension."""
+    """None goes by the files' extensions."""
     columns: tuple[str, ...] | None = None
     """The columns to take; None takes all."""
     require: tuple[str, ...] = ("input", "output")
     """Columns that every row must have; `()` for rows that are no tasks."""
+    split: str | None = None
+    """Of a data set of the hub, or a folder that `save_to_disk` wrote: the split to take, where it has several."""
 
     @model_validator(mode="after")
     def _has_one_source(self) -> "Import":
         if (self.path is None) == (self.data is None):
             raise RecipeError("Import: give either `path` or `data`", 'For instance `Import(path="seeds.jsonl")`.')
-        if self.path is not None and self.format is None and self._extension() not in FORMATS:
-            raise RecipeError(
-                f"Import: the extension of `{self.path}` does not tell its format",
-                f"Give `format`, or a file that ends in {', '.join(FORMATS)}.",
-            )
+        if self.data is not None and self.split is not None:
+            raise RecipeError("Import: `data` has no splits", "Leave `split` out.")
+        self._check_formats()
         missing = [name for name in self.require if self.columns is not None and name not in self.columns]
         if missing:
             raise RecipeError(
@@ -62,17 +58,39 @@ class Import(Step[Rows], tag="rows.import/1"):
             )
         return self
 
+    def _check_formats(self) -> None:
+        for place in self.places:
+            named = place.named_format
+            if self.format is not None and named not in (None, self.format):
+                raise RecipeError(f"Import: `{place}` says {named}, and `format` says {self.format}", "Say it once.")
+            if (self.format or place.format) is None and not place.scheme and not _is_pattern(place):
+                raise RecipeError(
+                    f"Import: the extension of `{place}` does not tell its format",
+                    f"Give `format`, or a file that ends in {', '.join(FORMATS)}.",
+                )
+
+    @property
+    def places(self) -> tuple[Place, ...]:
+        """Where the rows lie; none for `data`."""
+        return () if self.path is None else self.path if isinstance(self.path, tuple) else (self.path,)
+
+    @property
+    def content(self) -> Content | None:
+        """What is read, as it counts; None for `data`."""
+        return None if self.path is None else Content(self.places, self.format, self.split)
+
     def identity(self) -> Mapping[str, Any]:
         """Fields that differ from their default, and the format that was meant: a file's name itself does not count."""
-        return {**self.values(), "format": self.resolved_format}
+        fields = {**self.values(), "format": self.resolved_format}
+        if self.path is not None:
+            fields["path"] = self.content
+            fields.pop("split", None)  # it shows in what is read
+        return fields
 
     @property
     def resolved_format(self) -> Format | None:
-        """`format`, or what the extension says; None for `data`."""
-        return self.format or (None if self.path is None else FORMATS[self._extension()])
-
-    def _extension(self) -> str:
-        return PurePath(str(self.path)).suffix.lower()
+        """`format`, or what the first place tells; None for `data`, and where each file tells it."""
+        return self.format or (self.places[0].format if self.places else None)
 
     def expect(self, rows_in: int | None, session: "Session") -> "Expectation":
         """The number of rows, where it can be counted without reading them."""
@@ -86,3 +104,7 @@ class Import(Step[Rows], tag="rows.import/1"):
         from ._import import write_imported
 
         write_imported(self, context)
+
+
+def _is_pattern(place: Place) -> bool:
+    return any(sign in place.bare for sign in "*?[")
