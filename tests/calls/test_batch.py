@@ -568,6 +568,17 @@ def test_what_was_asked_live_meanwhile_is_paid_for_in_the_job_too(tmp_path: Path
     assert spent(tmp_path) == {False: (4, 0.8), True: (10, 1.0)}
 
 
+def test_a_live_run_counts_open_jobs_towards_the_day(tmp_path: Path, api: str) -> None:
+    with BatchServer() as server:
+        with pytest.raises(Waiting):
+            ask(tmp_path, server, api)
+        with pytest.raises(BudgetError, match=r"the day's budget of \$0\.6 .* in batch jobs"):
+            ask(tmp_path, server, api, batch=False, texts=["another"], budget=Budget(per_day=0.6))
+        assert ask(tmp_path, server, api, batch=False, texts=["another"], budget=Budget(usd=0.6)) == [
+            "reply to another"
+        ]
+
+
 def test_jobs_of_earlier_runs_count_until_they_are_collected(tmp_path: Path, api: str) -> None:
     """Ten requests of a job are estimated at 50 cents and cost a dollar."""
     sets = [[f"question {run}-{number}" for number in range(10)] for run in range(3)]

@@ -19,6 +19,7 @@ from stillhouse.calls.batch.jobs import Gathered, Jobs
 from stillhouse.calls.cache import CallCache, Entry, Trouble
 from stillhouse.calls.providers.scripted import script
 from stillhouse.calls.pruning import Wanted, prune
+from stillhouse.calls.request import Prompt as Question
 from stillhouse.core.errors import ModelError, RecipeError
 from stillhouse.core.events import Bus, Event
 from stillhouse.core.journal import Journal
@@ -105,6 +106,25 @@ def test_what_rows_name_is_referenced_and_what_is_unfinished_stays(tmp_path: Pat
     (rest,) = prune(store, Wanted(older_than=3600.0))
     assert (rest.model, rest.calls, rest.referenced) == ("scripted:teacher", 2, 2)
     assert kept(tmp_path) == {"unfinished": 4}
+
+
+def test_what_an_unfinished_step_found_stays_whoever_paid_for_it(tmp_path: Path) -> None:
+    teacher = script("teacher", lambda messages, schema, sample: "fine")
+    asking = Ask(model="scripted:teacher")
+    with Session(tmp_path, track=False, progress=False) as session:  # no result comes of it
+        session.wait_for(session.calls.ask_many(asking, [Question(text) for text in ("0", "1", "stray")]))
+    step = Prompt(rows=Import(data=[{"n": n} for n in range(3)], require=()), by=asking, template="{{ n }}")
+    reads = Options(cache_only=True)
+    with Session(tmp_path, track=False, progress=False, options=reads) as session, pytest.raises(RecipeError):
+        session.run(step)
+    make_older(tmp_path, 48)
+
+    prune(Store(tmp_path), Wanted(older_than=3600.0))
+    assert kept(tmp_path) == {"scripted:teacher": 2}
+    with Session(tmp_path, track=False, progress=False) as session:
+        session.run(step)
+    assert teacher.num_calls == 4
+    assert not [*Store(tmp_path).work.glob("*/found")]
 
 
 def test_a_size_takes_the_oldest_that_nothing_names_and_gives_the_room_back(tmp_path: Path) -> None:

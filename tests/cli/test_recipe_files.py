@@ -314,6 +314,10 @@ def test_session_settings_are_read_and_change_no_key(folder: Path) -> None:
         ("{options: {threads: 0}}", "`session.options.threads`: Input should be greater than or equal to 1"),
         ("{endpoints: {a: {urls: x}}}", "`urls` is not a setting of `session.endpoints.a`\n  Did you mean `url`?"),
         ("{endpoints: {a: nonsense}}", "`nonsense` is no endpoint"),
+        (
+            "{endpoints: {a: {url: 'http://h/v1', headers: {Authorization: Bearer x}}}}",
+            "the header `Authorization` holds its secret in clear",
+        ),
         ("{budget: much}", "`session.budget.usd`: Input should be a valid number"),
         ("{endpoints: [a]}", "`session.endpoints` must be a mapping from names"),
     ],

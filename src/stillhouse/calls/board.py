@@ -76,6 +76,7 @@ class Board:
         unwritable, self._unwritable = self._unwritable, {}
         looked = self.engine.landings.look()
         kept = self.engine.cache.look_up(keys)
+        self.engine.found.note(self.ledger.step, kept)
         waiting: list[Open] = []
         for number, key in enumerate(keys):
             if unwritable and number in unwritable:
@@ -127,6 +128,7 @@ class Board:
         while waiting:
             if kept is None:
                 kept = self.engine.cache.look_up([item.key for item in waiting])
+                self.engine.found.note(self.ledger.step, kept)
             further: list[Open] = []
             for item in waiting:
                 found = kept.get(item.key)

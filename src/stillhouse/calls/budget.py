@@ -126,6 +126,9 @@ class Purse:
         self._looked: dict[int | str, _Looked] = {}
         self._warned: set[str] = set()
         self._returned: asyncio.Event | None = None
+        self.owing: Callable[[], float] | None = None
+        """What batch jobs hold that this run has nothing to do with: it counts towards the day."""
+        self._owed = _Looked(0.0, float("-inf"))
 
     async def reserve(
         self, estimate_usd: float | None, name: str, num_calls: int = 1, *, step: str = "", guess: bool = False
@@ -240,7 +243,9 @@ class Purse:
             found.append(_Limit("the run's budget", budget.usd, self.spent_usd, out))
         if budget.per_day is not None:
             hint = "It goes on with the same command tomorrow (UTC), or today with a larger `per_day`."
-            found.append(_Limit("the day's budget", budget.per_day, self._spent(self._today()), out, hint))
+            found.append(
+                _Limit("the day's budget", budget.per_day, self._spent(self._today()), out + self._owes(), hint)
+            )
         if budget.per_step is not None and step:
             title = f"the budget of the step {step[:8]}"
             out = self._out.by_step.get(step, 0.0) + self._promised.by_step.get(step, 0.0)
@@ -254,15 +259,22 @@ class Purse:
             return BudgetError(f"the budget of {calls:,} calls is used up{jobs}", _KEPT)
         if estimate_usd <= 0:
             return None
-        jobs = f"${self._promised.usd:.4f} in batch jobs, " if self._promised.usd > 0 else ""
         for limit in self._limits(step):
             if limit.spent + limit.out + estimate_usd > limit.usd:
+                held = self._promised.usd + (self._owed.usd if limit.usd == self.budget.per_day else 0.0)
+                jobs = f"${held:.4f} in batch jobs, " if held > 0 else ""
                 return BudgetError(
                     f"{limit.title} of ${limit.usd:g} is used up: ${limit.spent:.4f} spent, {jobs}"
                     f"the next call may cost ${estimate_usd:.4f}",
                     limit.hint,
                 )
         return None
+
+    def _owes(self) -> float:
+        """What jobs of other runs hold."""
+        if self.owing is not None and time.monotonic() - self._owed.at > _LOOK_SECONDS:
+            self._owed = _Looked(self.owing(), time.monotonic())
+        return self._owed.usd
 
     def _spent(self, key: int | str) -> float:
         """By a step or on a day."""

@@ -125,6 +125,7 @@ class EmbedWork:
         missing: list[bytes] = []
         broken: list[bytes] = []
         kept = self._engine.cache.look_up(keys)
+        self._engine.found.note(self._ledger.step, kept)
         for key in keys:
             found = kept.get(key)
             if found is None:

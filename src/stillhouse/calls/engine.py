@@ -9,6 +9,7 @@ from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeAlias, TypeVar
 
 from stillhouse.core.errors import EXHAUSTED, Interrupted, ModelError, RecipeError, RowFault
+from stillhouse.core.found import Found
 
 from .answer import Outcome
 from .attempts import Attempts, heard
@@ -106,6 +107,8 @@ class Engine:
         one should look again."""
         self.patience = patience
         self.cache_only = cache_only
+        self.found = Found()
+        """What steps find that was paid for before."""
         self.batcher: Batcher | None = None
         """Where questions go into batch jobs."""
         self.landings = Landings()
@@ -230,6 +233,7 @@ class Engine:
             kept = self.kept(key)
             if kept is not None:
                 ledger.entry(deployment.name).cached += 1
+                self.found.note(ledger.step, (key,))
                 return kept, True
         if self.cache_only:
             self.check_may_ask(deployment.name, [request.canonical])

@@ -1,6 +1,7 @@
 """Making the call cache smaller, beside living runs.
 
-Never taken: replies younger than an hour, and those of steps that run or are unfinished, which would pay again. What
+Never taken: replies younger than an hour, those of steps that run or are unfinished, which would pay again, and those
+that such steps have found, whoever paid for them. What
 was spent stays written down.
 """
 
@@ -17,6 +18,7 @@ from typing import Any, NamedTuple
 from stillhouse.core.artifact import Rows
 from stillhouse.core.collect import YOUNG_SECONDS
 from stillhouse.core.errors import RecipeError
+from stillhouse.core.found import found_in
 from stillhouse.core.lease import leased
 from stillhouse.core.mapped_ahead import asked_as, work_keys
 from stillhouse.core.store import Store
@@ -104,11 +106,15 @@ def used_bytes(connection: sqlite3.Connection) -> int:
 
 
 def _write_references(connection: sqlite3.Connection, store: Store, newest: float) -> None:
-    """Temporary tables: keys that rows name, steps that have results, and steps that work stands on."""
+    """Temporary tables: keys that rows name, steps that have results, steps that work stands on, and keys that
+    such steps have found."""
     connection.execute("CREATE TEMP TABLE named (head INTEGER PRIMARY KEY) WITHOUT ROWID")
     connection.execute("CREATE TEMP TABLE made (step INTEGER PRIMARY KEY)")
     connection.execute("CREATE TEMP TABLE at_work (step INTEGER PRIMARY KEY)")
+    connection.execute("CREATE TEMP TABLE found (head INTEGER PRIMARY KEY) WITHOUT ROWID")
     connection.execute("BEGIN")
+    heads = ((halves(key)[0],) for key in found_in(store.work))
+    connection.executemany("INSERT OR IGNORE INTO found VALUES (?)", heads)
     for keys in _keys_in_rows(store):
         heads = ((halves(bytes.fromhex(key))[0],) for key in keys if _is_key(key))
         connection.executemany("INSERT OR IGNORE INTO named VALUES (?)", heads)
@@ -174,7 +180,7 @@ def _choose(connection: sqlite3.Connection, wanted: Wanted, now: float, keep_sec
     )
     connection.execute("CREATE TEMP TABLE notes (place TEXT, id INTEGER, size INTEGER)")
     before = now - max(keep_seconds, wanted.older_than or 0.0)
-    conditions = ["r.made < ?", "r.step NOT IN (SELECT step FROM at_work)"]
+    conditions = ["r.made < ?", "r.step NOT IN (SELECT step FROM at_work)", "r.head NOT IN (SELECT head FROM found)"]
     values: list[Any] = [round(before * 1000)]
     if wanted.model is not None:
         conditions.append("r.model IN (SELECT id FROM words WHERE instr(text, ?))")

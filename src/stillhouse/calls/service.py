@@ -12,6 +12,7 @@ import orjson
 
 from stillhouse.core.errors import RecipeError, RowFault
 from stillhouse.core.events import Bus
+from stillhouse.core.found import Found
 from stillhouse.core.options import Options
 from stillhouse.core.sent import all_sent
 from stillhouse.text.schema import Schema
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from stillhouse.core.step import Step
 
     from .batch.batcher import Batcher, Gathering
+    from .batch.jobs import Jobs
     from .counting import Counting
     from .embedder import Embedder, Role
     from .embedding import Floats, Vectors
@@ -228,6 +230,7 @@ class CallService(Calls):
         loop: asyncio.AbstractEventLoop | None = None,
         batch: BatchOption = None,
         after: Callable[[], None] | None = None,
+        work_of: Callable[[str], Path] | None = None,
     ) -> None:
         limit = budget if isinstance(budget, Budget) else Budget(usd=budget)
         credentials = credentials or Credentials.from_environment()
@@ -246,10 +249,12 @@ class CallService(Calls):
         )
         reads_only = options is not None and options.cache_only
         engine = Engine(self.cache, self.purse, patience or Patience(), cache_only=reads_only)
+        engine.found = Found(work_of)
         super().__init__(engine, deployments, Ledger(bus))
         self._bus = bus
         self._after = after
         self._scopes: dict[str, Calls] = {}
+        self._live_jobs: Jobs | None = None
         self._loop = loop
 
         if not reads_only:
@@ -277,9 +282,9 @@ class CallService(Calls):
         elif (folder / JOBS).exists():
             from .batch.jobs import Jobs
 
-            jobs = Jobs(folder)
+            jobs = self._live_jobs = Jobs(folder)
+            self.purse.owing = jobs.owing_usd
             number = sum(job.num for job in jobs.jobs(only_open=True))
-            jobs.close()
             if number:
                 message = (
                     f"batch jobs with {number:,} requests are under way: what is asked live meanwhile is paid for "
@@ -360,6 +365,7 @@ class CallService(Calls):
     def bill(self, key: str) -> dict[str, Any]:
         """What the step with this key spent, once it is over; its events are out when this returns."""
         scope = self._scopes.pop(key, None)
+        self._engine.found.forget(key)
         if scope is None:
             return {}
         self._on_loop(_as_coroutine(scope.ledger.flush))
@@ -391,7 +397,10 @@ class CallService(Calls):
         for scope in self._scopes.values():
             scope.ledger.flush()
         self.ledger.flush()
+        self._engine.found.close()
         self.cache.close()
+        if self._live_jobs is not None:
+            self._live_jobs.close()
         if self._after is not None:
             self._after()
 
@@ -405,6 +414,7 @@ def open_service(session: Session, **settings: Any) -> CallService:
         model_path=lambda step: _path_of(session, step),
         loop=session.loop,
         after=partial(_keep_to_size, session),
+        work_of=session.store.work_folder,
         **settings,
     )
 

@@ -25,6 +25,7 @@ from .artifact import Artifact
 from .bill import FILE, open_bill
 from .context import Context
 from .errors import Ended, Interrupted
+from .found import take_over
 from .journal import JOURNAL, Journal, Pieces
 from .locks import taken
 from .mapped_ahead import write_recipe_key
@@ -101,6 +102,7 @@ def take_up(recipe_key: str, flow: Flow | None, context: Context, work: Path, fe
             return False
         write_recipe_key(work, recipe_key)
         _take_bill(ahead / FILE, work / FILE)
+        take_over(ahead, work)
         found = ahead / "scratch" / "chunks"
         usable = flow is not None and not chunks.exists() and found.is_dir()
         if usable and flow is not None:

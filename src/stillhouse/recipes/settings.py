@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -63,6 +64,22 @@ def _endpoints(table: Any) -> dict[str, Endpoint | Sequence[Endpoint] | Mapping[
     return {**_each(Endpoint, others, where, shorthand="url"), **pools, **engines}
 
 
+_SECRET = re.compile(r"authorization|cookie|key|token|secret|password|credential", re.IGNORECASE)
+
+
+def _without_secrets(value: Any, where: str) -> None:
+    """Raise `RecipeError` for a key that stands in a header in clear: the file is copied beside what is made of it."""
+    headers = value.get("headers") if isinstance(value, Mapping) else None
+    for name, text in headers.items() if isinstance(headers, Mapping) else ():
+        if _SECRET.search(str(name)) and "${" not in str(text):
+            variable = re.sub(r"\W+", "_", str(name)).upper()
+            raise RecipeError(
+                f"the header `{name}` holds its secret in clear, and a copy of this file is kept with every result",
+                f"Put it into the environment or `.env` and name the variable: `{name}: ${{{variable}}}`.",
+                where=f"{where}.headers.{name}",
+            )
+
+
 def _batch(value: Any) -> Batching | bool | str | None:
     """`true`, `wait`, `false`, or how batch jobs are used."""
     if isinstance(value, Mapping):
@@ -87,6 +104,8 @@ def _one(kind: type[T], value: Any, where: str, shorthand: str | None = None) ->
     """One record; a bare value stands for the field `shorthand`."""
     if not isinstance(value, Mapping) and shorthand is not None:
         value = {shorthand: value}
+    if kind is Endpoint:
+        _without_secrets(value, where)
     if isinstance(value, Mapping):
         _known(value, _field_names(kind), where)
     found: T = _adapted(kind, value, where)

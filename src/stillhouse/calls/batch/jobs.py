@@ -246,6 +246,10 @@ class Jobs:
         rows = self._rows(f"SELECT {', '.join(Job._fields)} FROM jobs {where} ORDER BY made, id")
         return [Job(*row) for row in rows]
 
+    def owing_usd(self) -> float:
+        """What the jobs that are under way may cost, as far as that is known."""
+        return sum(job.estimate or 0.0 for job in self.jobs(only_open=True) if job.sent is not None)
+
     def untold(self, step: str) -> list[Job]:
         """Those of a step that say why it must stop, to one who has not heard it."""
         rows = self._rows(f"SELECT {', '.join(Job._fields)} FROM jobs WHERE untold != '' AND step = ?", (step,))
