@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -43,6 +43,8 @@ class Context:
         self.result = work / "result"
         self.scratch = work / "scratch"
         self.facts: dict[str, Any] = {}
+        self.digest = ""
+        """A whole step may set this to a digest of what it made; without, that of its files is taken."""
         self.writers: dict[str | None, RowsWriter] = {}
         self._inputs = inputs
         self._bus = bus
@@ -62,6 +64,19 @@ class Context:
                 "Give it to the step as a field.",
             )
         return self._inputs[key]  # type: ignore[return-value]
+
+    def finished(self, tag: str) -> Iterator[Artifact]:
+        """What steps of this tag made before in the same store, newest first.
+
+        For work that need not be done again; the result must be the same without it.
+        """
+        from .artifact import KINDS
+        from .store import Store
+
+        store = Store(self.result.parents[2])
+        for record in store.records():
+            if record["tag"] == tag:
+                yield KINDS[record["kind"]](store.artifact_folder(record["build_key"]), record)
 
     @property
     def inputs(self) -> Mapping[str, Artifact]:

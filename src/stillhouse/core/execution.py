@@ -561,7 +561,7 @@ class Execution:
                 f"`{type(step).__name__}` finished without writing rows", "Open `context.rows()`, even for none."
             )
         context.folder.mkdir(parents=True, exist_ok=True)
-        return {}
+        return {"digest": context.digest} if context.digest else {}
 
     def _record(
         self,

@@ -126,6 +126,12 @@ class Segment:
     """Digest of each file."""
     samples: Mapping[str, str] = field(default_factory=dict)
     """Digest of a few blocks of each file, which is looked at whenever the store is opened."""
+    first_row: str = ""
+    """Id of the first input row; with `row_ids` it tells whether other rows are the same, so that nothing is repeated."""
+    row_ids: str = ""
+    """Digest of the ids of all its input rows, in order."""
+    rejects: str = ""
+    """Digest of its lines in `rejects.jsonl`."""
 
     @property
     def digest(self) -> str:
@@ -254,8 +260,8 @@ class SegmentWriter:
         self._rejects.write(json.dumps(line, ensure_ascii=False, default=str) + "\n")
         self.num_rejected += 1
 
-    def close(self, rows: tuple[int, int]) -> Segment:
-        """Write the index, make everything durable and give the segment its name."""
+    def close(self, rows: tuple[int, int], *, first_row: str = "", row_ids: str = "") -> Segment:
+        """Write the index, make everything durable and give the segment its name; see `Segment` for what is given."""
         for file in (self._tokens, self._weights, self._rejects, *self._extras.values()):
             if file is not None:
                 _close_durably(file)
@@ -271,6 +277,9 @@ class SegmentWriter:
             uniform=self._uniform,
             files={name: content_digest(self._folder / name) for name in names},
             samples={name: sample_digest(self._folder / name) for name in names},
+            first_row=first_row,
+            row_ids=row_ids,
+            rejects=content_digest(self._folder / "rejects.jsonl"),
         )
         with (self._folder / "segment.json").open("w", encoding="utf-8") as file:
             json.dump(asdict(segment), file)
