@@ -173,13 +173,16 @@ if TYPE_CHECKING:
     from .text.train_tokenizer import TrainTokenizer as TrainTokenizer
     from .tokens.loader import get_loader as get_loader
     from .tokens.mixing import Mixture as Mixture
+    from .tokens.pack import Pack as Pack
     from .tokens.packing import Packing as Packing
     from .tokens.policy import NaturalMix as NaturalMix
     from .tokens.policy import ScheduledMix as ScheduledMix
     from .tokens.policy import StaticMix as StaticMix
     from .tokens.policy import TemperatureMix as TemperatureMix
+    from .tokens.reweight import Reweight as Reweight
     from .tokens.source import Source as Source
     from .tokens.tokenize import Tokenize as Tokenize
+    from .tokens.window_shuffle import WindowShuffle as WindowShuffle
     from .track.plot import plot_png as plot_png
     from .track.plot import plot_text as plot_text
     from .track.query import query as query
@@ -252,7 +255,10 @@ _HOME = {
     "NaturalMix": "tokens.policy",
     "TemperatureMix": "tokens.policy",
     "ScheduledMix": "tokens.policy",
+    "Pack": "tokens.pack",
     "Packing": "tokens.packing",
+    "WindowShuffle": "tokens.window_shuffle",
+    "Reweight": "tokens.reweight",
     "Tokenize": "tokens.tokenize",
     "get_loader": "tokens.loader",
     "Ask": "calls.ask",

@@ -17,6 +17,7 @@ from stillhouse.recipes._marked_yaml import read_yaml
 from stillhouse.recipes.scratch import Scratch
 from stillhouse.text.normalise import Normalise
 from stillhouse.tokens.policy import NaturalMix, ScheduledMix, StaticMix, TemperatureMix
+from stillhouse.tokens.window_shuffle import WindowShuffle
 
 HERE = Path(__file__).parent
 
@@ -45,6 +46,7 @@ def samples() -> list[Node]:
         Scratch(layers=3, hidden=96),
         StaticMix({"a": 0.7, "b": 0.3}),
         NaturalMix(),
+        WindowShuffle(window=4096),
         TemperatureMix(temperature=3.0),
         ScheduledMix([(0, {"a": 1.0, "b": 0.0}), (0.5, {"a": 0.5, "b": 0.5})], length=100, between="linear"),
     ]

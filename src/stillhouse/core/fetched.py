@@ -171,7 +171,7 @@ class FetchedFiles:
     def _make_room(self, newest: Path) -> None:
         files = []
         for path in self.folder.iterdir():
-            if not path.suffix and path != newest:
+            if not path.suffix and path != newest and path.is_file():
                 with contextlib.suppress(OSError):  # another process may be making room too
                     stat = path.stat()
                     files.append((stat.st_mtime_ns, stat.st_size, path))
@@ -220,7 +220,12 @@ def _told(url: str) -> Iterator[None]:
             f"`{url}`: the driver of fsspec for `{scheme}://` is not installed", f"`pip install {_package(scheme)}`."
         ) from error
     except FileNotFoundError as error:
-        raise RecipeError(f"there is no file `{url}`") from error
+        cause = error.__cause__  # of web servers, fsspec says this of whatever went wrong
+        if cause is None or getattr(cause, "status", None) in (404, 410):
+            raise RecipeError(f"there is no file `{url}`") from error
+        raise RecipeError(
+            f"`{url}` cannot be read: {_first_line(cause)}", "Check the address, the network and the keys."
+        ) from error
     except PermissionError as error:
         raise RecipeError(
             f"`{url}` may not be read: {_first_line(error)}",

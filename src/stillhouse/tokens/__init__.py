@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from .loader import Loader as Loader
     from .loader import get_loader as get_loader
     from .mixing import Mixture as Mixture
+    from .pack import Pack as Pack
     from .packing import Packing as Packing
     from .policy import NaturalMix as NaturalMix
     from .policy import OnlinePolicy as OnlinePolicy
@@ -19,14 +20,17 @@ if TYPE_CHECKING:
     from .policy import ScheduledMix as ScheduledMix
     from .policy import StaticMix as StaticMix
     from .policy import TemperatureMix as TemperatureMix
+    from .reweight import Reweight as Reweight
     from .source import Source as Source
     from .store import TokenStore as TokenStore
     from .tokenize import Tokenize as Tokenize
+    from .window_shuffle import WindowShuffle as WindowShuffle
 
 _HOME = {
     "Loader": "loader",
     "get_loader": "loader",
     "Mixture": "mixing",
+    "Pack": "pack",
     "Packing": "packing",
     "Policy": "policy",
     "OnlinePolicy": "policy",
@@ -34,6 +38,8 @@ _HOME = {
     "NaturalMix": "policy",
     "TemperatureMix": "policy",
     "ScheduledMix": "policy",
+    "Reweight": "reweight",
+    "WindowShuffle": "window_shuffle",
     "Source": "source",
     "TokenStore": "store",
     "Tokenize": "tokenize",

@@ -25,6 +25,7 @@ from .mixing import Mixture, checked_weights
 from .packing import Packing
 from .policy import NaturalMix
 from .store import TokenStore
+from .window_shuffle import WindowShuffle
 
 Int64s = npt.NDArray[np.int64]
 
@@ -39,7 +40,7 @@ class Settings:
     seq_len: int
     packing: Packing
     seed: int
-    shuffle: bool = True
+    shuffle: bool | WindowShuffle = True
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,9 @@ class Course:
         _check_compatible(self.sources)
         self.names = tuple(source.name for source in self.sources)
         self.rails = GuardRails(mixture, self.sources)
+        self._check_room()
+        self._near: dict[str, tuple[int, int]] = {}
+        """Epoch and window of each remote source up to which segments are being fetched."""
         self._stages = self._policy_stages()
         self.restart([Change(0, self._stages[0].weights, batch_size, max_epochs=self.rails.max_epochs)])
 
@@ -140,7 +144,7 @@ class Course:
             "seq_len": settings.seq_len,
             "packing": {"method": settings.packing.method, **settings.packing.values()},
             "seed": settings.seed,
-            "shuffle": settings.shuffle,
+            "shuffle": settings.shuffle.values() if isinstance(settings.shuffle, WindowShuffle) else settings.shuffle,
         }
         if mixture.share != "rows":
             found["share"] = mixture.share
@@ -239,7 +243,54 @@ class Course:
             if step >= stop:
                 raise self._nothing_left(stop) from None
             rows = self.rows(first, stop)
+        self._fetch_ahead(self.first_row(stop))
         return _Block(first, stop, self.first_row(first), era.batch_size, self.layout(rows))
+
+    def _fetch_ahead(self, row: int) -> None:
+        """Have the segments of remote sources fetched that rows from here on need: two windows, as far as they go."""
+        num_remote = sum(source.store.remote is not None for source in self.sources)
+        if not num_remote:
+            return
+        taken = self.schedule.taken(row)
+        for source, draw in zip(self.sources, taken, strict=True):
+            remote = source.store.remote
+            if remote is None or (near := source.segments_near(draw)) is None:
+                continue
+            window = source.window_of(draw)
+            if self._near.get(source.name) != window:
+                self._near[source.name] = window
+                store, room, wanted = source.store, remote.max_bytes // num_remote, []
+                for segment in [store.segments[number] for number in near]:
+                    room -= segment.num_tokens * sum(store.layout.token_files().values())
+                    if room >= 0:  # more would push out what is needed before it
+                        wanted += [(segment, name) for name in store.layout.token_files()]
+                remote.fetch_ahead(wanted)
+
+    def _check_room(self) -> None:
+        """Refuse what would fetch the same segments again and again."""
+        for source in self.sources:
+            remote = source.store.remote
+            if remote is None:
+                continue
+            per_token = sum(source.store.layout.token_files().values())
+            sizes = [segment.num_tokens * per_token for segment in source.store.segments]
+            order = source.segments_near(0)
+            needed = sum(sizes) if order is None else sum(sizes[number] for number in source.segments_of_window(0))
+            if needed <= remote.max_bytes or (order is None and not self.settings.shuffle):
+                continue
+            room = f"{needed / 1e9:.3g} GB at hand, and {remote.max_bytes / 1e9:.3g} GB may be kept here"
+            if order is None:
+                raise RecipeError(
+                    f"the source `{source.name}` is elsewhere, and shuffled as a whole it needs {room}",
+                    'Shuffle in windows (`shuffle="window"`), with `Packing("concat")` or another that keeps the order '
+                    "of documents, or make room: `stillhouse.core.fetched.keep_fetched(folder, max_bytes)`.",
+                )
+            raise RecipeError(
+                f"the source `{source.name}` is elsewhere, and a window of its rows needs {room}",
+                "Take a smaller `WindowShuffle(window=…)` or fewer `blocks`, a packing that keeps the order of "
+                'documents (`Packing("concat")`), or make room: '
+                "`stillhouse.core.fetched.keep_fetched(folder, max_bytes)`.",
+            )
 
     def rows(self, first_step: int, stop_step: int) -> Rows:
         """The rows of some steps of one batch size, shuffled within each so that ranks do not see the mix's rhythm."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -11,8 +12,10 @@ from ..core.errors import RecipeError
 from ._packing import PackingReport, Plan
 from ._permutation import key_of, permuted, unpermuted
 from ._plan_files import PlanKey, kept_plan
+from ._window_shuffle import Extent, WindowOrder
 from .packing import Packing
 from .store import TokenStore
+from .window_shuffle import WindowShuffle
 
 Int64s = npt.NDArray[np.int64]
 
@@ -24,7 +27,14 @@ class SourceRows:
     """
 
     def __init__(
-        self, name: str, store: TokenStore, packing: Packing, seq_len: int, seed: int, *, shuffle: bool = True
+        self,
+        name: str,
+        store: TokenStore,
+        packing: Packing,
+        seq_len: int,
+        seed: int,
+        *,
+        shuffle: bool | WindowShuffle = True,
     ) -> None:
         if not store.num_documents:
             raise RecipeError(f"the source `{name}` is empty", f"`{store.folder}` holds no documents.")
@@ -33,9 +43,10 @@ class SourceRows:
         self._packing = packing
         self._seq_len = seq_len
         self._seed = seed
-        self._shuffle = shuffle
-        self._renewed = packing.renewed and shuffle
-        self._in_order = packing.method == "stream" or not shuffle
+        self._shuffle = bool(shuffle)
+        self._windows = shuffle if isinstance(shuffle, WindowShuffle) else None
+        self._renewed = packing.renewed and self._shuffle
+        self._in_order = packing.method == "stream" or not self._shuffle
         """Rows come in the order of the plan. Those of `stream` do: its documents were shuffled before."""
         self._plans: dict[int, Plan] = {}
         first = self.plan(0)
@@ -106,13 +117,58 @@ class SourceRows:
         """The rows of the epoch's plan that come at these places of the epoch."""
         if self._in_order:
             return places
+        if self._windows is not None:
+            return self.window_order(epoch).rows(places)
         return permuted(places, self.plan(epoch).num_rows, self._key(epoch))
+
+    def window_order(self, epoch: int) -> WindowOrder:
+        """The order of an epoch's rows, where they are shuffled in windows."""
+        return WindowOrder(self._windows or WindowShuffle(), self.plan(epoch).num_rows, self._key(epoch))
 
     def draws_of(self, document: int, epoch: int) -> list[int]:
         """The draws of an epoch whose rows hold a piece of the document."""
         rows = np.asarray(self.plan(epoch).rows_of(document), dtype=np.int64)
-        places = rows if self._in_order else unpermuted(rows, self.plan(epoch).num_rows, self._key(epoch))
+        if self._in_order:
+            places = rows
+        elif self._windows is not None:
+            places = self.window_order(epoch).places(rows)
+        else:
+            places = unpermuted(rows, self.plan(epoch).num_rows, self._key(epoch))
         return sorted((places + self.epoch_start(epoch)).tolist())
+
+    def segments_near(self, draw: int) -> list[int] | None:
+        """The segments whose tokens the window of a draw needs, then those of the window after it, in that order.
+
+        None where the rows are shuffled over the whole source, so that any may be needed next.
+        """
+        if self._windows is None or self._in_order:
+            return None
+        epoch = self.epoch_of(draw)
+        place = draw - self.epoch_start(epoch)
+        order = self.window_order(epoch)
+        window = order.window_of(place)
+        found = self._segments_of(epoch, order.extents(window))
+        if window + 1 < order.num_windows:
+            after = self._segments_of(epoch, order.extents(window + 1))
+        else:
+            after = self._segments_of(epoch + 1, self.window_order(epoch + 1).extents(0))
+        return [*found, *(segment for segment in after if segment not in found)]
+
+    def segments_of_window(self, window: int) -> list[int]:
+        """The segments that a window of the first epoch needs."""
+        return self._segments_of(0, self.window_order(0).extents(window))
+
+    def window_of(self, draw: int) -> tuple[int, int]:
+        """Epoch and window of a draw."""
+        epoch = self.epoch_of(draw)
+        return epoch, self.window_order(epoch).window_of(draw - self.epoch_start(epoch))
+
+    def _segments_of(self, epoch: int, extents: Sequence[Extent]) -> list[int]:
+        found: list[int] = []
+        for extent in extents:
+            documents = self.plan(epoch).spans(np.arange(extent.first, extent.stop)).documents
+            found += [s for s in np.unique(self.store.segment_of(documents)).tolist() if s not in found]
+        return found
 
     def epoch_ends(self) -> list[int] | None:
         """The ends of epochs that had to be counted; None where they are a multiplication."""

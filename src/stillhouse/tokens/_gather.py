@@ -43,11 +43,14 @@ class Layout:
         self._pad = sources[0].store.layout.pad_id
         self._dtype = sources[0].store.layout.dtype  # one tokenizer, so the same for all
         padding = np.full(seq_len, self._pad, self._dtype)
-        self._views = [memoryview(tokens) for source in sources for tokens in source.store.tokens]
-        """Segments of all sources, one after another, and last what padding is copied from."""
-        self._views.append(memoryview(padding))
+        self._places = [(source.store, number) for source in sources for number in range(len(source.store.segments))]
+        """Store and number of each segment, one source after another."""
+        self._views: dict[int, memoryview] = {-1: padding.data}
+        """Tokens of segments by their places here, and what padding is copied from."""
         self._first_file = np.cumsum([0, *(len(source.store.segments) for source in sources)])
-        self._weight_files = _weight_files(sources)
+        self._weighted = any(source.store.layout.weighting != "none" for source in sources)
+        self._weights_at: dict[int, Arrays | None] = {-1: None}
+        """Loss weights of segments by their places; None where all tokens count 1."""
         self._examples = any(source.store.example_weights is not None for source in sources)
         self._lay_out(rows)
 
@@ -109,13 +112,14 @@ class Layout:
         shape = (stop - first, self._seq_len)
         base = first * self._seq_len
         views = self._views
+        self._open(runs)
         # Joining views costs a third of copying slices of arrays, and widening all at once less than in pieces.
         stored = b"".join([views[file][start:end] for file, start, end in runs])
         ids = np.frombuffer(stored, self._dtype).astype(np.int64)
         starts = np.empty(spans.stop - spans.start + 1, np.int32)
         np.subtract(self._begin[spans], base, out=starts[:-1], casting="same_kind")
         starts[-1] = len(ids)
-        weights = self._weights(runs, starts, spans) if self._weight_files or self._examples else None
+        weights = self._weights(runs, starts, spans) if self._weighted or self._examples else None
         batch = _made(
             ids=ids.reshape(shape),
             cu_seqlens=starts,
@@ -130,13 +134,20 @@ class Layout:
         )
         return _cropped(batch) if self._crop else batch
 
+    def _open(self, runs: Sequence[Run]) -> None:
+        """Have the segments at hand that the runs are in; those of a remote store are fetched now, if not before."""
+        for file in {run[0] for run in runs}.difference(self._views):
+            store, number = self._places[file]
+            self._views[file] = store.tokens[number].data
+            self._weights_at[file] = None if store.weights is None else store.weights[number]
+
     def _weights(self, runs: Sequence[Run], starts: Int32s, spans: slice) -> Float32s:
         """Loss weights as stored, times those of the examples; 0 on padding."""
         values = np.zeros(int(starts[-1]), np.float32)
-        files, at = self._weight_files, 0
+        at = 0
         for file, start, end in runs:
             if file >= 0:
-                stored = files[file] if files else None
+                stored = self._weights_at[file]
                 values[at : at + end - start] = 1.0 if stored is None else stored[start:end]
             at += end - start
         if self._examples:
@@ -159,17 +170,6 @@ def _made(**fields: Any) -> Batch:
     batch = object.__new__(Batch)
     batch.__dict__.update(fields)
     return batch
-
-
-def _weight_files(sources: Sequence[SourceRows]) -> list[Arrays | None]:
-    """The weights of each file, None where all its tokens count 1; empty where that is so for every file."""
-    if all(source.store.weights is None for source in sources):
-        return []
-    found: list[Arrays | None] = []
-    for source in sources:
-        stored = source.store.weights
-        found += [None] * len(source.store.segments) if stored is None else stored
-    return found
 
 
 def _cropped(batch: Batch) -> Batch:

@@ -7,5 +7,8 @@ CATALOGUE: dict[str, tuple[str, str]] = {
     "tokens.natural": ("stillhouse.tokens.policy:NaturalMix", "Mix sources by their sizes."),
     "tokens.temperature": ("stillhouse.tokens.policy:TemperatureMix", "Mix sources by a power of their sizes."),
     "tokens.schedule": ("stillhouse.tokens.policy:ScheduledMix", "Mix sources by weights that change at given steps."),
+    "tokens.pack": ("stillhouse.tokens.pack:Pack", "Plan which documents stand in which row, before training."),
+    "tokens.reweight": ("stillhouse.tokens.reweight:Reweight", "Give the examples of token files other weights."),
+    "tokens.window_shuffle": ("stillhouse.tokens.window_shuffle:WindowShuffle", "Shuffle rows in windows, for data that is elsewhere."),
     "tokens.packing": ("stillhouse.tokens.packing:Packing", "Say how documents become rows of a fixed length."),
 }

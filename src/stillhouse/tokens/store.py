@@ -5,12 +5,13 @@ Documents are numbered over all segments in the order in which they were written
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -36,7 +37,44 @@ Tokens1D = npt.NDArray[Any]
 """A memory map of ids, uint16 or uint32."""
 
 _SAMPLED_SEGMENTS = 16
+_ATTEMPTS = 5
+_BESIDE = ("rejects.jsonl", "tokenizer", "plans", "packing.json", "split.jsonl", "left_out.jsonl")
 _AGAIN = "Remove the store and tokenise again; its source rows are not touched."
+
+
+class RemoteFiles(Protocol):
+    """Where token files are fetched from."""
+
+    max_bytes: int
+    """How many bytes of them may be on this machine at once."""
+
+    def path(self, segment: Segment, name: str) -> Path:
+        """A file of a segment on this machine, fetched if need be."""
+        ...
+
+    def fetch_ahead(self, wanted: Sequence[tuple[Segment, str]]) -> None:
+        """Begin to fetch what will be needed next, in this order, in place of what was wanted before."""
+        ...
+
+
+class Fetched(Sequence[Tokens1D]):
+    """Memory maps of files that are fetched when they are asked for; who needs one for long holds it."""
+
+    def __init__(self, open_map: Callable[[int], Tokens1D], count: int) -> None:
+        self._open_map, self._count = open_map, count
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, number: Any) -> Any:  # an index; a slice, as `Sequence` has it, gives a list
+        if isinstance(number, slice):
+            return [self[one] for one in range(*number.indices(self._count))]
+        if not -self._count <= number < self._count:
+            raise IndexError(number)
+        for _ in range(_ATTEMPTS):  # it may be deleted, to make room, between the look for it and the opening
+            with contextlib.suppress(FileNotFoundError):
+                return self._open_map(number % self._count)
+        return self._open_map(number % self._count)
 
 
 class Document(NamedTuple):
@@ -59,8 +97,12 @@ class TokenStore:
     Raises `StoreError` where the files are not those that the manifest names.
     """
 
-    def __init__(self, folder: Path | str, *, fingerprint: str | None = None) -> None:
+    def __init__(
+        self, folder: Path | str, *, fingerprint: str | None = None, remote: RemoteFiles | None = None
+    ) -> None:
         self.folder = Path(folder)
+        self.remote = remote
+        """Where the token files are, if not in `folder`; they are fetched when they are first read."""
         manifest = read_manifest(self.folder)
         self.layout: Layout = manifest.layout
         segments, prints = manifest.segments, manifest.fingerprints
@@ -75,8 +117,9 @@ class TokenStore:
         """[segments + 1] number of the first document of each segment, then that of all."""
         tokens = np.cumsum([0, *(segment.num_tokens for segment in segments)])
         self.token_bounds: npt.NDArray[np.int64] = tokens.astype(np.int64)
-        self._check_sizes()
-        self._check_samples()
+        if remote is None:
+            self._check_sizes()
+            self._check_samples()
 
     @property
     def fingerprint(self) -> str:
@@ -102,16 +145,16 @@ class TokenStore:
         return sum(segment.num_rejected for segment in self.segments)
 
     @cached_property
-    def tokens(self) -> list[Tokens1D]:
+    def tokens(self) -> Sequence[Tokens1D]:
         """A memory map of each segment's ids."""
-        return [self._map(segment, "tokens.bin", self.layout.dtype) for segment in self.segments]
+        return self._maps("tokens.bin", self.layout.dtype)
 
     @cached_property
-    def weights(self) -> list[npt.NDArray[Any]] | None:
+    def weights(self) -> Sequence[npt.NDArray[Any]] | None:
         """A memory map of each segment's loss weights, aligned with `tokens`; None where every token counts 1."""
         if self.layout.weighting == "none":
             return None
-        return [self._map(segment, "weights.bin", WEIGHT_TYPES[self.layout.weighting]) for segment in self.segments]
+        return self._maps("weights.bin", WEIGHT_TYPES[self.layout.weighting])
 
     @cached_property
     def extras(self) -> dict[str, list[npt.NDArray[Any]]]:
@@ -251,7 +294,14 @@ class TokenStore:
                     raise StoreError(f"`{path}` is damaged: its content is not what was written", _AGAIN)
 
     def _path(self, segment: Segment, name: str) -> Path:
+        if self.remote is not None and name in self.layout.token_files():
+            return self.remote.path(segment, name)
         return self.folder / "segments" / segment.name / name
+
+    def _maps(self, name: str, dtype: npt.DTypeLike) -> Sequence[npt.NDArray[Any]]:
+        if self.remote is not None:
+            return Fetched(lambda number: self._map(self.segments[number], name, dtype), len(self.segments))
+        return [self._map(segment, name, dtype) for segment in self.segments]
 
     def _map(self, segment: Segment, name: str, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
         if segment.num_tokens == 0:  # an empty file cannot be mapped
@@ -351,14 +401,21 @@ def store_with_extra(
     return TokenStore(target)
 
 
+def link_store(store: TokenStore, folder: Path) -> None:
+    """Write the same store into `folder`, as links."""
+    link_segments(store, folder)
+    own = store.example_weights if store._set_weights is not None else None
+    write_manifest(folder, store.layout, store.segments, weights=own)
+
+
 def link_segments(store: TokenStore, folder: Path) -> None:
-    """Put the files of the segments, and what lies beside them (rejected rows, tokenizer, plans), under `folder`."""
+    """Put the files of the segments, and what lies beside them, under `folder`."""
     for segment in store.segments:
         for name in (*segment.files, "rejects.jsonl"):
             path = store.folder / "segments" / segment.name / name
             if path.is_file():
                 link_file(path, folder / "segments" / segment.name / name)
-    for name in ("rejects.jsonl", "tokenizer", "plans"):
+    for name in _BESIDE:
         beside = store.folder / name
         for path in sorted(beside.rglob("*") if beside.is_dir() else [beside]):
             if path.is_file() and not path.name.endswith(".part") and not path.name.startswith("cached-"):

@@ -1,0 +1,131 @@
+"""Token stores elsewhere (`s3://…`): a copy of their index here, token files fetched whole when they are needed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import threading
+import uuid
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from ..core.errors import RecipeError, StoreError
+from ..core.fetched import FILES, FetchedFiles
+from ..core.keys import digest
+from ._segments import SET_WEIGHTS, Segment, content_digest, read_manifest
+from .store import TokenStore
+
+_ATTEMPTS = 5
+_BESIDE = ("packing.json",)
+"""What may lie beside the segments and is worth having here."""
+
+
+def open_remote(url: str, *, fingerprint: str | None = None, files: FetchedFiles = FILES) -> TokenStore:
+    """The store in the folder at `url`. Its index is copied; token files are fetched into `files` when they are read.
+
+    Raises `RecipeError` where there is none or the server cannot be reached.
+    """
+    address = url.rstrip("/")
+    reader = FetchedFiles(files.folder, files.max_bytes)  # asks anew: the store may have grown
+    folder = files.folder / "stores" / digest(address.encode())
+    _copy(reader, f"{address}/manifest.json", folder / "manifest.json")
+    manifest = read_manifest(folder)
+    remote = RemoteFolder(address, files.folder, files.max_bytes)
+    wanted = [segment for segment in manifest.segments if not _has_index(folder, segment)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda segment: remote.copy(segment, "docs.arrow", folder), wanted))
+    if manifest.weights is not None:
+        _copy(reader, f"{address}/{SET_WEIGHTS}", folder / SET_WEIGHTS)
+    for name in _BESIDE:
+        with contextlib.suppress(RecipeError):
+            _copy(reader, f"{address}/{name}", folder / name)
+    return TokenStore(folder, fingerprint=fingerprint, remote=remote)
+
+
+class RemoteFolder:
+    """Files of the segments below an address, fetched whole and checked against the manifest's digests."""
+
+    def __init__(self, address: str, folder: Path, max_bytes: int) -> None:
+        self.address = address
+        self.max_bytes = max_bytes
+        self._files = FetchedFiles(folder, max_bytes)
+        # A second one over the same folder: reading a file that is here does not wait for one that is being fetched.
+        self._ahead = FetchedFiles(folder, max_bytes)
+        self._changed = threading.Condition()
+        self._wanted: list[tuple[Segment, str]] = []
+        self._busy: tuple[str, str] | None = None
+        self._thread: threading.Thread | None = None
+
+    def path(self, segment: Segment, name: str) -> Path:
+        with self._changed:
+            self._changed.wait_for(lambda: self._busy != (segment.name, name))  # rather than fetch it a second time
+        return self._path(self._files, segment, name)
+
+    def fetch_ahead(self, wanted: Sequence[tuple[Segment, str]]) -> None:
+        with self._changed:
+            self._wanted = list(wanted)
+            if self._wanted and self._thread is None:
+                self._thread = threading.Thread(target=self._work, name="stillhouse-fetch", daemon=True)
+                self._thread.start()
+
+    def copy(self, segment: Segment, name: str, folder: Path) -> None:
+        """Put a file of a segment below `folder`, to stay there."""
+        target = folder / "segments" / segment.name / name
+        _copy(FetchedFiles(self._files.folder, self.max_bytes), self._url(segment, name), target)
+        _check(self._url(segment, name), digest_of_file=segment.files[name], path=target)
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                self._busy = None
+                self._changed.notify_all()
+                if not self._wanted:
+                    self._thread = None
+                    return
+                segment, name = self._wanted.pop(0)
+                self._busy = (segment.name, name)
+            # Whatever is wrong, not only in our words, is said to the reader who comes to need the file.
+            with contextlib.suppress(Exception):
+                self._path(self._ahead, segment, name)
+
+    def _path(self, files: FetchedFiles, segment: Segment, name: str) -> Path:
+        found = files.find(self._url(segment, name))
+        if found.digest != segment.files[name]:
+            raise _other_content(found.url)
+        return files.local(found)
+
+    def _url(self, segment: Segment, name: str) -> str:
+        return f"{self.address}/segments/{segment.name}/{name}"
+
+
+def _has_index(folder: Path, segment: Segment) -> bool:
+    """Whether the document index of a segment was copied before, and is not that of another segment of its name."""
+    path = folder / "segments" / segment.name / "docs.arrow"
+    return path.is_file() and content_digest(path) == segment.files["docs.arrow"]
+
+
+def _copy(files: FetchedFiles, url: str, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(f"{target.name}.{uuid.uuid4().hex}.part")
+    for attempt in range(_ATTEMPTS):
+        try:
+            shutil.copyfile(files.local(files.find(url)), part)
+            break
+        except FileNotFoundError:  # deleted, to make room, between the look for it and the copy
+            if attempt + 1 == _ATTEMPTS:
+                raise
+    os.replace(part, target)
+
+
+def _check(url: str, *, digest_of_file: str, path: Path) -> None:
+    if content_digest(path) != digest_of_file:
+        path.unlink(missing_ok=True)
+        raise _other_content(url)
+
+
+def _other_content(url: str) -> StoreError:
+    return StoreError(
+        f"`{url}` is damaged: its content is not what the manifest of the store says", "Upload the store again."
+    )
