@@ -63,7 +63,7 @@ class Import(Step[Rows], tag="rows.import/1"):
             named = place.named_format
             if self.format is not None and named not in (None, self.format):
                 raise RecipeError(f"Import: `{place}` says {named}, and `format` says {self.format}", "Say it once.")
-            if (self.format or place.format) is None and not place.scheme and not _is_pattern(place):
+            if (self.format or place.format) is None and not place.scheme and not place.is_pattern:
                 raise RecipeError(
                     f"Import: the extension of `{place}` does not tell its format",
                     f"Give `format`, or a file that ends in {', '.join(FORMATS)}.",
@@ -104,7 +104,3 @@ class Import(Step[Rows], tag="rows.import/1"):
         from ._import import write_imported
 
         write_imported(self, context)
-
-
-def _is_pattern(place: Place) -> bool:
-    return any(sign in place.bare for sign in "*?[")

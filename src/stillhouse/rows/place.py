@@ -80,6 +80,10 @@ class Place(InputFile):
         return self.scheme == "hf"
 
     @property
+    def is_pattern(self) -> bool:
+        return any(sign in self.bare for sign in "*?[")
+
+    @property
     def format(self) -> Format | None:
         """The format that the place tells: by what stands in front, its extension, or being no file; None: it does not.
 
@@ -88,7 +92,7 @@ class Place(InputFile):
         if self.named_format is not None or self.is_hub:
             return self.named_format or "dataset"
         end = format_of(self.bare)
-        if end is not None or self.scheme:
+        if end is not None or self.scheme or self.is_pattern:
             return end
         return "dataset" if not PurePosixPath(self.bare).suffix or Path(self.bare).expanduser().is_dir() else None
 
