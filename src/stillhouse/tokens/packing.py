@@ -28,7 +28,7 @@ class Packing(Part, tag="tokens.packing/1"):
     method: Method = "best_fit"
     too_long: Literal["split", "leave_out", "refuse"] = Field("refuse", description="documents longer than a row")
     window: int | None = Field(
-        None, ge=1, description="documents packed together: 10,000 for `windows`, 100,000 for `stream`"
+        None, ge=1, description="documents packed together: 10,000 for `windows`, 20,000 for `stream`"
     )
     open_rows: int = Field(64, ge=1, description="rows that wait for documents, for `stream`")
 
@@ -38,7 +38,7 @@ class Packing(Part, tag="tokens.packing/1"):
     @property
     def documents_together(self) -> int:
         """Documents of a window."""
-        return self.window or (100_000 if self.method == "stream" else 10_000)
+        return self.window or (20_000 if self.method == "stream" else 10_000)
 
     @property
     def renewed(self) -> bool:

@@ -13,7 +13,9 @@ from ..models.adapter import Lora
 from ..models.pretrained import Pretrained
 from ..models.scratch import FromScratch
 from ..tokens.mixing import Mixture
+from ..tokens.pack import Pack
 from ..tokens.packing import Packing
+from ..tokens.reweight import Reweight
 from ..tokens.source import Source
 from ..tokens.tokenize import Tokenize
 from .objectives.sft import Sft
@@ -105,6 +107,12 @@ class Finetune(Step[Model], tag="train.finetune/2"):
                 fields[name] = _as_tokens(given, base)
             if fields[name] is None:
                 fields.pop(name)
+        for packed in _packed(fields.get("tokens")):
+            for name in ("seq_len", "packing"):
+                if fields.setdefault(name, getattr(packed, name)) != getattr(packed, name):
+                    raise ValueError(
+                        f"the tokens are packed with another `{name}`; leave it out, or give what is packed"
+                    )
         return fields
 
     @field_validator("objective", "optimiser", "schedule")
@@ -177,3 +185,12 @@ def _check_sources(name: str, sources: Mapping[str, Any]) -> None:
                 f"the source `{source}` of `{name}` is {value!r:.80} ({type(value).__name__}), expected a step that "
                 "makes tokens or rows, or a `Source`: a training is known by what it was made from"
             )
+
+
+def _packed(tokens: object) -> list[Pack]:
+    """The steps that have packed the tokens."""
+    if isinstance(tokens, Mixture):
+        return [step for source in tokens.sources.values() for step in _packed(source)]
+    if isinstance(tokens, Reweight):
+        return _packed(tokens.tokens)
+    return [tokens] if isinstance(tokens, Pack) else []
