@@ -17,6 +17,7 @@ from stillhouse.recipes._marked_yaml import read_yaml
 from stillhouse.recipes.scratch import Scratch
 from stillhouse.text.normalise import Normalise
 from stillhouse.tokens.policy import NaturalMix, ScheduledMix, StaticMix, TemperatureMix
+from stillhouse.tokens.source import Source
 from stillhouse.tokens.window_shuffle import WindowShuffle
 
 HERE = Path(__file__).parent
@@ -44,6 +45,7 @@ def samples() -> list[Node]:
     held_by_none: list[Node] = [
         Normalise(name="json"),
         Scratch(layers=3, hidden=96),
+        Source(path=HERE / "rows.csv", text="input", weight="output"),
         StaticMix({"a": 0.7, "b": 0.3}),
         NaturalMix(),
         WindowShuffle(window=4096),

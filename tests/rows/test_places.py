@@ -25,7 +25,7 @@ from stillhouse.rows._import import source
 from stillhouse.rows.import_ import Import
 from stillhouse.rows.place import Place
 
-ROWS = [{"text": "one", "n": 1}, {"text": "zwei ü", "n": 2}, {"text": "three", "n": None}]
+ROWS: list[dict[str, Any]] = [{"text": "one", "n": 1}, {"text": "zwei ü", "n": 2}, {"text": "three", "n": None}]
 
 
 def lines(rows: list[dict[str, Any]]) -> str:

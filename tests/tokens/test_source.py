@@ -2,17 +2,23 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from stillhouse.core.errors import RecipeError
 from stillhouse.core.session import Session
 from stillhouse.rows.import_ import Import
+from stillhouse.rows.slices import Take
 from stillhouse.text.train_tokenizer import TrainTokenizer
+from stillhouse.tokens._tokenize import rejects_of
 from stillhouse.tokens.loader import get_loader
 from stillhouse.tokens.mixing import Mixture
 from stillhouse.tokens.source import Source
-from tests.text.tokenizers import SENTENCES
+from stillhouse.tokens.tokenize import Tokenize
+from tests.text.tokenizers import SENTENCES, small_tokenizer
 
 ROWS = [{"input": text, "output": f"answer {number}", "text": text} for number, text in enumerate(SENTENCES)]
 
@@ -47,11 +53,13 @@ def test_tokens_made_once_are_found_again(session: Session, file: Path) -> None:
 
 
 def test_without_a_session_one_is_opened_in_the_folder_out(
-    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    next(get_loader(Source(path=file, text="text"), seq_len=256, batch_size=1, tokenizer=tokenizer(file)))
+    for _ in range(2):
+        next(get_loader(Source(path=file, text="text"), seq_len=256, batch_size=1, tokenizer=tokenizer(file)))
     assert (tmp_path / "out").is_dir()
+    assert capsys.readouterr().err.count(f"Tokens are kept in {tmp_path / 'out'}") == 1
 
 
 def test_text_needs_a_tokenizer(file: Path) -> None:
@@ -64,3 +72,90 @@ def test_a_source_is_text_or_conversations(file: Path) -> None:
         Source(path=file)
     with pytest.raises(RecipeError, match="either `text` or `template`"):
         Source(path=file, text="text", template="chat")
+
+
+def test_a_tokenizer_may_be_a_folder(session: Session, file: Path, tmp_path: Path) -> None:
+    small_tokenizer().save_pretrained(tmp_path / "tokenizer")
+    source = Source(file, text="text")
+    for name in (tmp_path / "tokenizer", str(tmp_path / "tokenizer")):
+        loader = get_loader(source, seq_len=256, batch_size=1, tokenizer=name, session=session)
+        assert loader.sources[0].store.num_documents == len(ROWS)
+    assert source.tokens(str(tmp_path / "tokenizer")).recipe_key == source.tokens(tmp_path / "tokenizer").recipe_key
+
+
+def test_places_options_and_steps_of_rows_become_steps(session: Session, file: Path, tmp_path: Path) -> None:
+    pq.write_table(pa.Table.from_pylist([{**row, "share": 0.5} for row in ROWS]), tmp_path / "a.parquet")
+    made = Source(
+        f"parquet://{tmp_path}/*.parquet", text=["text", "input"], weight="share", max_length=300, source="web"
+    )
+    step = made.tokens(tokenizer(file))
+    assert (step.text, step.weight, step.max_length, step.source) == (("text", "input"), "share", 300, "web")
+    store = get_loader(made, seq_len=512, batch_size=1, tokenizer=tokenizer(file), session=session).sources[0].store
+    assert [document.weight for document in store] == [0.5] * len(ROWS)
+    assert {document.source for document in store} == {"web"}
+    curated = Take(rows=Import(path=file, require=()), num=2)
+    assert Source(rows=curated, text="text") == Source(curated, text="text")
+    loader = get_loader(
+        Source(curated, text="text"), seq_len=256, batch_size=1, tokenizer=tokenizer(file), session=session
+    )
+    assert loader.sources[0].store.num_documents == 2
+
+
+def test_a_place_that_is_one_file_makes_the_steps_that_it_always_made(file: Path) -> None:
+    by_hand = Tokenize(rows=Import(path=file, require=()), tokenizer=tokenizer(file), text=("text",))
+    assert Source(path=file, text="text").tokens(tokenizer(file)).recipe_key == by_hand.recipe_key
+    assert Source(file, text="text") == Source(path=str(file), text=("text",))
+
+
+def test_errors_name_the_source_the_file_and_what_is_there(session: Session, file: Path, tmp_path: Path) -> None:
+    pq.write_table(pa.table({"body": ["a"]}), tmp_path / "a.parquet")
+    (tmp_path / "bad.jsonl").write_text('{"text": "fine"}\n{"text": 3}\n')
+    good = Source(file, text="text")
+
+    def refusal(source: Source) -> str:
+        with pytest.raises(RecipeError) as caught:
+            get_loader(
+                Mixture({"good": good, "web": source}),
+                seq_len=256,
+                batch_size=1,
+                tokenizer=tokenizer(file),
+                session=session,
+            )
+        return str(caught.value)
+
+    missing = refusal(Source(tmp_path / "a.parquet", text="text"))
+    assert missing.startswith(f"source `web`: {tmp_path}/a.parquet: there is no column `text`")
+    assert "`body`" in missing
+    assert refusal(Source(tmp_path / "*.csv", text="text")).startswith("source `web`: nothing matches")
+    mixed = refusal(Source(tmp_path / "bad.jsonl", text="text"))
+    assert (
+        f"source `web`: {tmp_path}/bad.jsonl, line 2: the column `text` holds a number here and text on line 1" in mixed
+    )
+
+
+def test_rows_that_cannot_be_used_are_kept_with_the_reason(session: Session, file: Path, tmp_path: Path) -> None:
+    rows = [*ROWS, {"text": " "}, {"text": None}]
+    (tmp_path / "b.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    source = Source(tmp_path / "b.jsonl", text="text", columns=("text",))
+    store = get_loader(source, seq_len=256, batch_size=1, tokenizer=tokenizer(file), session=session).sources[0].store
+    assert (store.num_documents, store.num_rejected) == (len(ROWS), 2)
+    assert [(reject["kind"], reject["row"]) for reject in rejects_of(store.folder)] == [
+        ("empty", {"text": " "}),
+        ("empty", {"text": None}),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"text": "a"}, "either a place or `rows`"),
+        ({"path": "a.jsonl", "rows": Import(data=[{"a": "b"}], require=()), "text": "a"}, "either a place or `rows`"),
+        ({"rows": Import(data=[{"a": "b"}], require=()), "text": "a", "split": "x"}, "`split` is for files"),
+        ({"path": "a.txt", "text": "a"}, "does not tell its format"),
+        ({"path": "hf://a", "text": "a"}, "no data set of the hub"),
+        ({"path": "a.jsonl", "text": "a", "columns": ("b",)}, "`a` is needed, but not among `columns`"),
+    ],
+)
+def test_what_is_no_source_is_refused_when_declared(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        Source(**fields)

@@ -2,6 +2,7 @@
 
 CATALOGUE: dict[str, tuple[str, str]] = {
     "tokens.tokenize": ("stillhouse.tokens.tokenize:Tokenize", "Turn conversations or text into token files."),
+    "tokens.source": ("stillhouse.tokens.source:Source", "Name rows to read tokens from: files, the hub, a step."),
     "tokens.mixture": ("stillhouse.tokens.mixing:Mixture", "Several sources of tokens, and how much of each."),
     "tokens.static": ("stillhouse.tokens.policy:StaticMix", "Mix sources by fixed weights."),
     "tokens.natural": ("stillhouse.tokens.policy:NaturalMix", "Mix sources by their sizes."),
