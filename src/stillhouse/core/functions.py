@@ -22,7 +22,7 @@ import threading
 import types
 import typing
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator
@@ -74,7 +74,11 @@ def function_form(function: Any, special: Special | None = None) -> Any:
 
     Raises `RecipeError` when the source cannot be read or a captured value has no stable form.
     """
-    return _Reader(special).form(function)
+    return UNKNOWN if type(function) in _DATA else _Reader(special).form(function)
+
+
+_DATA = frozenset({tuple, list, dict, set, frozenset, float, bytes})
+"""What is plainly no callable: most of the values that are asked about."""
 
 
 def class_form(kind: type, special: Special) -> dict[str, Any]:
@@ -83,7 +87,7 @@ def class_form(kind: type, special: Special) -> dict[str, Any]:
     Empty where the source cannot be read: the tag then speaks for it alone.
     """
     try:
-        source = repr(_dump(_stripped(_class_tree(kind))))
+        source = repr(_class_text(kind).form)
     except (OSError, TypeError, SyntaxError):
         return {}
     reading = _being_read()
@@ -115,6 +119,8 @@ class _Reader:
         self._seen: set[int] = set()
 
     def form(self, value: Any) -> Any:
+        if type(value) in _DATA:
+            return UNKNOWN
         if isinstance(value, functools.partial):
             return {"partial": [self.form(value.func), self._value(value.args), self._value(value.keywords)]}
         if inspect.ismethod(value):
@@ -151,9 +157,9 @@ class _Reader:
         return found if found is not UNKNOWN or self._special is None else self._special(value)
 
     def _function(self, function: types.FunctionType) -> Any:
-        node = _syntax(function)
+        text = _text_of(function)
         name = function.__qualname__.rpartition(".")[2]
-        form: dict[str, Any] = {"source": _dump(_stripped(node))}
+        form: dict[str, Any] = {"source": text.form}
         if function.__defaults__:
             form["defaults"] = self._value(function.__defaults__, f"default of `{name}`")
         if function.__kwdefaults__:
@@ -165,8 +171,8 @@ class _Reader:
             for key, value in captured.items()
             if key not in modules
         }
-        reached.update(self._attributes(node, {**function.__globals__, **modules}))
-        reached.update(self._imports(node, function.__globals__))
+        reached.update(self._attributes(text, {**function.__globals__, **modules}))
+        reached.update(self._imports(text, function.__globals__))
         if reached:
             form["reaches"] = [[key, reached[key]] for key in sorted(reached)]
         return {"function": form}
@@ -183,28 +189,28 @@ class _Reader:
 
     def _class(self, kind: type) -> Any:
         try:
-            tree = _class_tree(kind)
+            text = _class_text(kind)
         except (OSError, TypeError) as error:
             raise _no_source(kind.__qualname__) from error
         reached = self.reached_by(kind)
-        return {"class": {"source": _dump(_stripped(tree)), "reaches": reached}}
+        return {"class": {"source": text.form, "reaches": reached}}
 
     def reached_by(self, kind: type) -> list[Any]:
         """What the source of a class names of its project, by name."""
         self._seen.add(id(kind))
-        tree = _without_types(_stripped(_class_tree(kind)))
+        text = _class_text(kind).without_types
         globals_ = vars(sys.modules[kind.__module__])
-        reached = self._attributes(tree, globals_)
-        reached.update(self._imports(tree, globals_))
-        for name in sorted({node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}):
+        reached = self._attributes(text, globals_)
+        reached.update(self._imports(text, globals_))
+        for name in text.names:
             if name in globals_ and name != kind.__name__ and not isinstance(globals_[name], types.ModuleType):
                 reached[name] = self._value(globals_[name], f"`{name}`, used by `{kind.__name__}`,")
         return [[key, reached[key]] for key in sorted(reached)]
 
-    def _attributes(self, node: ast.AST, names: Mapping[str, Any]) -> dict[str, Any]:
+    def _attributes(self, text: _Text, names: Mapping[str, Any]) -> dict[str, Any]:
         """What is reached as `module.name`: modules of the same project by the thing named, others by version."""
         reached: dict[str, Any] = {}
-        for name, *attributes in _chains(node):
+        for name, *attributes in text.chains:
             value = names.get(name)
             if not isinstance(value, types.ModuleType):
                 continue
@@ -220,11 +226,11 @@ class _Reader:
             reached[key] = self._value(value, f"`{key}`")
         return reached
 
-    def _imports(self, node: ast.AST, globals_: Mapping[str, Any]) -> dict[str, Any]:
+    def _imports(self, text: _Text, globals_: Mapping[str, Any]) -> dict[str, Any]:
         """What is imported inside: modules of the same project whole, installed ones by version."""
         package = str(globals_.get("__package__") or str(globals_.get("__name__") or "").rpartition(".")[0])
         reached: dict[str, Any] = {}
-        for name in _imported(node, package):
+        for name in _imported(text.imports, package):
             origin = _origin(name)
             if origin is None:
                 reached[f"import {name}"] = _module_form(name)
@@ -250,15 +256,15 @@ def _captured(function: types.FunctionType) -> dict[str, Any]:
     return found
 
 
-def _global_names(code: types.CodeType) -> Iterator[str]:
+@functools.lru_cache(maxsize=1024)
+def _global_names(code: types.CodeType) -> tuple[str, ...]:
     import dis  # only needed here, and not cheap to load
 
-    for instruction in dis.get_instructions(code):
-        if instruction.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
-            yield instruction.argval
+    found = [each.argval for each in dis.get_instructions(code) if each.opname in ("LOAD_GLOBAL", "LOAD_NAME")]
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
-            yield from _global_names(constant)
+            found += _global_names(constant)
+    return tuple(dict.fromkeys(found))
 
 
 def _chains(node: ast.AST) -> Iterator[tuple[str, ...]]:
@@ -275,22 +281,36 @@ def _chains(node: ast.AST) -> Iterator[tuple[str, ...]]:
         yield from _chains(child)
 
 
-def _imported(node: ast.AST, package: str) -> Iterator[str]:
-    """The modules that code imports, by `import_module("name")` too; those that are not there are passed over."""
+class _Import(typing.NamedTuple):
+    """What an import names, as it stands in the text: `from {level dots}module import names`."""
+
+    module: str
+    names: tuple[str, ...] = ()
+    level: int = 0
+
+    def modules(self, package: str) -> list[str]:
+        above = package.rsplit(".", self.level - 1)[0] if self.level else ""
+        base = ".".join(part for part in (above, self.module) if part)
+        return [base, *(f"{base}.{name}" for name in self.names)]  # what is taken from a package may be a module in it
+
+
+def _imports_in(node: ast.AST) -> Iterator[_Import]:
+    """What code imports, by `import_module("name")` too."""
     for child in ast.walk(node):
-        names: list[str] = []
         if isinstance(child, ast.Import):
-            names = [alias.name for alias in child.names]
+            yield from (_Import(alias.name) for alias in child.names)
         elif isinstance(child, ast.ImportFrom):
-            above = package.rsplit(".", child.level - 1)[0] if child.level else ""
-            base = ".".join(part for part in (above, child.module) if part)
-            # What is taken from a package may be a module in it.
-            names = [base, *(f"{base}.{alias.name}" for alias in child.names)]
+            yield _Import(child.module or "", tuple(alias.name for alias in child.names), child.level)
         elif isinstance(child, ast.Call) and next(_chains(child.func), ("",))[-1] in ("import_module", "__import__"):
-            names = [
-                arg.value for arg in child.args[:1] if isinstance(arg, ast.Constant) and isinstance(arg.value, str)
-            ]
-        yield from (name for name in names if name and _is_module(name))
+            for arg in child.args[:1]:
+                if isinstance(arg, ast.Constant) and isinstance(arg.value, str):
+                    yield _Import(arg.value)
+
+
+def _imported(imports: Iterable[_Import], package: str) -> Iterator[str]:
+    """The modules of imports; those that are not there are passed over."""
+    for each in imports:
+        yield from (name for name in each.modules(package) if name and _is_module(name))
 
 
 def _is_module(name: str) -> bool:
@@ -334,7 +354,7 @@ def _module_source(source: str, package: str) -> tuple[str, tuple[str, ...]]:
     """The digest of a module's normalised source, and the modules that it imports."""
     with _parsing:
         tree = ast.parse(source)
-    imported = tuple(_imported(tree, package))
+    imported = tuple(_imported(_imports_in(tree), package))
     return digest_of(_dump(_stripped(tree))), imported
 
 
@@ -361,13 +381,19 @@ def _origin(module_name: str | None) -> tuple[str, str] | None:
         file = _file_of(top)
     if file is None or not _installed(file):
         return None
+    return (module_name or top, _version(top))
+
+
+@functools.cache
+def _version(top: str) -> str:
+    """The version of the distribution that a package comes with; to look through all of them is not cheap."""
     from importlib import metadata
 
     try:
-        return (module_name or top, metadata.version(top))
+        return metadata.version(top)
     except metadata.PackageNotFoundError:
         names = metadata.packages_distributions().get(top)
-        return (module_name or top, metadata.version(names[0]) if names else "unknown")
+        return metadata.version(names[0]) if names else "unknown"
 
 
 @functools.cache
@@ -377,42 +403,76 @@ def _installed(file: str) -> bool:
     return "site-packages" in file or "dist-packages" in file or file.startswith(inside)
 
 
-def _syntax(function: types.FunctionType) -> ast.AST:
-    """The syntax tree of exactly this function, also one of several lambdas on a line."""
+class _Text:
+    """What is read of the text of a function or class, once for each."""
+
+    def __init__(self, node: ast.AST) -> None:
+        self.node = node
+
+    @functools.cached_property
+    def _tree(self) -> ast.AST:
+        return _stripped(copy.deepcopy(self.node))
+
+    @functools.cached_property
+    def form(self) -> Any:
+        """The normalised source; not to be changed."""
+        return _dump(self._tree)
+
+    @functools.cached_property
+    def chains(self) -> list[tuple[str, ...]]:
+        return list(_chains(self._tree))
+
+    @functools.cached_property
+    def imports(self) -> list[_Import]:
+        return list(_imports_in(self._tree))
+
+    @functools.cached_property
+    def names(self) -> list[str]:
+        """What it names, sorted."""
+        return sorted({node.id for node in ast.walk(self._tree) if isinstance(node, ast.Name)})
+
+    @functools.cached_property
+    def without_types(self) -> _Text:
+        """The same without the annotations of fields: what they name says what may stand there, not what is done."""
+        return _Text(_without_types(copy.deepcopy(self._tree)))
+
+
+def _text_of(function: types.FunctionType) -> _Text:
+    """The text of exactly this function, also one of several lambdas on a line."""
     code = function.__code__
     linecache.checkcache(code.co_filename)
     lines = linecache.getlines(code.co_filename, function.__globals__)
     if not lines:
         raise _no_source(function.__qualname__)
     try:
-        nodes = _functions_in("".join(lines))
+        texts = _functions_in("".join(lines))
     except SyntaxError as error:
         raise _no_source(function.__qualname__) from error
-    found = [node for node in nodes if _is_code_of(node, code)]
+    found = [text for text in texts if _is_code_of(text.node, code)]
     if not found:
         raise _no_source(function.__qualname__)
-    return copy.deepcopy(min(found, key=_width))
+    return min(found, key=lambda text: _width(text.node))
 
 
 @functools.lru_cache(maxsize=256)
-def _functions_in(source: str) -> list[ast.AST]:
-    """The functions of a file, parsed once; not to be changed."""
+def _functions_in(source: str) -> list[_Text]:
+    """The functions of a file, parsed once."""
     kinds = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
     with _parsing:
         tree = ast.parse(source)
-    return [node for node in ast.walk(tree) if isinstance(node, kinds)]
+    return [_Text(node) for node in ast.walk(tree) if isinstance(node, kinds)]
 
 
-def _class_tree(kind: type) -> ast.AST:
-    """The syntax tree of a class. Raises what `inspect.getsource` does."""
+def _class_text(kind: type) -> _Text:
+    """The text of a class. Raises what `inspect.getsource` does."""
     with _parsing:
-        known = _sources.get(kind)
+        known = _classes.get(kind)
         if known is None:
-            known = _sources[kind] = _dedented(inspect.getsource(kind))
-        return ast.parse(known)
+            known = _classes[kind] = _Text(ast.parse(_dedented(inspect.getsource(kind))))
+        return known
 
 
-_sources: weakref.WeakKeyDictionary[type, str] = weakref.WeakKeyDictionary()
+_classes: weakref.WeakKeyDictionary[type, _Text] = weakref.WeakKeyDictionary()
 _parsing = threading.Lock()  # two threads that parse at once can trip over each other in Python 3.11
 
 
@@ -470,7 +530,7 @@ def _stripped(node: ast.AST) -> ast.AST:
 
 
 def _without_types(tree: ast.AST) -> ast.AST:
-    """The tree without the annotations of its fields: what they name says what may stand there, not what is done."""
+    """The tree without the annotations of its fields."""
     for child in ast.walk(tree):
         if isinstance(child, ast.AnnAssign):
             child.annotation = ast.Constant(None)
