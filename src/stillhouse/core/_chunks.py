@@ -305,7 +305,7 @@ def made_of(
                 record.update(_place=place, _at=num_out, _outs=own, _attempt=0)
     files: dict[str, bytes] = {}
     if buffer.ids:
-        made = _kept_table(table, kept, buffer) if kept else buffer.table()
+        made = _kept_table(table, kept, buffer) if kept else buffer.table(table.schema)
         files[f"{start:012d}.rows"] = table_bytes(made)
     for kind, aside in (("dropped", dropped), ("failed", failed)):
         if aside:
@@ -342,7 +342,7 @@ def _kept_table(table: pa.Table, kept: list[int], buffer: RowBuffer) -> pa.Table
         known = lineage.get(made)
         if known is not None:
             buffer.parents[place], buffer.calls[place] = known["_parents"] or (), known["_calls"] or ()
-    return buffer.table()
+    return buffer.table(table.schema)
 
 
 def _emit(

@@ -124,11 +124,18 @@ class RowBuffer:
         self.calls.append(calls)
         self.contents.append(content)
 
-    def table(self) -> pa.Table:
-        """The buffered rows as an Arrow table; columns in order of first mention."""
+    def table(self, like: pa.Schema | None = None) -> pa.Table:
+        """The buffered rows as an Arrow table; columns in order of first mention.
+
+        Numbers of a column that `like` has too are of its type, where that holds all of them as they are: Python knows
+        one kind of whole numbers and one of others.
+        """
         names = list(dict.fromkeys(name for content in self.contents for name in content if name[0:1] != "_"))
         arrays = [pa.array(self.ids, pa.string()), pa.array(self.parents, _TEXTS), pa.array(self.calls, _TEXTS)]
-        arrays += [self._column(name) for name in names]
+        for name in names:
+            column = self._column(name)
+            place = -1 if like is None else like.get_field_index(name)
+            arrays.append(column if like is None or place < 0 else _of_type(column, like.field(place).type))
         return pa.table(arrays, names=[*LINEAGE, *names])
 
     def _column(self, name: str) -> pa.Array:
@@ -148,6 +155,43 @@ class RowBuffer:
                 f"the column `{name}` holds values that do not go together: {found}",
                 f"Give every row the same type there, or text. ({error})",
             ) from error
+
+
+def _of_type(column: pa.Array, kind: pa.DataType) -> pa.Array:
+    """The column in another type of the same numbers, or of lists of them, if no value changes by it."""
+    kind, given = _in_lists(kind), column.type
+    if given == kind or not (_of_numbers(kind) and _of_numbers(given)):
+        return column
+    try:
+        found = column.cast(kind, safe=False)
+        back = found.cast(given, safe=False)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError):
+        return column
+    return found if _same_numbers(back, column) else column
+
+
+def _in_lists(kind: pa.DataType) -> pa.DataType:
+    """The type with lists of one kind, which go together in whatever pieces they come."""
+    is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    return pa.list_(_in_lists(kind.value_type)) if is_list else kind
+
+
+def _of_numbers(kind: pa.DataType) -> bool:
+    while pa.types.is_list(kind):
+        kind = kind.value_type
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
+
+
+def _same_numbers(left: pa.Array, right: pa.Array) -> bool:
+    """Of arrays that have nulls and lists in the same places."""
+    if pa.types.is_list(left.type):
+        return _same_numbers(left.flatten(), right.flatten())
+    if left.null_count:
+        left, right = left.drop_null(), right.drop_null()
+    if not pa.types.is_floating(left.type):
+        return bool(left.equals(right))
+    wrong = pc.invert(pc.or_(pc.equal(left, right), pc.and_(pc.is_nan(left), pc.is_nan(right))))
+    return not pc.any(wrong).as_py()
 
 
 def _is_hollow(kind: pa.DataType) -> bool:
