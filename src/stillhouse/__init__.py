@@ -171,6 +171,7 @@ if TYPE_CHECKING:
     from .text.pretrained_tokenizer import PretrainedTokenizer as PretrainedTokenizer
     from .text.schema import Schema as Schema
     from .text.train_tokenizer import TrainTokenizer as TrainTokenizer
+    from .tokens.foreign import ImportTokens as ImportTokens
     from .tokens.loader import get_loader as get_loader
     from .tokens.mixing import Mixture as Mixture
     from .tokens.pack import Pack as Pack
@@ -255,6 +256,7 @@ _HOME = {
     "NaturalMix": "tokens.policy",
     "TemperatureMix": "tokens.policy",
     "ScheduledMix": "tokens.policy",
+    "ImportTokens": "tokens.foreign",
     "Pack": "tokens.pack",
     "Packing": "tokens.packing",
     "WindowShuffle": "tokens.window_shuffle",

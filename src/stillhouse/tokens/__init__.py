@@ -9,6 +9,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from .foreign import ImportTokens as ImportTokens
+    from .foreign import export_tokens as export_tokens
+    from .foreign import import_tokens as import_tokens
     from .loader import Loader as Loader
     from .loader import get_loader as get_loader
     from .mixing import Mixture as Mixture
@@ -27,6 +30,9 @@ if TYPE_CHECKING:
     from .window_shuffle import WindowShuffle as WindowShuffle
 
 _HOME = {
+    "ImportTokens": "foreign",
+    "export_tokens": "foreign",
+    "import_tokens": "foreign",
     "Loader": "loader",
     "get_loader": "loader",
     "Mixture": "mixing",

@@ -10,6 +10,10 @@ CATALOGUE: dict[str, tuple[str, str]] = {
     "tokens.schedule": ("stillhouse.tokens.policy:ScheduledMix", "Mix sources by weights that change at given steps."),
     "tokens.pack": ("stillhouse.tokens.pack:Pack", "Plan which documents stand in which row, before training."),
     "tokens.reweight": ("stillhouse.tokens.reweight:Reweight", "Give the examples of token files other weights."),
-    "tokens.window_shuffle": ("stillhouse.tokens.window_shuffle:WindowShuffle", "Shuffle rows in windows, for data that is elsewhere."),
+    "tokens.window_shuffle": (
+        "stillhouse.tokens.window_shuffle:WindowShuffle",
+        "Shuffle rows in windows, for data that is elsewhere.",
+    ),
+    "tokens.import": ("stillhouse.tokens.foreign:ImportTokens", "Read token files of Megatron, OLMo or Arrow."),
     "tokens.packing": ("stillhouse.tokens.packing:Packing", "Say how documents become rows of a fixed length."),
 }
