@@ -92,6 +92,11 @@ class ScheduledMix(Part, tag="tokens.schedule/1"):
 
     @model_validator(mode="after")
     def _in_order(self) -> "ScheduledMix":
+        for place, _ in self.points:
+            if self.length is None and place != int(place):
+                raise RecipeError(
+                    f"ScheduledMix: {place} is not a number of steps", "Give `length` where places are shares of a run."
+                )
         steps = self._steps()
         if steps[0] != 0:
             raise RecipeError("ScheduledMix: the first point is not at 0", "Say what holds when the run begins.")
@@ -101,10 +106,6 @@ class ScheduledMix(Part, tag="tokens.schedule/1"):
                     f"ScheduledMix: a point at step {after} follows one at step {before}", "Order points by steps."
                 )
         for place, weights in self.points:
-            if self.length is None and place != int(place):
-                raise RecipeError(
-                    f"ScheduledMix: {place} is not a number of steps", "Give `length` where places are shares of a run."
-                )
             if self.length is not None and place > 1:
                 raise RecipeError(
                     f"ScheduledMix: the place {place} lies beyond the end", "With `length`, 1 is the end."

@@ -70,6 +70,11 @@ def finetune(step: Finetune, context: Context) -> None:
                 _check_lengths("held_out", judged, model)
                 held_out[name] = judged
         num_steps = step.steps or loader.steps_in(step.epochs or 3.0)
+        if loader.end is not None and num_steps > loader.end:
+            raise RecipeError(
+                f"Finetune: the sources suffice for {loader.end} of {num_steps} updates, as `max_epochs` of the mixture is",
+                "Train less, add rows, or allow more: `Mixture(…, max_epochs=None)`.",
+            )
         forward = Forward(model)
         loop = Loop(step, forward, loader, held_out, context, device, num_steps, precision)
         trained = loop.run()
@@ -142,7 +147,7 @@ def _student(step: Finetune, base: Path, device: torch.device, precision: torch.
 def _made(tokens: Step[Tokens] | Mixture, context: Context) -> Mixture:
     """The tokens as artifacts; what is no mixture is one of a single source."""
     if not isinstance(tokens, Mixture):
-        return Mixture({"data": context.get(tokens)})
+        return Mixture({"data": context.get(tokens)}, max_epochs=None)
     made: Mixture = tokens.replace(sources={name: context.get(source) for name, source in tokens.sources.items()})
     return made
 
