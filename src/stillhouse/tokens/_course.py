@@ -233,7 +233,8 @@ class Course:
     def _planned(self, step: int) -> _Block:
         """The block of steps around one; blocks lie on a grid, so that going back plans no more than going on."""
         era = self._era(step)
-        few = 2 * sum(source.rows_per_epoch for source in self.sources)  # each epoch of a block costs an order of its own
+        # Each epoch of a source in a block costs an order of its own, so a block of small sources is small.
+        few = 2 * sum(source.rows_per_epoch for source in self.sources)
         steps = max(1, min(_BLOCK_ROWS, few) // era.batch_size)
         first = era.first_step + (step - era.first_step) // steps * steps
         stop = min([first + steps, *(other.first_step for other in self._eras if other.first_step > step)])

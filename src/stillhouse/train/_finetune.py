@@ -72,7 +72,7 @@ def finetune(step: Finetune, context: Context) -> None:
         num_steps = step.steps or loader.steps_in(step.epochs or 3.0)
         if loader.end is not None and num_steps > loader.end:
             raise RecipeError(
-                f"Finetune: the sources suffice for {loader.end} of {num_steps} updates, as `max_epochs` of the mixture is",
+                f"Finetune: the sources suffice for {loader.end} of {num_steps} updates, by its `max_epochs`",
                 "Train less, add rows, or allow more: `Mixture(…, max_epochs=None)`.",
             )
         forward = Forward(model)
