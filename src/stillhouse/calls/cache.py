@@ -155,6 +155,10 @@ class CallCache:
         """Write down attempts that failed. It is done soon; nobody waits for it, and a full disk does not stop it."""
         self._orders.put(_Order((), troubles, None, None))
 
+    def paid(self, entries: Sequence[Entry]) -> None:
+        """Count what was paid for and is not kept, as another reply came first. Nobody waits for it."""
+        self._orders.put(_Order((), (), None, None, entries))
+
     def requests(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
         """The canonical requests of `keys`, for a reader who wants to see what was asked."""
         marks = ",".join("?" * len(keys))
@@ -303,20 +307,21 @@ class CallCache:
         """One transaction for all that waits; every order learns how it ended."""
         entries = [entry for order in orders for entry in order.entries]
         troubles = [trouble for order in orders for trouble in order.troubles]
+        paid = [entry for order in orders for entry in order.paid]
         failure: BaseException | None = None
         earlier: dict[bytes, Kept] = {}
         try:
             with self._writing, as_store_error(self._path):
                 try:
-                    earlier = self._write(entries, troubles)
+                    earlier = self._write(entries, troubles, paid)
                 except sqlite3.DatabaseError as error:
                     if not is_damage(error):
                         raise
                     self._replace(error)
-                    earlier = self._write(entries, troubles)
+                    earlier = self._write(entries, troubles, paid)
                 while identity(self._path) != self._file:  # it was moved aside: what is written there nobody finds
                     self._replace(None)
-                    earlier = self._write(entries, troubles)
+                    earlier = self._write(entries, troubles, paid)
         except BaseException as error:
             failure = error
         by_loop: dict[asyncio.AbstractEventLoop, list[_Order]] = {}
@@ -327,7 +332,9 @@ class CallCache:
             with contextlib.suppress(RuntimeError):  # a loop that was closed has nobody left to tell
                 loop.call_soon_threadsafe(_tell, theirs, earlier, failure)
 
-    def _write(self, entries: Sequence[Entry], troubles: Sequence[Trouble]) -> dict[bytes, Kept]:
+    def _write(
+        self, entries: Sequence[Entry], troubles: Sequence[Trouble], paid: Sequence[Entry] = ()
+    ) -> dict[bytes, Kept]:
         # Packed before the transaction: other processes wait for its end.
         packed = [self._packed(entry) for entry in entries]
         try:
@@ -337,6 +344,7 @@ class CallCache:
                 there = self._there(rows)
                 mixed = bool(there) or len({row[:2] for row in rows}) < len(rows)
                 self._spend(self._unpaid(entries, rows, there) if there else entries, now)
+                self._spend(paid, now)
                 writer.executemany(_INSERT, _first_of_each(rows, there) if mixed else rows)
                 writer.executemany(_TROUBLE, [self._trouble(trouble, now) for trouble in troubles])
                 return self._standing(rows) if mixed else {}
@@ -515,6 +523,7 @@ class _Order(NamedTuple):
     troubles: Sequence[Trouble]
     loop: asyncio.AbstractEventLoop | None
     done: asyncio.Future[dict[bytes, Kept]] | None
+    paid: Sequence[Entry] = ()
 
 
 def _first_of_each(rows: Sequence[tuple[Any, ...]], there: set[tuple[int, int]]) -> list[tuple[Any, ...]]:

@@ -281,7 +281,7 @@ class Engine:
                 deployment.answered(reply.usage)
                 ledger.entry(name).add_reply(reply.usage, cost)
                 for other in others:
-                    self._count_loser(deployment, other, ledger)
+                    self._count_loser(deployment, request, other, ledger, seconds)
                 wire = request.key, reply.form, reply.wire, request.canonical
                 earlier = await self._keep(Entry(*wire, seconds, name, step, reply.usage, cost), seconds)
                 return self.standing(request.key, reply, earlier)
@@ -299,10 +299,14 @@ class Engine:
             return [await heard(place, place.source.provider.ask(request))]
         return await raced(deployment.gate, hedge, place, lambda place: place.source.provider.ask(request))
 
-    def _count_loser(self, deployment: Deployment, reply: Reply, ledger: Ledger) -> None:
-        cost = deployment.cost(reply.usage)
-        ledger.entry(deployment.name).add_reply(reply.usage, cost)
-        self.purse.spend(cost or 0.0, 1, step=ledger.step)
+    def _count_loser(
+        self, deployment: Deployment, request: Request, reply: Reply, ledger: Ledger, seconds: float
+    ) -> None:
+        """A second reply to the same request, which is paid for and not kept."""
+        name, step, cost = deployment.name, ledger.step, deployment.cost(reply.usage)
+        ledger.entry(name).add_reply(reply.usage, cost)
+        self.purse.spend(cost or 0.0, 1, step=step)
+        self.cache.paid([Entry(request.key, reply.form, b"", b"", seconds, name, step, reply.usage, cost)])
 
     async def _keep(self, entry: Entry, seconds: float) -> dict[bytes, Kept]:
         """Returns when the reply is committed. Those that come within a moment are committed together: that is most of
