@@ -35,6 +35,11 @@ settings.register_profile("long", settings.get_profile("default"), max_examples=
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Dear tests first: one that is begun last is waited for by everybody."""
+    items.sort(key=lambda item: item.get_closest_marker("dear") is None)
+
+
 @pytest.fixture
 def session(tmp_path: Path) -> Iterator[Session]:
     """An open session whose store is a folder of this test's own."""

@@ -77,6 +77,7 @@ def test_what_was_put_is_found_by_another_opening(tmp_path: Path, cache: CallCac
     again.close()
 
 
+@pytest.mark.dear
 @given(
     kept=st.permutations(range(560)),
     asked=st.lists(st.integers(0, 600), min_size=500, max_size=560),

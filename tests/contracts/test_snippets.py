@@ -65,6 +65,7 @@ def program(page: list[Snippet]) -> str:
 RUNNABLE = [page for page in PAGES if snippets(page.read_text())]
 
 
+@pytest.mark.dear
 @pytest.mark.timeout(LONGEST + 30)
 @pytest.mark.parametrize("page", RUNNABLE, ids=lambda page: str(page.relative_to(ROOT)))
 def test_the_snippets_of_a_page_run(page: Path, tmp_path: Path) -> None:

@@ -186,6 +186,7 @@ session: {options: {chunk: 8, first_look: 2}, concurrency: 4}
 """
 
 
+@pytest.mark.dear
 def test_real_jobs_of_which_one_is_killed(tmp_path: Path) -> None:
     """Three processes in one folder; the second is killed in the middle and given once more."""
     words = ["one", "two", "red", "blue", "tea", "cup", "sun", "sea"]

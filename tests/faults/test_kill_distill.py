@@ -60,6 +60,7 @@ def moments(folder: Path, server: MisbehavingServer, draw: random.Random) -> lis
     return [*map(asked, calls), made(draw.randint(9, 17)), training(1)]
 
 
+@pytest.mark.dear
 @pytest.mark.timeout(600)
 def test_a_killed_distillation_ends_as_an_uninterrupted_one_and_asks_nothing_twice(whole: Path, tmp_path: Path) -> None:
     draw = random.Random(20)

@@ -80,6 +80,7 @@ def test_bad_seeds_are_told_before_the_teacher_is_asked(tmp_path: Path, content:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak of a process is read from /proc")
+@pytest.mark.dear
 def test_a_file_of_200_megabytes_is_imported_in_bounded_memory(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     text = "a flat white and two scones " * 70

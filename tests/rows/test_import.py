@@ -357,6 +357,7 @@ def large_file(path: Path, num_rows: int) -> Path:
     return path
 
 
+@pytest.mark.dear
 def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
     def peak(num_rows: int) -> int:
         path = large_file(tmp_path / f"{num_rows}.jsonl", num_rows)
