@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from stillhouse.cli.main import main
+from stillhouse.train.finetune import Finetune
 from tests.cli.shell import Shell
 
 ROOT = Path(__file__).parents[2]
@@ -41,6 +42,7 @@ def orders(shell: Shell) -> Shell:
     return shell
 
 
+@pytest.mark.dear
 @pytest.mark.timeout(600)
 def test_distil_makes_a_folder_to_talk_to_and_does_nothing_twice(orders: Shell) -> None:
     first = orders("distill", "--name", "orders", "--seed", "seeds.jsonl", *WORDS, "--json")
@@ -76,8 +78,10 @@ def test_a_key_goes_with_an_endpoint(orders: Shell) -> None:
     assert (done.code, "`LAB_KEY` is not set" in done.err) == (1, True)
 
 
+@pytest.mark.dear
 @pytest.mark.timeout(600)
-def test_a_few_rows_go_the_whole_road(orders: Shell) -> None:
+def test_a_few_rows_go_the_whole_road(orders: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Finetune, "isolated", False)  # saves the seconds that two new processes take to import torch
     orders.write("distill.py", RECIPE)
     orders.write("recipe.yaml", "recipe: distill:road\n")
     done = orders("run", "recipe.yaml", "--limit", "5", "--json", "--quiet")

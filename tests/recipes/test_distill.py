@@ -24,6 +24,7 @@ from stillhouse.recipes.distillation import NAMES, Distillation, distillation
 from stillhouse.recipes.file import load_recipe
 from stillhouse.recipes.scratch import Scratch
 from stillhouse.text.ngrams import ngrams
+from stillhouse.train.finetune import Finetune
 from tests.generate.sums import INSTRUCTION, SEEDS, TEACHER, Sum
 
 TINY = Scratch(vocab_size=320, hidden=16, layers=1, heads=2)
@@ -61,7 +62,9 @@ def run(output: Path, events: list[Event] | None = None, **changes: Any) -> Dist
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> DistillResult:
-    return run(tmp_path_factory.mktemp("distil"), verify=odd_ones_out)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Finetune, "isolated", False)  # saves the seconds that two new processes take to import torch
+        return run(tmp_path_factory.mktemp("distil"), verify=odd_ones_out)
 
 
 def test_the_folder_holds_what_is_promised_as_links_into_the_store(made: DistillResult) -> None:
