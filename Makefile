@@ -59,7 +59,7 @@ test: $(STAMP)
 	@$(MAKE) --no-print-directory -j 3 tests lint keys
 
 tests: $(STAMP)
-	$(BIN)/pytest -n $(WORKERS) --dist worksteal
+	$(BIN)/pytest -n $(WORKERS) --dist worksteal --durations=25
 
 coverage: $(STAMP)
 	$(BIN)/pytest -n $(WORKERS) --dist worksteal --cov --cov-report=term:skip-covered

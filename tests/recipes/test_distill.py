@@ -219,7 +219,10 @@ def test_rows_like_the_test_set_are_taken_out_of_training(session: Session) -> N
     assert copied not in {row["input"] for row in train}
 
 
-def test_a_pretrained_student_is_told_the_task_and_learns_to_reason(made: DistillResult, tmp_path: Path) -> None:
+def test_a_pretrained_student_is_told_the_task_and_learns_to_reason(
+    made: DistillResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Finetune, "isolated", False)
     steps = distillation(
         **arguments(student=str(made.model_path), finetune={"steps": 1, "seq_len": 512}, seeds_only={"epochs": 1.0})
     )
