@@ -129,6 +129,7 @@ if TYPE_CHECKING:
     from .measure.token_f1 import TokenF1 as TokenF1
     from .measure.verdict import Verdict as Verdict
     from .models.adapter import Lora as Lora
+    from .models.boundaries import check_boundaries as check_boundaries
     from .models.generate import Generator as Generator
     from .models.merge import Merge as Merge
     from .models.pretrained import Pretrained as Pretrained
@@ -245,6 +246,7 @@ _HOME = {
     "preview_html": "rows.preview",
     "TrainTokenizer": "text.train_tokenizer",
     "PretrainedTokenizer": "text.pretrained_tokenizer",
+    "check_boundaries": "models.boundaries",
     "Pretrained": "models.pretrained",
     "FromScratch": "models.scratch",
     "Lora": "models.adapter",

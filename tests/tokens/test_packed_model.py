@@ -8,8 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM, MambaConfig, MambaForCausalLM
 
+from stillhouse.core.errors import RecipeError
+from stillhouse.models.boundaries import check_boundaries
+from stillhouse.models.forward import Forward, PackedTokens
 from stillhouse.tokens._segments import Layout, SegmentWriter, write_manifest
 from stillhouse.tokens.batch import IGNORED, Batch
 from stillhouse.tokens.loader import get_loader
@@ -160,3 +163,46 @@ def test_the_first_token_of_each_document_is_never_a_target(store: TokenStore) -
     assert set(batch.labels.reshape(-1)[batch.cu_seqlens[:-1]].tolist()) == {IGNORED}
     learnt = sum(int(np.count_nonzero(document.weights[1:])) for document in store)
     assert batch.num_learnt == learnt == batch.denominator
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_a_model_that_keeps_documents_apart_passes_the_check(attention: str) -> None:
+    model = tiny(attention).train()
+    check_boundaries(model)
+    assert model.training
+
+
+def test_a_model_that_lets_documents_see_each_other_is_refused() -> None:
+    with pytest.raises(RecipeError, match="`LlamaForCausalLM` lets documents of one row see each other"):
+        check_boundaries(tiny("sdpa"), use_cache=True)
+    recurrent = MambaForCausalLM(MambaConfig(vocab_size=VOCABULARY, hidden_size=16, state_size=4, num_hidden_layers=1))
+    with pytest.raises(RecipeError, match="`MambaForCausalLM` (lets documents|cannot be told)"):
+        check_boundaries(recurrent)
+    chunked = tiny("sdpa")
+    chunked.config.attention_chunk_size = 8
+    with pytest.raises(RecipeError, match="cuts attention at places of the row"):
+        check_boundaries(chunked)
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_training_keeps_documents_apart_though_the_cache_is_on_by_default(store: TokenStore, attention: str) -> None:
+    """The forward pass of `Finetune`, on a model whose configuration asks for a cache: logits and gradients."""
+    lengths = [len(document.ids) for document in store]
+    ids = torch.cat([torch.from_numpy(document.ids) for document in store])
+    packed, alone = tiny(attention), tiny(attention)
+    assert packed.config.use_cache
+    forward = Forward(packed)
+    assert forward.layout == "joined"
+    weights = torch.randn(len(ids), VOCABULARY, generator=torch.Generator().manual_seed(1))
+    logits = forward.logits(PackedTokens.of(ids, lengths), torch.arange(len(ids)))
+    wanted = torch.cat([alone(input_ids=part[None], use_cache=False).logits[0] for part in ids.split(lengths)])
+    assert torch.allclose(logits, wanted, atol=TOLERANCE, rtol=0)
+    (logits * weights).sum().backward()
+    (wanted * weights).sum().backward()
+    assert torch.allclose(gradients(packed), gradients(alone), atol=1e-4, rtol=1e-3)
+    edited = ids.clone()
+    edited[: lengths[0]] = 5
+    with torch.no_grad():
+        after = forward.logits(PackedTokens.of(edited, lengths), torch.arange(len(ids)))
+        before = forward.logits(PackedTokens.of(ids, lengths), torch.arange(len(ids)))
+    assert torch.equal(after[lengths[0] :], before[lengths[0] :])

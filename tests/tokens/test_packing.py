@@ -12,7 +12,10 @@ from stillhouse.core.errors import RecipeError
 from stillhouse.core.keys import digest
 from stillhouse.tokens._best_fit import best_fit_arriving, best_fit_decreasing
 from stillhouse.tokens._packing import Plan, make_plan
+from stillhouse.tokens._segments import Weighting
+from stillhouse.tokens.loader import get_loader
 from stillhouse.tokens.packing import Method, Packing
+from tests.tokens.stores import make_store
 
 ROW = 32
 GOLDEN_PLANS = {
@@ -253,3 +256,48 @@ def test_plans_are_the_same_on_every_platform() -> None:
         spans = plan.spans(np.arange(plan.num_rows))
         found[method] = (plan.num_rows, digest(b"".join(column.astype("<i8").tobytes() for column in spans)))
     assert found == GOLDEN_PLANS
+
+
+@pytest.mark.parametrize("method", METHODS)
+@given(
+    lengths=st.lists(st.integers(1, 50), min_size=1, max_size=25),
+    weighting=st.sampled_from(["mask", "float"]),
+    data=st.data(),
+)
+@settings(max_examples=6)
+def test_loss_weights_after_packing_are_those_of_each_document_alone(
+    tmp_path_factory: pytest.TempPathFactory,
+    method: Method,
+    lengths: list[int],
+    weighting: Weighting,
+    data: st.DataObject,
+) -> None:
+    """First tokens aside, of documents and of their further pieces, which no loss can read."""
+    examples = data.draw(st.lists(st.sampled_from([0.0, 0.5, 1.0]), min_size=len(lengths), max_size=len(lengths)))
+    folder = tmp_path_factory.mktemp("store")
+    store = make_store(folder, lengths, weighting=weighting, example_weights=examples, seed=len(lengths))
+    packing = Packing(method, too_long="split", window=7)
+    loader = get_loader(store, seq_len=16, batch_size=2, packing=packing)
+    found = {number: np.full(length, np.nan) for number, length in enumerate(lengths)}
+    total = 0.0
+    for batch in loader.once():
+        weights, labels, ids = (values.reshape(-1) for values in (batch.weights, batch.labels, batch.ids))
+        assert ((labels == -100) == (weights == 0)).all()
+        assert (labels[weights != 0] == ids[weights != 0]).all()
+        total += batch.denominator
+        bounds = batch.cu_seqlens.tolist()
+        for span, (document, offset) in enumerate(zip(batch.documents.tolist(), batch.offsets.tolist(), strict=True)):
+            here = weights[bounds[span] : bounds[span + 1]]
+            assert here[0] == 0
+            if document >= 0:
+                found[document][offset : offset + len(here)] = here
+    wanted = 0.0
+    for document in store:
+        cut = found[document.number] == 0
+        expected = document.weights.copy()
+        spans = [span for row in contents(loader.sources[0].plan(0)) for span in row if span[0] == document.number]
+        expected[[start for _, start, _ in spans]] = 0
+        assert found[document.number].tolist() == expected.tolist()
+        assert cut[0]
+        wanted += float(expected.sum(dtype=np.float64))
+    assert total == pytest.approx(wanted, abs=1e-6)
