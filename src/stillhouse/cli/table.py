@@ -16,6 +16,7 @@ COMMANDS = (
     ("plot", "plot", "draw a metric in the terminal or into a PNG file"),
     ("chat", "chat", "talk to a model: lines in, replies out"),
     ("export", "export", "write rows to a JSONL, CSV or Parquet file"),
+    ("data", "data", "tokenise, look at lengths and tokens, plan mixes of sources"),
     ("calls", "calls", "list, show, export and prune the kept model calls"),
     ("money", "spending", "say what was spent, by day, model and step"),
     ("batches", "batches", "show the batch jobs of providers, collect what is done, cancel"),

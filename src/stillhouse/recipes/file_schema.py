@@ -51,14 +51,61 @@ def file_schema() -> dict[str, Any]:
     }
 
 
+def mix_schema() -> dict[str, Any]:
+    """The schema of a mix file, for editors as the one of recipe files."""
+    from ..tokens.source import Source
+    from .mix import Mix, MixSource, Probe
+
+    whole = file_schema()
+    shape = _shape(Mix)
+    flat = {**_shape(Source)["properties"], **_shape(MixSource)["properties"]}
+    step = {"anyOf": [{"$ref": "#/$defs/node"}, MENTION]}
+    names = {"type": "array", "items": {"type": "string"}}
+    for name in ("text", "compare"):
+        flat[name] = {"anyOf": [{"type": "string"}, names, {"type": "null"}]}
+    source = {
+        "type": "object",
+        "properties": {name: entry for name, entry in flat.items() if name != "read"} | {"rows": step, "tokens": step},
+        "additionalProperties": False,
+    }
+    probe = _shape(Probe)
+    probe["properties"]["sources"] = {"anyOf": [{"type": "string"}, names]}
+    properties = shape["properties"] | {
+        "sources": {"type": "object", "additionalProperties": source, "minProperties": 1},
+        "probes": {
+            "type": "object",
+            "additionalProperties": {"anyOf": [{"type": "string"}, names, {"type": "object", **probe}]},
+        },
+        "packing": {"anyOf": [{"type": "string"}, {"$ref": "#/$defs/node"}]},
+        "policy": {"anyOf": [{"$ref": "#/$defs/node"}, {"type": "null"}]},
+        "nodes": {"type": "object", "additionalProperties": {"$ref": "#/$defs/node"}},
+    }
+    return {
+        "$schema": whole["$schema"],
+        "title": "stillhouse mix",
+        "type": "object",
+        "additionalProperties": False,
+        "properties": properties,
+        "required": ["sources"],
+        "$defs": whole["$defs"],
+    }
+
+
 def _uses(name: str) -> dict[str, Any]:
     pattern = rf"^{name.replace('.', chr(92) + '.')}(/[1-9][0-9]*)?$"
     return {"properties": {"uses": {"type": "string", "pattern": pattern}}, "required": ["uses"]}
 
 
 def _node_schema(name: str, kind: type[Node]) -> dict[str, Any]:
-    properties: dict[str, Any] = {"uses": {"description": catalogue()[name].help}}
-    required = ["uses"]
+    shape = _shape(kind)
+    uses = {"uses": {"description": catalogue()[name].help}}
+    return {**shape, "properties": uses | shape["properties"], "required": ["uses", *shape["required"]]}
+
+
+def _shape(kind: type[Node]) -> dict[str, Any]:
+    """The fields of a step or part."""
+    properties: dict[str, Any] = {}
+    required: list[str] = []
     for field_name, field in kind.model_fields.items():
         annotation: Any = Annotated[(field.annotation, *field.metadata)] if field.metadata else field.annotation
         shape = TypeAdapter(annotation).json_schema(schema_generator=_Generator)

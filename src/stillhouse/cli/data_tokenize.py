@@ -1,0 +1,57 @@
+"""`stillhouse data tokenize`: make tokens, and say what came of the rows."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from typing import Any
+
+from . import exits
+from .data_target import find_target, make, session_for
+from .output import print_json, say, size, table
+
+
+def tokenize(arguments: argparse.Namespace) -> int:
+    from ..tokens.store import TokenStore
+
+    target = find_target(arguments)
+    folders, keys = dict(target.made), dict.fromkeys(target.made, "")
+    if target.steps:
+        with session_for(target, arguments) as session:
+            made = make(session, target, arguments, arguments.name or target.name)
+        folders |= {name: artifact.data for name, artifact in made.items()}
+        keys |= {name: artifact.key for name, artifact in made.items()}
+    entries = {name: {**described(TokenStore(folder)), "key": keys[name]} for name, folder in folders.items()}
+    if arguments.json:
+        print_json({"name": arguments.name or target.name, "sources": entries})
+    else:
+        print(sources_table(entries))
+    rejected = sum(entry["rejected"] for entry in entries.values())
+    if rejected:
+        say(f"{rejected:,} rows could not be used: `stillhouse data stats {arguments.target} --rejects` lists them")
+    return exits.DONE
+
+
+def described(store: Any) -> dict[str, Any]:
+    """What a store holds, as it is listed."""
+    return {
+        "documents": store.num_documents,
+        "tokens": store.num_tokens,
+        "learnt": store.num_learnt,
+        "rejected": store.num_rejected,
+        "size_bytes": sum(path.stat().st_size for path in store.folder.rglob("*") if path.is_file()),
+        "path": str(store.folder),
+    }
+
+
+def sources_table(entries: Mapping[str, Mapping[str, Any]]) -> str:
+    """One line a source, and a line of sums where there are several."""
+    counts = ("documents", "tokens", "learnt", "rejected")
+    lines = [
+        [name, *(entry[key] for key in counts), size(entry["size_bytes"]), entry["path"]]
+        for name, entry in entries.items()
+    ]
+    if len(lines) > 1:
+        sums = [sum(entry[key] for entry in entries.values()) for key in counts]
+        lines.append(["together", *sums, size(sum(entry["size_bytes"] for entry in entries.values())), ""])
+    return table(lines, ["source", *counts, "size", "where"])
