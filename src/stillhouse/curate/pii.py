@@ -91,15 +91,23 @@ class Pii(MapStep, tag="curate.pii/1"):
         return lambda rows: self._all(rows, act)
 
     def summary(self, made: Rows) -> Mapping[str, Any]:
-        """Of `drop` how many rows each reason dropped, of `mark` in how many rows each kind was found."""
+        """Of `drop` how many rows each reason dropped, of `mark` in how many rows each kind was found, of `redact` how
+        often `[kind]` stands in the rows now."""
         from ._reasons import dropped_by_reason
 
         if self.action == "drop":
             return {"dropped_by": dropped_by_reason(made)}
         if self.action == "redact":
-            return {}
+            return {"redacted": self._marks(made)}
         found = Counter(kind for row in made for kind in row["pii"].split())
         return {"rows_with": {kind: found[kind] for kind in self.kinds if found[kind]}}
+
+    def _marks(self, made: Rows) -> dict[str, int]:
+        counts: Counter[str] = Counter()
+        for row in made:
+            text = "\n".join(plain_text(row[name]) for name in self.columns)
+            counts.update({kind: text.count(f"[{kind}]") for kind in self.kinds})
+        return {kind: counts[kind] for kind in self.kinds if counts[kind]}
 
     def _all(self, rows: Sequence[Row], act: Any) -> list[Outcome]:
         return [act(row) for row in rows]

@@ -58,13 +58,13 @@ SPENDING = pa.schema(
 _AT_ONCE = 10_000
 
 
-def call_table(store: Path, warn: Callable[[str], None], *, texts: bool = True) -> pa.Table:
+def call_table(store: Path, warn: Callable[[str], None], *, texts: bool = True) -> pa.RecordBatchReader:
     """Every kept call; without `texts` there is no column for request (JSON) and reply (the wire form as text)."""
     schema = CALLS if texts else pa.schema([field for field in CALLS if field.name not in ("request", "reply")])
     return _table(store, schema, warn, lambda archive: (_call(call, texts) for call in archive.calls(texts=texts)))
 
 
-def attempt_table(store: Path, warn: Callable[[str], None]) -> pa.Table:
+def attempt_table(store: Path, warn: Callable[[str], None]) -> pa.RecordBatchReader:
     """Every attempt at a call: those that were answered (`ok`) and those that failed, with the cause."""
 
     def rows(archive: Archive) -> Iterator[Sequence[Any]]:
@@ -78,7 +78,7 @@ def attempt_table(store: Path, warn: Callable[[str], None]) -> pa.Table:
     return _table(store, ATTEMPTS, warn, rows)
 
 
-def spending_table(store: Path, warn: Callable[[str], None]) -> pa.Table:
+def spending_table(store: Path, warn: Callable[[str], None]) -> pa.RecordBatchReader:
     """What was paid by day, model and step."""
 
     def rows(archive: Archive) -> Iterator[Sequence[Any]]:
@@ -100,22 +100,25 @@ def _table(
     schema: pa.Schema,
     warn: Callable[[str], None],
     rows: Callable[[Archive], Iterable[Sequence[Any]]],
-) -> pa.Table:
-    """As many rows as can be read; each gives its values in the order of the schema."""
-    tables = [schema.empty_table()]
-    damaged = 0
-    try:
-        with Archive(store / "calls-v1") as archive:
-            found = iter(rows(archive))
-            while part := list(islice(found, _AT_ONCE)):
-                columns = zip(zip(*part, strict=True), schema, strict=True)
-                tables.append(pa.table([pa.array(values, field.type) for values, field in columns], schema=schema))
-            damaged = archive.num_damaged
-    except (sqlite3.Error, StoreError) as error:
-        warn(f"`calls-v1/calls.sqlite` cannot be read whole: {error}")
-    if damaged:
-        warn(f"{damaged:,} damaged replies of `calls-v1/calls.sqlite` are left out")
-    return pa.concat_tables(tables)
+) -> pa.RecordBatchReader:
+    """As many rows as can be read, a few at a time; each gives its values in the order of the schema."""
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        damaged = 0
+        try:
+            with Archive(store / "calls-v1") as archive:
+                found = iter(rows(archive))
+                while part := list(islice(found, _AT_ONCE)):
+                    columns = zip(zip(*part, strict=True), schema, strict=True)
+                    arrays = [pa.array(values, field.type) for values, field in columns]
+                    yield pa.RecordBatch.from_arrays(arrays, schema=schema)
+                damaged = archive.num_damaged
+        except (sqlite3.Error, StoreError) as error:
+            warn(f"`calls-v1/calls.sqlite` cannot be read whole: {error}")
+        if damaged:
+            warn(f"{damaged:,} damaged replies of `calls-v1/calls.sqlite` are left out")
+
+    return pa.RecordBatchReader.from_batches(schema, batches())
 
 
 def _text(data: bytes) -> str:

@@ -261,9 +261,9 @@ class _Database:
         if "spending" in self.wanted:
             self._table(connection, "spending", spending_table(self.store, self.warn))
 
-    def _table(self, connection: duckdb.DuckDBPyConnection, name: str, table: pa.Table) -> None:
+    def _table(self, connection: duckdb.DuckDBPyConnection, name: str, table: pa.Table | pa.RecordBatchReader) -> None:
         connection.register("_given", table)
-        json_columns = [c for c in ("config", "record", "inputs", "usage", "data") if c in table.column_names]
+        json_columns = [c for c in ("config", "record", "inputs", "usage", "data") if c in table.schema.names]
         casts = f" REPLACE ({', '.join(f'{c}::JSON AS {c}' for c in json_columns)})" if json_columns else ""
         connection.execute(f"CREATE TABLE {name} AS SELECT *{casts} FROM _given")
 
