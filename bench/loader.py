@@ -1,13 +1,17 @@
-"""Tokens handed out per CPU second beside a bare random memory map of the same run; the cost of resuming and changing.
+"""Tokens handed out per CPU second beside a bare random memory map and Grain; resuming, changing weights, memory.
 
 Two sources (0.7 and 0.3) of lognormal documents, batches of 16 rows of 2,048 tokens as int64. The bare loop gathers
-random rows of the same files and widens them, and knows nothing of documents.
+random rows of the same files and widens them, and knows nothing of documents; Grain mixes and shuffles the same rows
+(`MapDataset.mix` of shuffled sources), and so does `datasets` streaming with `--peer`. "Rebuilt" is a blend that is
+computed anew with other weights while the row number goes on, as Megatron-LM's is.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -16,9 +20,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from stillhouse.tokens._mixing import TOTAL, Schedule, integer_weights
-from stillhouse.tokens._segments import Layout, SegmentWriter, write_manifest
+from stillhouse.tokens._segments import DOCS_SCHEMA, Layout, Segment, SegmentWriter, write_manifest
 from stillhouse.tokens.batch import Batch
 from stillhouse.tokens.loader import Loader, get_loader
 from stillhouse.tokens.mixing import Mixture
@@ -59,10 +64,59 @@ def bare(folder: Path) -> Iterator[npt.NDArray[np.int64]]:
         yield batch
 
 
-def loader_of(folder: Path, method: Method, state: dict[str, Any] | None = None) -> Loader:
-    mixture = Mixture({name: (TokenStore(folder / name), share) for name, share in SHARES.items()})
+class RowsOfFile:
+    """What Grain asks of a user: rows at random."""
+
+    def __init__(self, path: Path) -> None:
+        file = np.memmap(path, np.uint16, "r")
+        self._rows = file[: len(file) // SEQ * SEQ].reshape(-1, SEQ)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int) -> npt.NDArray[np.int64]:
+        return self._rows[index].astype(np.int64)
+
+
+def by_grain(folder: Path) -> Iterator[npt.NDArray[np.int64]]:
+    """The same mixture by Grain, without threads: they cost CPU time and save none."""
+    import grain
+
+    sources = [
+        grain.MapDataset.source(RowsOfFile(folder / name / "segments" / "00000" / "tokens.bin"))
+        .shuffle(seed=1)
+        .repeat()
+        for name in SHARES
+    ]
+    mixed = grain.MapDataset.mix(sources, weights=list(SHARES.values())).batch(ROWS)
+    return iter(mixed.to_iter_dataset(grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)))
+
+
+def by_streaming(folder: Path) -> Iterator[npt.NDArray[np.int64]]:
+    """The same mixture by Hugging Face datasets: streamed, shuffled in a buffer, interleaved."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    from datasets import disable_progress_bars, interleave_datasets, load_dataset
+
+    disable_progress_bars()
+    streams = []
+    for name in SHARES:
+        rows = RowsOfFile(folder / name / "segments" / "00000" / "tokens.bin")._rows[:4000]
+        table = pa.table({"input_ids": pa.FixedSizeListArray.from_arrays(pa.array(rows.reshape(-1)), SEQ)})
+        pq.write_table(table, folder / f"{name}.parquet", row_group_size=256)
+        stream = load_dataset("parquet", data_files=str(folder / f"{name}.parquet"), split="train", streaming=True)
+        streams.append(stream.shuffle(seed=1, buffer_size=1000).repeat(None))
+    mixed = interleave_datasets(streams, probabilities=list(SHARES.values()), seed=1, stopping_strategy="all_exhausted")
+    for batch in mixed.with_format("numpy").iter(batch_size=ROWS):
+        yield batch["input_ids"].astype(np.int64)
+
+
+def loader_of(folder: Path, method: Method, state: dict[str, Any] | None = None, prefetch: int = 0) -> Loader:
+    sources = {name: (TokenStore(folder / name), share) for name, share in SHARES.items()}
     packing = Packing(method, too_long="split")
-    return get_loader(mixture, seq_len=SEQ, batch_size=ROWS, packing=packing, state=state)
+    return get_loader(
+        Mixture(sources, max_epochs=None), seq_len=SEQ, batch_size=ROWS, packing=packing, state=state, prefetch=prefetch
+    )
 
 
 def everything(batch: Batch) -> object:
@@ -90,9 +144,20 @@ def milliseconds(work: Callable[[], object], repeat: int = 5) -> float:
     return min(found) * 1000
 
 
-def speeds(folder: Path, count: int) -> list[dict[str, object]]:
+def speeds(folder: Path, count: int, peer: bool) -> list[dict[str, object]]:
     limit = speed(bare(folder), count)
-    report = []
+    grain = speed(by_grain(folder), max(50, count // 20))
+    report = [
+        line(
+            "loader, concat, ids", speed(loader_of(folder, "concat"), count), "M tokens/CPU-s", "grain", grain, "higher"
+        )
+    ]
+    with loader_of(folder, "concat", prefetch=2) as loader:
+        value = speed(loader, count)
+        report.append(line("loader, concat, ids, prefetch=2", value, "M tokens/CPU-s", "grain", grain, "higher"))
+    if peer:
+        streaming = speed(by_streaming(folder), max(20, count // 100))
+        report.append(line("grain", grain, "M tokens/CPU-s", "datasets streaming", streaming, "higher"))
     methods: list[Method] = ["concat", "best_fit"]
     for method in methods:
         value = speed(loader_of(folder, method), count)
@@ -115,6 +180,9 @@ def resuming(folder: Path) -> list[dict[str, object]]:
     report = [line("loader: state after 100 changes of weights", size, "bytes", "limit", 4096, "lower")]
     first = milliseconds(lambda: next(loader_of(folder, "concat")))
     report.append(line("loader, concat: open, plan, first batch", first, "CPU-ms", "limit", 50, "lower"))
+    next(loader_of(folder, "best_fit"))  # the plan is kept beside the store
+    first = milliseconds(lambda: next(loader_of(folder, "best_fit")))
+    report.append(line("loader, best_fit, plan kept: open, first batch", first, "CPU-ms", "limit", 50, "lower"))
     again = loader_of(folder, "best_fit")
 
     def resume() -> None:
@@ -134,6 +202,121 @@ def resuming(folder: Path) -> list[dict[str, object]]:
     return report
 
 
+def dice(weights: tuple[int, ...], random: np.random.Generator) -> npt.NDArray[np.int64]:
+    return random.choice(len(weights), size=60_000, p=np.array(weights) / TOTAL)
+
+
+def chain(weights: tuple[int, ...]) -> npt.NDArray[np.int64]:
+    """Nested rounding down the sources in their order, as Grain's mix does it."""
+    left, rest = np.arange(60_001), TOTAL
+    counts = []
+    for weight in weights:
+        after = left * (rest - weight) // rest if rest else left * 0
+        counts.append(left - after)
+        left, rest = after, rest - weight
+    return np.argmax(np.diff(np.array(counts), axis=1), axis=0)
+
+
+def changing() -> list[dict[str, object]]:
+    """Rows skipped and repeated when 1 : 1 becomes 2 : 1 at row 30,000 of 60,000."""
+    before, after, at = integer_weights([1, 1]), integer_weights([2, 1]), 30_000
+    ours = Schedule(before)
+    ours.change(at, after)
+    old, new = Schedule(before).place(0, 2 * at), Schedule(after).place(0, 2 * at)
+    found = {}
+    for name, first, second in (("ours", ours.place(0, 2 * at), ours.place(0, 2 * at)), ("rebuilt", old, new)):
+        seen = set(zip(first.sources[:at].tolist(), first.ordinals[:at].tolist(), strict=True))
+        later = list(zip(second.sources[at:].tolist(), second.ordinals[at:].tolist(), strict=True))
+        repeated = sum(pair in seen for pair in later)
+        skipped = sum(
+            max(0, min(draw for source, draw in later if source == k) - sum(source == k for source, _ in seen))
+            for k in (0, 1)
+        )
+        found[name] = (repeated, skipped)
+    return [
+        line(
+            f"mixing: rows {what} by a change of weights",
+            found["ours"][number],
+            "rows",
+            "rebuilt",
+            max(1, found["rebuilt"][number]),
+            "lower",
+        )
+        for number, what in enumerate(("repeated", "skipped"))
+    ]
+
+
+def memory(megabytes: int) -> list[dict[str, object]]:
+    """Anonymous memory of a process that opens a corpus of sparse files (5,000 million tokens in full) and reads it."""
+    code = """
+import sys
+from pathlib import Path
+from bench_loader import sparse_corpus, anonymous
+from stillhouse.tokens.loader import get_loader
+from stillhouse.tokens.packing import Packing
+folder = Path(sys.argv[2])
+sparse_corpus(folder, int(sys.argv[1]))
+before = anonymous()
+loader = get_loader(str(folder), seq_len=2048, batch_size=16, packing=Packing("concat"))
+for step in range(0, 4000, 10):
+    loader.batch(step)
+loader.account(3999)
+loader.rows_at_step(77)
+print(anonymous(), before)
+"""
+    with tempfile.TemporaryDirectory(prefix="sparse-") as folder:
+        script = code.replace(
+            "from bench_loader", f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\nfrom loader"
+        )
+        command = [sys.executable, "-c", script, str(megabytes), folder]
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+    held = float(done.stdout.split()[0])
+    name = f"loader: anonymous memory over a corpus of {megabytes / 1000:g} GB"
+    return [line(name, held, "MB", "limit", 500, "lower")]
+
+
+def sparse_corpus(folder: Path, megabytes: int) -> None:
+    """A store of segments of 128 MB, documents of 1,000 tokens each; the token files are holes."""
+    layout = Layout(8192, 0, (1,))
+    per_segment = 128_000_000 // 2000
+    segments = []
+    for number in range(-(-megabytes // 128)):
+        path = folder / "segments" / f"{number:05d}"
+        path.mkdir(parents=True)
+        with (path / "tokens.bin").open("wb") as file:
+            file.truncate(per_segment * 2000)
+        ids = pa.array([f"{number:016x}{document:016x}" for document in range(per_segment)])
+        columns = [ids, np.arange(per_segment) * 1000, np.full(per_segment, 1000, np.int32)]
+        sources = pa.DictionaryArray.from_arrays(pa.array(np.zeros(per_segment, np.int32)), pa.array([""]))
+        roles = pa.array([[]] * per_segment, DOCS_SCHEMA.field("roles").type)
+        columns += [sources, np.ones(per_segment, np.float32), roles]
+        arrays = [
+            pa.array(column).cast(field.type) if not isinstance(column, pa.Array) else column.cast(field.type)
+            for column, field in zip(columns, DOCS_SCHEMA, strict=True)
+        ]
+        with pa.OSFile(str(path / "docs.arrow"), "wb") as out, pa.ipc.new_file(out, DOCS_SCHEMA) as writer:
+            writer.write_batch(pa.record_batch(arrays, schema=DOCS_SCHEMA))
+        segments.append(
+            Segment(
+                f"{number:05d}",
+                per_segment,
+                per_segment * 1000,
+                per_segment * 999,
+                (number * per_segment, (number + 1) * per_segment),
+                0,
+                True,
+                {"tokens.bin": f"{number:032x}", "docs.arrow": f"{number:032x}"},
+            )
+        )
+    write_manifest(folder, layout, segments)
+
+
+def anonymous() -> float:
+    """Megabytes of this process that are no files."""
+    with open("/proc/self/smaps_rollup", encoding="ascii") as file:
+        return next(int(entry.split()[1]) for entry in file if entry.startswith("Anonymous:")) / 1000
+
+
 def mixing() -> list[dict[str, object]]:
     random = np.random.default_rng(0)
     report = []
@@ -143,15 +326,18 @@ def mixing() -> list[dict[str, object]]:
         counts = np.cumsum(np.eye(num_sources)[sources], axis=0)
         wanted = np.arange(1, 60_001)[:, None] * (np.array(weights) / TOTAL)
         worst = float(np.abs(counts - wanted).max())
-        report.append(
-            line(f"mixing {num_sources} sources: farthest from the shares", worst, "rows", "limit", 2, "lower")
-        )
+        name = f"mixing {num_sources} sources: farthest from the shares"
+        report.append(line(name, worst, "rows", "limit", 2, "lower"))
+        for other, order in (("dice", dice(weights, random)), ("grain's chain", chain(weights))):
+            counts = np.cumsum(np.eye(num_sources)[order], axis=0)
+            report.append(line(name, worst, "rows", other, float(np.abs(counts - wanted).max()), "lower"))
+    report += changing()
     schedule, row = Schedule(integer_weights([0.5, 0.3, 0.2])), 0
     for _ in range(2000):
         row += int(random.integers(1, 500))
         schedule.change(row, integer_weights(random.dirichlet(np.ones(3)).tolist()))
-    lookup = milliseconds(lambda: schedule.place(row // 2, row // 2 + 1))
-    report.append(line("mixing: source of a row after 2,000 changes", lookup, "CPU-ms", "limit", 2, "lower"))
+    lookup = milliseconds(lambda: schedule.place(row // 2, row // 2 + 256))
+    report.append(line("mixing: sources of 256 rows after 2,000 changes", lookup, "CPU-ms", "limit", 2, "lower"))
     return report
 
 
@@ -171,12 +357,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     parser.add_argument("--quick", action="store_true", help="2 × 10M tokens in place of 2 × 50M")
+    parser.add_argument("--peer", action="store_true", help="Hugging Face datasets too")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="loader-") as name:
         folder = Path(name)
         for number, source in enumerate(SHARES):
             make_source(folder / source, 10_000_000 if options.quick else 50_000_000, number)
-        report = [*speeds(folder, 600 if options.quick else 3000), *resuming(folder), *mixing()]
+        report = [*speeds(folder, 600 if options.quick else 3000, options.peer), *resuming(folder), *mixing()]
+    report += memory(1_000 if options.quick else 10_000)
     for entry in report:
         print(
             json.dumps(entry)

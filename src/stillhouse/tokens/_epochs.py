@@ -94,7 +94,7 @@ class SourceRows:
             return None  # fewer rows than that could not hold the tokens
         whole = int(epochs)
         part = epochs - whole
-        return self.epoch_start(whole) + (round(part * self.plan(whole).num_rows) if part else 0)
+        return self.epoch_start(whole) + (int(part * self.plan(whole).num_rows) if part else 0)
 
     def epochs_of(self, draws: Int64s) -> Int64s:
         """The epoch of each draw."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from bisect import bisect_right, insort
 from collections.abc import Sequence
+from contextlib import suppress
 from fractions import Fraction
 from functools import cached_property
 from typing import NamedTuple, Protocol
@@ -257,7 +258,7 @@ class Schedule:
                 self._asked.pop()
         asked = tuple(weights) if weights is not None else self._asked[-1]
         self._rails = rails or self._rails
-        self._stages = sorted(stage for stage in stages if stage.row > row)
+        self._stages = sorted({stage.row: stage for stage in stages if stage.row > row}.values())  # the later of two holds
         self._changed, self._settled, self._end = row, row, None
         self._open(row, asked)
 
@@ -296,12 +297,16 @@ class Schedule:
                 row = segment.first_row + segment.row_of(source, ordinal - segment.taken[source])
                 if not last or row < self._settled:
                     return row
-                if not self._go_on(row + 1):
-                    return None
+                upto = row + 1
             elif not last:
                 return None  # not reached: a later segment would have taken more
-            elif not self._stages or not self._go_on(self._stages[0].row):
+            elif self._stages:
+                upto = self._stages[0].row
+            else:
                 return None
+            if self._end is not None:
+                return None
+            self._go_on(upto)
 
     @property
     def end(self) -> int | None:
@@ -319,13 +324,10 @@ class Schedule:
             self._go_on(min(events) + 1)
         return self._end
 
-    def _go_on(self, row: int) -> bool:
-        """`_reach`, saying whether there are so many rows."""
-        try:
+    def _go_on(self, row: int) -> None:
+        """`_reach`, or as far as there are rows."""
+        with suppress(Spent):
             self._reach(row)
-        except Spent:
-            return False
-        return True
 
     def _reach(self, row: int) -> None:
         """Make the segments of all rows before `row`."""
