@@ -100,6 +100,7 @@ if TYPE_CHECKING:
     from .generate.rag import RAG as RAG
     from .generate.retrieve import Retrieve as Retrieve
     from .generate.revise import Revise as Revise
+    from .generate.rewrite import Rewrite as Rewrite
     from .generate.rubric import Criterion as Criterion
     from .generate.rubric import JudgeRubric as JudgeRubric
     from .generate.rubric import Rubric as Rubric
@@ -291,6 +292,7 @@ _HOME = {
     "MathVerifier": "measure.math_verifier",
     "Prompt": "generate.prompt",
     "ProcessWithPrompt": "generate.process",
+    "Rewrite": "generate.rewrite",
     "FewShot": "generate.few_shot",
     "DataFromPrompt": "generate.data_from_prompt",
     "DataFromAttributedPrompt": "generate.attributed",

@@ -165,6 +165,7 @@ def test_rows_are_dropped_marked_or_redacted(session: Session) -> None:
     assert dropped.record["facts"] == {"dropped_by": {one["reason"]: 1}}
     clean = session.run(Pii(rows=rows, columns=("input", "messages")))
     first, second = clean
+    assert clean.record["facts"]["redacted"] == {"email": 2, "phone": 1}
     assert first["input"] == "call [phone] or [email]"
     assert first["messages"][0] == {"role": "user", "content": "I am [email]"}
     assert second == list(session.run(rows))[1]

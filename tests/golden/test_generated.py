@@ -79,6 +79,7 @@ STEPS: dict[str, sh.Step[sh.Rows]] = {
                 unpack=True,
             ),
         ),
+        ("", sh.Rewrite(rows=TEXTS, by=BY, how="As of {{ day }}.", input="input")),
         ("", sh.ProcessWithPrompt(rows=TEXTS, by=BY, instruction="Shorten it.", input="input")),
         (
             "",

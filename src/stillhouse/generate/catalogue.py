@@ -6,6 +6,7 @@ CATALOGUE: dict[str, tuple[str, str]] = {
         "stillhouse.generate.process:ProcessWithPrompt",
         "Apply an instruction to a column.",
     ),
+    "generate.rewrite": ("stillhouse.generate.rewrite:Rewrite", "Write a text column anew, as an instruction says."),
     "generate.few_shot": ("stillhouse.generate.few_shot:FewShot", "Answer inputs after examples that fit the window."),
     "generate.data_from_prompt": (
         "stillhouse.generate.data_from_prompt:DataFromPrompt",
