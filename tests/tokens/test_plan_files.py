@@ -23,8 +23,8 @@ def store(tmp_path: Path) -> TokenStore:
     return make_store(tmp_path / "store", lengths, per_segment=25)
 
 
-def plan_key(method: Method, **fields: int) -> PlanKey:
-    return PlanKey(Packing(method, too_long="split", window=20), **{"seq_len": ROW, "key": 3, **fields})
+def plan_key(method: Method, seq_len: int = ROW, key: int = 3) -> PlanKey:
+    return PlanKey(Packing(method, too_long="split", window=20), seq_len, key)
 
 
 def cached(store: TokenStore) -> list[Path]:
@@ -126,11 +126,10 @@ def test_resuming_packs_no_epochs_before(store: TokenStore, method: Method, monk
     again = SourceRows("a", store, packing, ROW, seed=1)
     again.recall_epoch_ends(ends)
     asked: list[int] = []
-    real = _epochs.kept_plan
 
     def watched(store: TokenStore, key: PlanKey, row_id: object) -> Plan:
         asked.append(key.key)
-        return real(store, key)
+        return kept_plan(store, key)
 
     monkeypatch.setattr(_epochs, "kept_plan", watched)
     draws = np.array([ends[5] + 2])

@@ -128,7 +128,7 @@ def write_arrow(store: TokenStore, folder: Path, *, without_weights: bool) -> li
             for begin in range(first, stop, _DOCUMENTS):
                 writer.write_batch(_batch(store, number, begin, min(begin + _DOCUMENTS, stop), schema))
         os.replace(part, path)
-    state = {
+    state: dict[str, Any] = {
         "_data_files": [{"filename": path.name} for path in found],
         "_fingerprint": store.fingerprint[:16],
         "_format_columns": None,

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from ..core.context import Context
 from ..core.errors import RecipeError
 from ..core.step import Step
-from ._segments import Layout, SegmentWriter, Weighting, write_manifest
+from ._segments import Layout, Segment, SegmentWriter, Weighting, write_manifest
 from .store import TokenStore
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def import_files(
     """Write the documents of the files as a store into `target`, a segment in memory at no time."""
     weighting, runs = _runs(files, format, layout)
     layout = replace(layout, weighting=weighting)
-    segments = []
+    segments: list[Segment] = []
     begin = done = 0
     writer: SegmentWriter | None = None
     for run in runs:
