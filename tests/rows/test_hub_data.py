@@ -151,6 +151,17 @@ def test_what_the_hub_does_not_give_is_told(hub: HubServer, monkeypatch: pytest.
     assert "`someone/unseen` is not on this machine and the hub cannot be reached" in refusal("hf://someone/unseen")
 
 
+def test_what_only_the_library_datasets_reads_is_read_through_it(
+    hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    datasets = pytest.importorskip("datasets")
+    monkeypatch.setattr("datasets.config.HF_ENDPOINT", hub.url)
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "datasets")
+    datasets.disable_progress_bars()
+    hub.push("datasets", "someone/texts", {"train.txt": b"one\ntwo\n"})
+    assert read("hf://someone/texts", split="train") == ["one", "two"]
+
+
 @pytest.mark.parametrize("path", ["hf://nobody", "hf://", "hf://a/b/c", "hf://datasets/a"])
 def test_what_is_no_name_is_told_when_it_is_declared(path: str) -> None:
     with pytest.raises(RecipeError, match="is no data set of the hub"):
