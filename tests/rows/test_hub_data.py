@@ -156,6 +156,7 @@ def test_what_only_the_library_datasets_reads_is_read_through_it(
 ) -> None:
     datasets = pytest.importorskip("datasets")
     monkeypatch.setattr("datasets.config.HF_ENDPOINT", hub.url)
+    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", False)
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "datasets")
     datasets.disable_progress_bars()
     hub.push("datasets", "someone/texts", {"train.txt": b"one\ntwo\n"})

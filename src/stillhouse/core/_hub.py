@@ -43,7 +43,7 @@ def listed(repository: HubName, commit: str) -> list[str]:
 
     Never from the files that lie in the cache: those may be some of them.
     """
-    folder = fetched(repository._replace(revision=commit), ["README.md"])
+    folder = fetched(repository._replace(revision=commit), ["README.md", ".gitattributes"])
     kept = folder.parents[1] / "trees" / f"{commit}.json"
     if kept.is_file():
         return sorted(json.loads(kept.read_text(encoding="utf-8"))["files"])

@@ -8,9 +8,10 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import sys
 import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -79,7 +80,7 @@ class FetchedFiles:
         except Exception:  # a hint is not worth an error, and each driver has errors of its own
             return []
 
-    def find(self, url: str, told: Callable[[int, int | None], None] | None = None) -> Found:
+    def find(self, url: str) -> Found:
         """What is at the address, asked once in a process: a plan must not see it change.
 
         Raises `RecipeError` where there is no such file, the driver is not installed, or the server cannot be reached.
@@ -88,11 +89,11 @@ class FetchedFiles:
             known = self._found.get(url)
             if known is None:
                 marks = self._marks(url)
-                known = self._kept(url, marks) or self._fetch(url, marks, told)
+                known = self._kept(url, marks) or self._fetch(url, marks)
                 self._found[url] = known
             return known
 
-    def local(self, found: Found, told: Callable[[int, int | None], None] | None = None) -> Path:
+    def local(self, found: Found) -> Path:
         """The file on this machine, fetched again where it had to go; raises `RecipeError` where it is another now."""
         with self._lock:
             path = self._path(found.url, found.marks)
@@ -100,7 +101,7 @@ class FetchedFiles:
                 with contextlib.suppress(OSError):
                     os.utime(path)
                 return path
-            again = self._fetch(found.url, found.marks, told)
+            again = self._fetch(found.url, found.marks)
             if again.digest != found.digest:
                 raise RecipeError(
                     f"{found.url}: the file was changed since the run began: it had {found.size:,} bytes, now it has "
@@ -129,12 +130,12 @@ class FetchedFiles:
         except (OSError, ValueError, KeyError):
             return None
 
-    def _fetch(self, url: str, marks: str, told: Callable[[int, int | None], None] | None) -> Found:
+    def _fetch(self, url: str, marks: str) -> Found:
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self._path(url, marks)
         part = path.with_suffix(f".{uuid.uuid4().hex}.part")
         try:
-            size, content = self._copied(url, part, told)
+            size, content = self._copied(url, part)
             os.replace(part, path)
         finally:
             part.unlink(missing_ok=True)
@@ -144,7 +145,7 @@ class FetchedFiles:
         self._make_room(path)
         return Found(url, marks, content, size)
 
-    def _copied(self, url: str, part: Path, told: Callable[[int, int | None], None] | None) -> tuple[int, str]:
+    def _copied(self, url: str, part: Path) -> tuple[int, str]:
         with _told(url):
             system, path = _system(url)
             for attempt in range(_ATTEMPTS):
@@ -156,8 +157,7 @@ class FetchedFiles:
                             target.write(block)
                             state.update(block)
                             size += len(block)
-                            if told is not None:
-                                told(size, total)
+                            _show(url, size, total)
                     if total is not None and size < total:
                         raise OSError(f"it ended after {size:,} of {total:,} bytes")
                     return size, state.hexdigest()
@@ -192,6 +192,14 @@ def keep_fetched(folder: str | os.PathLike[str], max_bytes: int = MAX_BYTES) -> 
     if max_bytes <= 0:
         raise RecipeError(f"`max_bytes` is {max_bytes}", "Give a number of bytes above 0.")
     FILES.folder, FILES.max_bytes = Path(folder).expanduser(), max_bytes
+
+
+def _show(url: str, size: int, total: int | None) -> None:
+    """How far a long fetch is, on a terminal: it goes on before any step begins, whose progress could be shown."""
+    if sys.stderr.isatty() and (total is None or total > 16 * _BLOCK):
+        of = "" if total is None else f" of {total >> 20:,}"
+        end = "\n" if total is not None and size >= total else ""
+        print(f"\rfetching {url}: {size >> 20:,}{of} MB", end=end, file=sys.stderr, flush=True)
 
 
 def _system(url: str) -> tuple[Any, str]:

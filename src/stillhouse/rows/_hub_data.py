@@ -19,7 +19,8 @@ from ..core.keys import digest_of
 from ._files import _NO_DATA, DataFile, Entry, LocalFile, chosen_split
 from .place import Format, HubData, Place, format_of, hub_data
 
-_CARD = ("README.md",)
+_CARD = ("README.md", ".gitattributes")
+"""The card, and what nearly every repository has: asking for it tells the commit."""
 _CONVERTED = "refs/convert/parquet"
 """The branch in which the hub itself keeps a data set as Parquet: `config/split/0000.parquet`."""
 _WORDS = {
