@@ -11,6 +11,7 @@ from stillhouse.calls.ask import Ask
 from stillhouse.calls.providers.scripted import Scripted, script, scripted_reply
 from stillhouse.core.errors import ModelError
 from stillhouse.core.session import Session
+from stillhouse.generate._cot import FIRST_SEEDS
 from stillhouse.generate.cot import SynthesizeCoT
 from stillhouse.rows.import_ import Import
 from tests.generate import teachers
@@ -88,9 +89,10 @@ def test_outputs_are_compared_and_written_by_value(session: Session) -> None:
 def test_a_teacher_of_rubbish_is_stopped_after_the_first_question_to_each_seed(session: Session) -> None:
     asked = scripted("cot-rubbish", lambda messages, schema, sample: "no")
     rows = Import(data=tuple({"input": f"{n} and 1", "output": {"sum": n + 1}} for n in range(16)))
-    with pytest.raises(ModelError, match="16 of the first 16 rows of `SynthesizeCoT` failed"):
+    with pytest.raises(ModelError, match=r"(\d+) of the first \1 rows of `SynthesizeCoT` failed"):
         session.run(traces("cot-rubbish", rows))
-    assert asked.num_calls == 32  # each was shown its error once
+    # Each was shown its error once; those of the first piece may have been asked again before the second failed too.
+    assert asked.num_calls <= 2 * 16 + 4 * FIRST_SEEDS
 
 
 def test_a_seed_without_any_usable_reply_fails_with_the_reason(session: Session) -> None:

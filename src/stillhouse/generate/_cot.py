@@ -11,7 +11,7 @@ from ..calls.request import Prompt
 from ..core._map import too_many_failures
 from ..core.context import Context
 from ..core.errors import RowFault
-from ..core.outcome import Emit, Outcome, Row
+from ..core.outcome import Emit, Fail, Outcome, Row
 from ..text.schema import Schema
 from ._policy import check_task_rows
 from ._prompt import failed, most_passing
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 FIRST_SEEDS = 3
-"""Where all of so many first seeds or more got nothing usable, no more is asked."""
+"""Where all of so many first seeds or more got nothing usable, no more is asked, in whatever pieces they come."""
 
 
 class Trace(NamedTuple):
@@ -36,10 +36,12 @@ class Trace(NamedTuple):
 def tracer(step: SynthesizeCoT, context: Context) -> Callable[[Sequence[Row]], Awaitable[list[Outcome]]]:
     calls, schema = context.calls, reasoned(step.response)
     shown = context.get(step.rows).head(step.examples + 1)
+    met: list[Fail] = []
+    worked = begun = False
 
     async def trace(rows: Sequence[Row]) -> list[Outcome]:
+        nonlocal begun, worked
         check_task_rows("SynthesizeCoT", rows)
-        is_first = rows[0]["_id"] == shown[0]["_id"]
         outputs = [_settled(row["output"], step.response) for row in rows]
         traces: dict[int, Trace] = {}
         faults: dict[int, list[RowFault]] = defaultdict(list)
@@ -59,13 +61,16 @@ def tracer(step: SynthesizeCoT, context: Context) -> Callable[[Sequence[Row]], A
                     continue
                 if found is not None:
                     traces[place] = found
-            if is_first and sample == 0 and len(faults) == len(open_places) >= FIRST_SEEDS:
-                fails = [failed(fault) for (fault,) in faults.values()]
-                raise too_many_failures("SynthesizeCoT", len(fails), len(fails), fails[:3])
+            worked = worked or len(faults) < len(open_places)
+            begun = begun or rows[0]["_id"] == shown[0]["_id"]  # else it is a run that was taken up, and had worked
+            if sample == 0 and not worked:
+                met.extend(failed(fault) for (fault,) in faults.values())
+                if begun and len(met) >= FIRST_SEEDS:
+                    raise too_many_failures("SynthesizeCoT", len(met), len(met), met[:3])
             open_places = [place for place in open_places if place not in traces]
-        for place, met in faults.items():
-            if len(met) == step.attempts:
-                outputs[place] = most_passing(met)
+        for place, own in faults.items():
+            if len(own) == step.attempts:
+                outputs[place] = most_passing(own)
         return [_outcome(row, outputs[place], traces.get(place)) for place, row in enumerate(rows)]
 
     return trace
