@@ -170,6 +170,11 @@ class Source(Protocol):
         ...
 
     @property
+    def flows(self) -> bool:
+        """Whether its rows come from a step that still runs, a few at a time."""
+        ...
+
+    @property
     def total(self) -> int | None:
         """How many rows there are, once that is known."""
         ...
@@ -193,6 +198,8 @@ class Table:
 
     So what a step makes of rows that it meets for the first time shows first.
     """
+
+    flows = False
 
     def __init__(self, paths: Sequence[Path], total: int, done: Sequence[Mapping[str, Any]]) -> None:
         self._paths = paths

@@ -95,6 +95,7 @@ class Flow:
     """A feed as the source of a map step. Rows are numbered as they come; `true_starts` tells where they stand."""
 
     tail = 0
+    flows = True
 
     def __init__(self, feed: Feed) -> None:
         self._feed = feed
@@ -189,13 +190,13 @@ _WHOLE = {
 }
 
 
-def mark(table: pa.Table) -> dict[str, str]:
-    """What a piece was made from, to be held against the finished table: columns, their types, the rows' ids, and their
-    numbers where there are any."""
+def mark(table: pa.Table) -> dict[str, Any]:
+    """What a piece was made from, to be held against the finished table: the rows' ids, their numbers where there are
+    any, columns and their types."""
     table, numbers = without_numbers(table)
-    names = ",".join(f"{name}:{kind}" for name, kind in columns_of(table.schema))
     ids = "".join(table.column("_id").to_pylist())
-    return {"of": digest(f"{names};{ids}{'' if numbers is None else numbers}".encode())}
+    of = digest(f"{ids}{'' if numbers is None else numbers}".encode())
+    return {"of": of, "types": dict(columns_of(table.schema))}
 
 
 def still_true(
@@ -207,6 +208,19 @@ def still_true(
     for entry in sorted(entries, key=lambda entry: entry["start"]):
         reader.skip(entry["start"] - reader.place)
         table = number(entry["start"], reader.take(entry["in"]))
-        if "of" not in entry or (table.num_rows == entry["in"] and mark(table)["of"] == entry["of"]):
+        if "of" not in entry or (table.num_rows == entry["in"] and _is_of(entry, table)):
             found.append(entry)
     return found
+
+
+def _is_of(entry: Mapping[str, Any], table: pa.Table) -> bool:
+    """A column that holds nothing has no type yet in a piece; in the table it has that which the others gave it."""
+    known, types = mark(table), entry["types"]
+    return (
+        known["of"] == entry["of"]
+        and list(known["types"]) == list(types)
+        and all(
+            types[name] == kind or (types[name] == "null" and table.column(name).null_count == table.num_rows)
+            for name, kind in known["types"].items()
+        )
+    )

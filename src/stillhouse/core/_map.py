@@ -31,6 +31,8 @@ from .step import MapStep
 OPEN_CHUNKS = 8
 MOST_CHUNKS = 128  # small ones, of which a few rows are still waited for
 SMALLEST, LARGEST = 64, 4096  # rows of a chunk
+FEW = 2  # rows of a chunk where others wait for them, or until a first row has worked
+SHARE = 16  # such a chunk has this part of the rows that were taken before it, or are left
 QUICK, LONG = 0.25, 4.0  # seconds: a chunk that takes less makes the next larger, one that takes more makes it smaller
 PATIENCE = 1.0  # seconds that a plain mapper may work on a chunk: it cannot be stopped meanwhile
 LOOK_SECONDS = 0.05  # how often one looks for more rows of a step that still runs
@@ -122,6 +124,7 @@ class MapRun:
         # Where another step waits for the rows they come a few at a time, unless they come fast.
         self._size = min(context.options.chunk, SMALLEST) if self._wanted else context.options.chunk
         self._waiting: list[Chunk] = []
+        self._taken = self._looked = 0
         self._changed = threading.Event()
 
     def all(self, source: Source, done: Iterable[Entry] = ()) -> None:
@@ -149,26 +152,50 @@ class MapRun:
         """Keep chunks in flight.
 
         A plain mapper has its outcomes at once: they are committed before the next chunk is begun. Until a first row
-        has worked there is one chunk, and a small one: what is asked may be rubbish, or the model gone.
+        has worked few rows are on their way: what is asked may be rubbish, or the model gone.
         """
-        while self._has_room() and not any(chunk.ready for chunk in self._waiting):
-            taken = source.next(self._size if self._worked else self.context.options.first_look)
+        while self._has_room(source) and not any(chunk.ready for chunk in self._waiting):
+            taken = source.next(self._next_rows(source))
             if taken is None:
                 break
             start, table = taken[0], self._number(*taken)
+            self._taken += table.num_rows
             self._marks[start] = self._mark(table)
             self._waiting.append(self.workers.start(start, table, self._changed.set))
 
-    def _has_room(self) -> bool:
+    def _next_rows(self, source: Source) -> int:
+        """How many rows the next chunk has.
+
+        A row goes on when the slowest of its chunk is there, and that holds others up where a run begins and where it
+        ends: there chunks are small, so that the next step has its first rows soon and its last ones not late.
+        """
         if not self._worked:
-            return not self._waiting
+            left = self._left_to_look_at
+            return min(FEW, left) if left > 0 else FEW
         if not self._wanted:
-            return len(self._waiting) < max(OPEN_CHUNKS, self.workers.width)
-        # Where another step waits for the rows: the next when the last are all on their way. More at once would come
-        # home later, as those who answer take their questions in turn; fewer would leave them idle.
-        return len(self._waiting) < MOST_CHUNKS and sum(not chunk.sent for chunk in self._waiting) < max(
-            2, self.workers.width
+            return self._size
+        total = source.total
+        near = self._taken if total is None else min(self._taken, total - self._taken)
+        return min(self._size, max(FEW, near // SHARE))
+
+    def _has_room(self, source: Source) -> bool:
+        waiting = self._waiting
+        if not self._worked:
+            return not waiting or self._left_to_look_at > 0
+        if not (self._wanted or source.flows):
+            return len(waiting) < max(OPEN_CHUNKS, self.workers.width)
+        # Where another step waits for the rows, or they come from one: the next when the last are all on their way.
+        # More at once would come home later, as those who answer take their questions in turn; fewer would leave them
+        # idle.
+        unsent = [chunk.num_rows for chunk in waiting if not chunk.sent]
+        return len(waiting) < MOST_CHUNKS and (
+            len(unsent) < max(2, self.workers.width) or sum(unsent) < min(2 * self._size, SMALLEST)
         )
+
+    @property
+    def _left_to_look_at(self) -> int:
+        """Rows that may still be begun before one has worked."""
+        return self.context.options.first_look - self._looked - sum(chunk.num_rows for chunk in self._waiting)
 
     @property
     def _wanted(self) -> bool:
@@ -189,6 +216,7 @@ class MapRun:
         self._count(entry)
         if chunk.start >= source.tail:
             self.fresh.add(entry)
+        self._looked += entry["in"]
         self._worked = self._worked or entry["lost"] < entry["in"]
         self._size = _next_size(self._size, chunk, time.monotonic() - chunk.begun)
         counts = self.counts
@@ -208,7 +236,7 @@ def _next_size(size: int, chunk: Chunk, seconds: float) -> int:
         in_time = int(chunk.num_rows * PATIENCE / max(seconds, 1e-6))
         return max(1, min(2 * size if seconds < QUICK else size, in_time, LARGEST))
     if seconds < QUICK:
-        return min(2 * size, LARGEST)
+        return min(2 * size, LARGEST) if chunk.num_rows >= size else size
     return max(size // 2, SMALLEST) if seconds > LONG else size
 
 
