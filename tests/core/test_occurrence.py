@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stillhouse.calls.ask import Ask
 from stillhouse.calls.providers.scripted import Scripted, script, scripted_reply
-from stillhouse.core._occurrence import Arrivals, numbering
+from stillhouse.core._occurrence import Arrivals, numbering, with_numbers
+from stillhouse.core._tables import table_bytes
 from stillhouse.core.artifact import Rows
 from stillhouse.core.context import Context
 from stillhouse.core.errors import Interrupted
+from stillhouse.core.events import Bus
 from stillhouse.core.occurrence import EACH, mapped
 from stillhouse.core.options import Options
 from stillhouse.core.outcome import Emit, Outcome, Row
 from stillhouse.core.session import Session
 from stillhouse.core.step import Mapper, MapStep, Step
+from stillhouse.engines._actor import Driver, _Chunk, _Prepared
 from stillhouse.generate.evolve import Evolve
 from stillhouse.generate.prompt import Prompt
 from stillhouse.rows.import_ import Import
@@ -236,8 +242,34 @@ def test_a_mapper_sees_rows_of_one_number_together_and_outcomes_keep_their_place
 
 
 def test_rows_that_come_are_numbered_by_what_is_asked_about() -> None:
-    import pyarrow as pa
-
     arrivals = Arrivals(Prompt(rows=table("a"), by=WARM, template=TEMPLATE))
     assert arrivals.of(pa.table({"text": ["a", "b"], "number": [1, 2]})) is None
     assert arrivals.of(pa.table({"text": ["a", "c"], "number": [3, 4]})) == [1, 0]
+
+
+def test_rows_that_are_mapped_elsewhere_ask_with_their_numbers(tmp_path: Path) -> None:
+    step = Prompt(rows=table("a", "a"), by=WARM, template=TEMPLATE)
+    with opened(tmp_path) as session:
+        source = session.run(step.rows)
+    context = Context(
+        step=step,
+        build_key="there",
+        work=tmp_path / "there",
+        inputs={step.rows.recipe_key: source},
+        options=Options(),
+        bus=Bus(),
+        stop=threading.Event(),
+        calls=Driver,
+    )
+    given = with_numbers(pa.concat_tables(map(pq.read_table, source.paths)), [0, 1])
+
+    async def asked() -> list[int]:
+        chunk = _Chunk("there", _Prepared(step, step.mapper(context), tmp_path), 0, table_bytes(given))
+        found: list[int] = []
+        while len(found) < 2:
+            message = await chunk.next()
+            found += [prompt.sample for _, _, (_, prompts), _ in message["asks"] for prompt in prompts]
+        chunk.task.cancel()
+        return sorted(found)
+
+    assert asyncio.run(asked()) == [0, EACH]
