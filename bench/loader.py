@@ -266,7 +266,7 @@ print(anonymous(), before)
 """
     with tempfile.TemporaryDirectory(prefix="sparse-") as folder:
         script = code.replace(
-            "from bench_loader", f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\nfrom loader"
+            "from bench_loader", f"import sys; sys.path.append({str(Path(__file__).parent)!r})\nfrom loader"
         )
         command = [sys.executable, "-c", script, str(megabytes), folder]
         done = subprocess.run(command, check=True, capture_output=True, text=True)

@@ -250,8 +250,8 @@ from stillhouse.tokens.loader import get_loader
 from stillhouse.tokens.mixing import Mixture
 from stillhouse.tokens.packing import Packing
 folders = {folders!r}
-loader = get_loader(Mixture(dict(zip(folders, zip(folders.values(), (.6, .3, .1)))), max_epochs=None), seq_len={SEQ}, batch_size=8,
-    packing=Packing("windows", window=30), state=json.load(open(sys.argv[1])))
+loader = get_loader(Mixture(dict(zip(folders, zip(folders.values(), (.6, .3, .1)))), max_epochs=None), seq_len={SEQ},
+    batch_size=8, packing=Packing("windows", window=30), state=json.load(open(sys.argv[1])))
 print(json.dumps([next(loader).ids.tolist() for _ in range(40)]))
 """
     environment = {"PYTHONPATH": ":".join(sys.path), "PATH": ""}
@@ -340,7 +340,11 @@ def test_no_rank_sees_another_mixture_than_the_others(
     num_steps, per_rank = 250, 4
     for rank in range(world_size):
         loader = get_loader(
-            Mixture(sources), seq_len=4, batch_size=per_rank * world_size, rank=rank, world_size=world_size
+            Mixture(sources, max_epochs=None),
+            seq_len=4,
+            batch_size=per_rank * world_size,
+            rank=rank,
+            world_size=world_size,
         )
         counts = np.zeros(len(weights))
         for step in range(num_steps):
@@ -418,13 +422,28 @@ def test_accounts_from_arithmetic_equal_what_the_batches_held(
 ) -> None:
     loader = mixed(stores, method)
     tokens: Counter[str] = Counter()
+    learnt: Counter[str] = Counter()
+    padding = 0
     for step in range(steps):
         if step == change:
             loader.set_weights({"web": 1, "chat": 5, "code": 1})
-        tokens.update(next(loader).tokens_by_source())
+        batch = next(loader)
+        tokens.update(batch.tokens_by_source())
+        padding += batch.ids.size - batch.num_tokens
+        counts = np.add.reduceat((batch.weights != 0).reshape(-1).astype(int), batch.cu_seqlens[:-1])
+        for source, count in zip(batch.source_ids.tolist(), counts.tolist(), strict=True):
+            learnt[batch.source_names[source]] += count if source >= 0 else 0
     accounts = loader.account()
     assert {name: account.tokens for name, account in accounts.items()} == {name: tokens[name] for name in stores}
+    assert {name: account.learnt for name, account in accounts.items()} == {name: learnt[name] for name in stores}
     assert sum(account.rows for account in accounts.values()) == steps * 8
+    assert sum(account.share for account in accounts.values()) == pytest.approx(1)
+    if method != "one":  # whose batches are cut to their longest row
+        assert sum(account.padding for account in accounts.values()) == padding
+    if steps > 3:  # going back, and on again
+        before = mixed(stores, method, state={**loader.state_dict(), "step": steps - 3}).account()
+        assert loader.account(steps - 3) == before
+        assert loader.account() == accounts
 
 
 @given(methods, st.integers(0, 20), st.sampled_from(["web", "chat", "code"]), st.integers(0, 14))
@@ -454,6 +473,33 @@ def test_rows_at_a_step_are_those_of_all_ranks_and_lead_back_to_the_text(stores:
         assert document.row_id == row.row_id
         assert document.ids.tolist() == ids_of(row.document, row.length)
         assert 13 in loaders[0].steps_of_row(row.row_id, until=14)
+
+
+def test_after_other_ranks_and_weights_rows_lead_to_their_steps_and_those_to_come(
+    stores: dict[str, TokenStore],
+) -> None:
+    """1 → 6 → 4 ranks, weights and a batch size that change: past and future are asked of a loader made anew."""
+    seen_at: dict[str, list[int]] = {}
+    state: Any = None
+    for world_size, steps in ((1, 6), (6, 7), (4, 30)):
+        ranks = [
+            mixed(stores, batch_size=12, rank=rank, world_size=world_size, state=state) for rank in range(world_size)
+        ]
+        for _ in range(steps):
+            for loader in ranks:
+                batch = next(loader)
+                for row in {row for row in batch.row_ids if row is not None}:
+                    if batch.step not in seen_at.setdefault(row, []):
+                        seen_at[row].append(batch.step)
+        for loader in ranks:
+            loader.set_weights({"web": 1, "chat": 1, "code": world_size}, reason="test")
+        state = json.loads(json.dumps(ranks[0].state_dict()))
+        if world_size == 6:
+            early = mixed(stores, batch_size=12, state=state)  # asked before the steps that are to come
+    for row, steps_seen in [*seen_at.items()][::9]:
+        assert early.steps_of_row(row, until=43) == steps_seen
+    for step in (2, 9, 40):
+        assert {row.row_id for row in early.rows_at_step(step)} == {row for row, at in seen_at.items() if step in at}
 
 
 def test_far_out_a_step_is_found_as_quickly_as_the_first(stores: dict[str, TokenStore]) -> None:

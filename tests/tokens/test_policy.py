@@ -67,7 +67,7 @@ def shares(loader: Loader, steps: int) -> dict[str, float]:
 
 
 def test_policies_give_the_shares_that_they_say(stores: dict[str, TokenStore]) -> None:
-    free = {"max_epochs": None}
+    free: dict[str, Any] = {"max_epochs": None}
     assert shares(loader_of(stores, policy=NaturalMix(), **free), 130) == pytest.approx(
         {"a": 40 / 65, "b": 20 / 65, "c": 5 / 65}, abs=0.005
     )
@@ -119,9 +119,9 @@ def test_a_schedule_gives_what_the_same_changes_by_hand_give(
     scheduled = loader_of(stores, policy=ScheduledMix(points), max_epochs=None)
     by_hand = loader_of(stores, weights=points[0][1], max_epochs=None)
     for step in range(at + 5):
-        for place, weights in points[1:]:
+        for place, found in points[1:]:
             if place == step:
-                by_hand.set_weights(weights)
+                by_hand.set_weights(found)
         assert np.array_equal(next(scheduled).ids, next(by_hand).ids)
 
 
@@ -234,7 +234,7 @@ bounded = st.lists(
 def test_shares_keep_within_their_bounds_and_in_proportion_where_none_holds(
     drawn: list[tuple[Fraction, Fraction, Fraction]],
 ) -> None:
-    weights, floors, ceilings = (list(column) for column in zip(*drawn, strict=True))
+    weights, floors, ceilings = ([one[column] for one in drawn] for column in range(3))
     found = _within(weights, floors, ceilings)
     if found is None:  # the ceilings of those with a weight, and the floors of the others, are less than all
         assert sum(c if w else f for w, f, c in zip(weights, floors, ceilings, strict=True)) < 1

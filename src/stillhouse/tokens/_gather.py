@@ -62,13 +62,14 @@ class Layout:
         row, source, document, offset, file, start, length = columns
         narrow = row.astype(np.uint16) if num_rows <= 1 << 16 else row  # short keys are sorted by radix
         order = np.argsort(narrow, kind="stable")
-        self._source = source[order].astype(np.int32)
-        self._document, self._offset = document[order], offset[order]
+        self._source, self._document, self._offset = source[order], document[order], offset[order]
         self._bounds = _starts(row, num_rows)
+        length = length[order]
         # Rows are full, padding included: a span begins in the block where those before it end.
-        ends = np.cumsum(length[order])
-        self._begin = ends - length[order]
-        self._find_runs(file[order], start[order], length[order], row[order], num_rows)
+        begin = np.cumsum(length) - length
+        self._begin = begin.astype(np.int32) if num_rows * self._seq_len < 1 << 31 else begin
+        row = np.repeat(np.arange(num_rows), np.diff(self._bounds))
+        self._find_runs(file[order], start[order], length, row, num_rows)
 
     def _part(self, rows: Rows, source: int, epoch: int) -> tuple[Arrays, ...]:
         """Spans of the rows of one source and epoch, with padding.
@@ -77,21 +78,30 @@ class Layout:
         """
         here = np.flatnonzero((rows.sources == source) & (rows.epochs == epoch))
         if source < 0:
-            nothing = np.full(len(here), -1)
+            nothing = np.full(len(here), -1, np.int32)
             begin = np.zeros_like(here)
             return here, nothing, nothing, begin, nothing, begin, np.full(len(here), self._seq_len)
+        here = here[np.argsort(rows.rows[here])]  # neighbours in the plan are looked up faster together
         store = self._sources[source].store
         spans = self._sources[source].plan(epoch).spans(rows.rows[here])
-        file = store.segment_of(spans.documents) + self._first_file[source]
+        file = (store.segment_of(spans.documents) + self._first_file[source]).astype(np.int32)
         start = store.starts[spans.documents] + spans.starts
         row = np.repeat(here, spans.counts)
-        found = (row, np.full(len(row), source), spans.documents, spans.starts, file, start, spans.lengths)
+        found: tuple[Arrays, ...] = (
+            row,
+            np.full(len(row), source, np.int32),
+            spans.documents,
+            spans.starts,
+            file,
+            start,
+            spans.lengths,
+        )
         ends = np.concatenate(([0], np.cumsum(spans.lengths)))[np.cumsum(spans.counts)]
         used = np.diff(ends, prepend=0)
         short = np.flatnonzero(used < self._seq_len)
         if not len(short):
             return found
-        nothing, begin = np.full(len(short), -1), np.zeros_like(short)
+        nothing, begin = np.full(len(short), -1, np.int32), np.zeros_like(short)
         padding = (here[short], nothing, nothing, begin, nothing, begin, self._seq_len - used[short])
         return tuple(np.concatenate(pair) for pair in zip(found, padding, strict=True))
 

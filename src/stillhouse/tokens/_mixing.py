@@ -258,7 +258,8 @@ class Schedule:
                 self._asked.pop()
         asked = tuple(weights) if weights is not None else self._asked[-1]
         self._rails = rails or self._rails
-        self._stages = sorted({stage.row: stage for stage in stages if stage.row > row}.values())  # the later of two holds
+        later = {stage.row: stage for stage in stages if stage.row > row}  # of two at one row, the second holds
+        self._stages = sorted(later.values())
         self._changed, self._settled, self._end = row, row, None
         self._open(row, asked)
 

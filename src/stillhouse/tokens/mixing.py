@@ -43,7 +43,7 @@ class Mixture(Part, tag="tokens.mixture/1"):
 
     def __init__(
         self,
-        sources: Mapping[str, TokenSource | tuple[TokenSource, float]],
+        sources: Mapping[str, TokenSource | Mixture | tuple[TokenSource | Mixture, float]],
         weights: Mapping[str, float] | None = None,
         **fields: Any,
     ) -> None:
