@@ -195,6 +195,7 @@ def test_when_nothing_is_left_it_says_so_and_more_may_be_allowed(stores: dict[st
     with pytest.raises(RecipeError, match=r"(?s)step 13.*`a` 2 times.*set_max_epochs"):
         next(loader)
     assert [account.epochs for account in loader.account().values()] == [2, 2, 2]
+    assert sum(loader.weights.values()) == pytest.approx(1)
     loader.set_max_epochs({"a": 3})
     assert next(loader).step == 13
     again = get_loader(

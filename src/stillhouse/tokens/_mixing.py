@@ -284,8 +284,8 @@ class Schedule:
         return _added(segment.taken, segment.counts(row - segment.first_row))
 
     def weights(self, row: int) -> tuple[int, ...]:
-        """The weights that hold for a row."""
-        self._reach(row + 1)
+        """The weights that hold for a row; for one that does not come any more, those of the last that does."""
+        self._go_on(row + 1)
         return self.segments[self._segment_at(row)].weights
 
     def row_of(self, source: int, ordinal: int) -> int | None:
