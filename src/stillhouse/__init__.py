@@ -148,6 +148,8 @@ if TYPE_CHECKING:
     from .recipes.distillation import Distillation as Distillation
     from .recipes.distillation import distillation as distillation
     from .recipes.file import load_recipe as load_recipe
+    from .recipes.mix import Mix as Mix
+    from .recipes.mix import mix as mix
     from .recipes.scratch import Scratch as Scratch
     from .rows.columns import Rename as Rename
     from .rows.columns import Select as Select
@@ -378,6 +380,8 @@ _HOME = {
     "DistillResult": "recipes.distill",
     "distill": "recipes.distill",
     "load_recipe": "recipes.file",
+    "mix": "recipes.mix",
+    "Mix": "recipes.mix",
     "attributed_texts": "recipes.datasets",
     "augmented_rows": "recipes.datasets",
     "cleaned_rows": "recipes.datasets",

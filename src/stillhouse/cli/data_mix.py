@@ -268,7 +268,7 @@ def _tell_plan(mix: Mix, loader: Loader, arguments: argparse.Namespace) -> int:
         "ends at step",
     ]
     print(table(lines, header))
-    print(f"\n{_chart(sources, steps)}")
+    print(f"\n{_chart(sources, steps if loader.end is None else min(steps, loader.end))}")
     for warning in warnings:
         print(f"\n{styled('note', 'yellow')}: {warning}")
     return exits.DONE
