@@ -25,9 +25,8 @@ def check_boundaries(model: nn.Module, **options: Any) -> None:
     inner: Any = wrapper.get_base_model() if hasattr(wrapper, "get_base_model") else wrapper
     name, config = type(inner).__name__, inner.config.get_text_config()
     remedy = "Pass no mask and `use_cache=False`; where that does not help, give each document a row: `Packing('one')`."
-    if getattr(config, "attention_chunk_size", None) or "chunked_attention" in (
-        getattr(config, "layer_types", 0) or ()
-    ):
+    kinds: list[str] = getattr(config, "layer_types", None) or []
+    if getattr(config, "attention_chunk_size", None) or "chunked_attention" in kinds:
         raise RecipeError(f"`{name}` cuts attention at places of the row, not of the document", remedy)
     embeddings = inner.get_input_embeddings().weight
     ids = torch.arange(1, 1 + sum(_LENGTHS), device=embeddings.device) * 7919 % embeddings.shape[0]
