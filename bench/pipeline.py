@@ -4,7 +4,9 @@ Each row is answered and judged by calls of log-normal latency (σ 0.8, mean 0.1
 or drops it. The ideal is list scheduling of the very same latencies: a row's judging may start when its answer is there
 and a slot is free. `one model` answers and judges, `two models` have 64 slots each. Beside each stands the same run
 with every step waiting for the whole of the one before (`Options(ahead=False)`), and in the same minute a bare asyncio
-task for each row, which keeps nothing: on a busy machine it is late too.
+task for each row, which keeps nothing: on a busy machine it is late too. Before, all that is loaded once was loaded.
+`schedule alone` is the same run by a clock that stands still while anybody computes (`_still_time.py`): what rows wait
+for each other, on any machine.
 """
 
 from __future__ import annotations
@@ -23,6 +25,8 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
+
+from _still_time import is_known, still_time
 
 from stillhouse.calls.ask import Ask
 from stillhouse.core.options import Options
@@ -96,15 +100,14 @@ def _scheduled(num_rows: int, two_models: bool, judge_first: bool) -> float:
 
 
 def seconds(num_rows: int, two_models: bool, ahead: bool) -> float:
-    """Wall seconds of the whole run in a fresh folder."""
+    """Wall seconds of the whole run in a fresh folder; by the clock of the session's loop, which may stand still."""
     folder = Path(tempfile.mkdtemp(prefix="pipeline-"))
     try:
         options = Options(ahead=ahead)
         with Session(folder, options=options, concurrency=SLOTS, track=False, progress=False) as session:
-            session.run(Import(data=[{"n": "0"}], require=("n",)))  # what is loaded once
-            started = time.perf_counter()
+            started = session.loop.time()
             made = session.run(recipe(num_rows, two_models))
-            took = time.perf_counter() - started
+            took = session.loop.time() - started
         if made.record["counts"]["in"] != num_rows:
             raise SystemExit(f"{made.record['counts']}")
         return took
@@ -135,6 +138,7 @@ def bare_seconds(num_rows: int, two_models: bool) -> float:
 def measure(num_rows: int, two_models: bool, rounds: int) -> list[dict[str, object]]:
     """Ours and each of the others, interleaved; medians."""
     ideal = ideal_seconds(num_rows, two_models)
+    seconds(SLOTS, two_models, ahead=True)  # what is loaded once
     ours, waiting, bare = [], [], []
     for _ in range(rounds):
         bare.append(bare_seconds(num_rows, two_models))
@@ -143,18 +147,24 @@ def measure(num_rows: int, two_models: bool, rounds: int) -> list[dict[str, obje
     models = "two models" if two_models else "one model"
     name, late = f"{num_rows:,} rows, {models}", f"{num_rows:,} rows, {models}, each step waits for the one before"
     took, barred, floor = (statistics.median(values) for values in (ours, waiting, bare))
+    alone = []
+    if is_known():
+        with still_time():
+            still = seconds(num_rows, two_models, ahead=True)
+        alone = [_entry(f"{name}, schedule alone", still, f"ideal schedule (limit {LIMIT} times)", ideal, "s")]
     return [
+        *alone,
         _entry(name, took, f"ideal schedule (limit {LIMIT} times)", ideal),
         _entry(name, took, "a bare task for each row", floor),
         _entry(late, barred, f"ideal schedule (limit {LIMIT} times)", ideal),
     ]
 
 
-def _entry(name: str, took: float, reference: str, other: float) -> dict[str, object]:
+def _entry(name: str, took: float, reference: str, other: float, unit: str = "s of wall time") -> dict[str, object]:
     return {
         "name": name,
         "value": round(took, 3),
-        "unit": "s of wall time",
+        "unit": unit,
         "reference": reference,
         "reference_value": round(other, 3),
         "ratio": round(took / other, 4),

@@ -295,7 +295,7 @@ PROGRAM = """
 import sys
 from stillhouse import Ask, Import, Options, Prompt, Session
 folder, url = sys.argv[1:]
-rows = Import(data=[{"n": str(number)} for number in range(1400)], require=("n",))
+rows = Import(data=[{"n": str(number)} for number in range(300)], require=("n",))
 by = Ask(model="openai/teacher", endpoint=url)
 first = Prompt(rows=rows, template="{{ n }}", column="one", by=by)
 step = Prompt(rows=first, template="judge {{ one }} {{ n }}", column="two", by=by)
@@ -311,12 +311,12 @@ def test_a_kill_in_the_middle_of_both_asks_nothing_twice(tmp_path: Path) -> None
         command = [sys.executable, "-c", PROGRAM, str(tmp_path / "store"), server.url]
         process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
         until(lambda: sum(text.startswith("judge") for text in server.answered) >= 12 or process.poll() is not None)
-        assert sum(not text.startswith("judge") for text in server.answered) < 1400
+        assert sum(not text.startswith("judge") for text in server.answered) < 300
         process.send_signal(signal.SIGKILL)
         process.wait()
         done = subprocess.run(command, check=True, env=environment, capture_output=True, text=True)
-        assert done.stdout.split()[0] == "1400"
-        assert server.num_calls <= 2800 + 8  # those on the wire when it was killed
+        assert done.stdout.split()[0] == "300"
+        assert server.num_calls <= 600 + 8  # those on the wire when it was killed
 
 
 def test_a_bill_that_was_taken_up_before_a_kill_is_not_taken_up_twice(tmp_path: Path) -> None:
