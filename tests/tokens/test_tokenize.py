@@ -9,24 +9,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from stillhouse.core.artifact import Tokens
-from stillhouse.core.errors import RecipeError
+from stillhouse.core.errors import RecipeError, RowFault
 from stillhouse.core.session import Session
 from stillhouse.rows.import_ import Import
 from stillhouse.text.chat import render
 from stillhouse.text.tokenizer import load_tokenizer
 from stillhouse.text.train_tokenizer import TrainTokenizer
+from stillhouse.tokens._documents import Encoded, Writing, text_encoder
+from stillhouse.tokens._segments import Layout
 from stillhouse.tokens._tokenize import (
-    Writing,
-    chat_encoder,
     layout_of,
     publish,
     rejects_of,
-    text_encoder,
     write_segments,
 )
 from stillhouse.tokens.loader import get_loader
@@ -172,13 +172,23 @@ def test_what_changes_ids_changes_the_key_and_the_fingerprint(session: Session) 
 # Interruption
 
 
-def rows_of(count: int) -> list[dict[str, Any]]:
-    return [{"_id": f"{n:032x}", "messages": talk(SENTENCES[n % 4], f"{n}")} for n in range(count)]
+def rows_of(count: int, first: int = 0) -> list[dict[str, Any]]:
+    return [{"_id": f"{n:024x}", "messages": talk(SENTENCES[n % 4], f"{n}")} for n in range(first, first + count)]
 
 
-def writing() -> Writing:
-    tokenizer = small_tokenizer()
-    return Writing(layout_of(tokenizer, None, chat=True), chat_encoder(tokenizer, None), max_length=60)
+@pytest.fixture(scope="module")
+def writing(tmp_path_factory: pytest.TempPathFactory) -> Writing:
+    folder = tmp_path_factory.mktemp("tokenizer")
+    small_tokenizer().save_pretrained(folder)
+    return Writing(folder, max_length=60)
+
+
+def layout() -> Layout:
+    return layout_of(small_tokenizer(), None, chat=True)
+
+
+def in_batches(rows: list[dict[str, Any]], size: int = 700) -> list[pa.RecordBatch]:
+    return [pa.RecordBatch.from_pylist(rows[start : start + size]) for start in range(0, len(rows), size)]
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
@@ -190,25 +200,25 @@ class Stop(Exception):
 
 
 @pytest.mark.parametrize("stop", [1, 2, 4, 5, 6])
-def test_interrupted_tokenising_repeats_missing_segments_only(tmp_path: Path, stop: int) -> None:
-    rows, plan = rows_of(1500), writing()
-    whole = write_segments(rows, tmp_path / "whole", plan, 8_000)
+def test_interrupted_tokenising_repeats_missing_segments_only(tmp_path: Path, writing: Writing, stop: int) -> None:
+    rows, plan = in_batches(rows_of(1500)), layout()
+    whole = write_segments(rows, tmp_path / "whole", plan, writing, 8_000)
     assert len(whole) >= 3
     calls = iter(range(1, 1000))
 
-    def interrupt(done: int) -> None:
+    def interrupt(done: int, tokens: int) -> None:
         if next(calls) == stop:
             raise Stop
 
     with pytest.raises(Stop):
-        write_segments(rows, tmp_path / "broken", plan, 8_000, interrupt)
+        write_segments(rows, tmp_path / "broken", plan, writing, 8_000, interrupt)
     done = [path / "tokens.bin" for path in (tmp_path / "broken").iterdir() if path.suffix != ".part"]
     times = {path: path.stat().st_mtime_ns for path in done}
     assert len(times) < len(whole)
-    assert write_segments(rows, tmp_path / "broken", plan, 8_000) == whole
+    assert write_segments(rows, tmp_path / "broken", plan, writing, 8_000) == whole
     assert times == {path: path.stat().st_mtime_ns for path in done}
     for name in ("whole", "broken"):
-        publish(tmp_path / name, tmp_path / f"{name}-published", plan.layout, whole)
+        publish(tmp_path / name, tmp_path / f"{name}-published", plan, whole)
     assert files_of(tmp_path / "whole-published") == files_of(tmp_path / "broken-published")
 
 
@@ -225,8 +235,8 @@ _tokenize._SEGMENT_TOKENS = 4_000
 kill_after = int(sys.argv[2])
 close = _tokenize.SegmentWriter.close
 
-def counted(self, rows):
-    segment = close(self, rows)
+def counted(self, rows, **names):
+    segment = close(self, rows, **names)
     if int(self.name) + 1 == kill_after:
         os.kill(os.getpid(), signal.SIGKILL)
     print("wrote", self.name, flush=True)
@@ -267,7 +277,12 @@ def test_after_kill_9_the_same_command_writes_the_missing_segments_and_the_same_
 def test_texts_encode_one_by_one_as_together(texts: list[str]) -> None:
     encode = text_encoder(small_tokenizer(), ["text"])
     rows = [{"_id": "", "text": text} for text in texts]
-    assert encode(rows) == [encode([row])[0] for row in rows]
+    assert [ids_in(found) for found in encode(rows)] == [ids_in(encode([row])[0]) for row in rows]
+
+
+def ids_in(found: Encoded | RowFault) -> list[int]:
+    assert isinstance(found, Encoded)
+    return [int(token) for token in found.ids]
 
 
 def test_a_begin_token_comes_first_where_the_tokenizer_writes_one(tmp_path: Path) -> None:
@@ -282,7 +297,7 @@ def test_a_begin_token_comes_first_where_the_tokenizer_writes_one(tmp_path: Path
     )
     [encoded] = text_encoder(tokenizer, ["text"])([{"_id": "", "text": "a latte"}])
     plain = small_tokenizer().backend_tokenizer.encode("a latte", add_special_tokens=False).ids
-    assert list(getattr(encoded, "ids", [])) == [begin, *plain, tokenizer.eos_token_id]
+    assert ids_in(encoded) == [begin, *plain, tokenizer.eos_token_id]
 
 
 def test_the_manifest_is_readable_and_says_what_it_is(session: Session) -> None:

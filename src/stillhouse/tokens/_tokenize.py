@@ -1,31 +1,40 @@
 """The work behind `tokenize`: rows to segments in the scratch folder, then a manifest over them.
 
 A segment is made from a run of input rows and renamed when it is whole, so an interrupted step begins again at the
-first row of the segment that it was in.
+first row of the segment that it was in. Rows that a segment of an earlier result was made from, in the same way, are
+not tokenised again: that segment is taken over, and a new one ends where such rows begin.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import chain
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+import pyarrow as pa
 from transformers import PreTrainedTokenizerBase
 
+from ..core._tables import arrow_batches, dict_rows
 from ..core.artifact import Files, Rows
 from ..core.context import Context
-from ..core.errors import RecipeError, RowFault
-from ..core.keys import digest
-from ..core.outcome import Row
+from ..core.errors import RecipeError
+from ..core.keys import DIGEST_BYTES, digest, digest_of, folder_digest
 from ..core.step import Step
+from ..core.store import write_json
 from ..text.chat import ChatRenderer, check_tokenizer
-from ..text.tokenizer import load_tokenizer, starts_with_bos, tokenizer_digest
+from ..text.encoder import Mismatch
+from ..text.tokenizer import load_tokenizer, tokenizer_digest
+from ._documents import Documenter, Documents, Writing, text_of
+from ._known import Known, RowIds, known_segments, link, take_over
+from ._processes import Chunk, Processes
 from ._segments import Layout, Segment, SegmentWriter, write_manifest, written_segments
+from .store import TokenStore
 
 if TYPE_CHECKING:
     from .tokenize import Tokenize
@@ -34,20 +43,14 @@ _BATCH = 256
 """Rows that are tokenised together."""
 _SEGMENT_TOKENS = 1 << 26
 """A segment ends with the batch that reaches this: 128 MB of narrow ids."""
+_CHECKED = 8
+"""Texts at the beginning of each segment whose ids are compared with the tokenizer's own."""
 _MAX_REJECTED = 0.5
 """A share of rejected rows that says that the columns or the template are wrong, not the rows."""
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """A row as a document: ids, loss weights (None: all count), role spans."""
-
-    ids: Sequence[int]
-    weights: Sequence[float] | None = None
-    roles: Sequence[tuple[str, int, int]] = ()
-
-
-Encoder = Callable[[Sequence[Row]], Sequence[Encoded | RowFault]]
+_ALONE_SECONDS = 3.0
+"""Work of less than some of these is done before other processes have begun."""
+_SMALL_BYTES = 256_000
+"""Tables smaller than this on the disk are tokenised before a faster way would have been checked."""
 
 
 def tokenize(step: Tokenize, context: Context) -> None:
@@ -58,10 +61,12 @@ def tokenize(step: Tokenize, context: Context) -> None:
     check_tokenizer(tokenizer)
     _check_columns(step, rows)
     layout = layout_of(tokenizer, step.template, chat=step.text is None)
-    encoder = text_encoder(tokenizer, step.text) if step.text is not None else chat_encoder(tokenizer, step.template)
-    writing = Writing(layout, encoder, step.max_length, step.weight, step.source)
-    progress = _Progress(context, len(rows))
-    segments = write_segments(rows, context.scratch / "segments", writing, _SEGMENT_TOKENS, progress)
+    fast = step.text is not None and sum(path.stat().st_size for path in rows.paths) > _SMALL_BYTES
+    fields = (step.text, step.template, step.max_length, step.weight, step.source)
+    known = context.facts["writing"] = digest_of([step.tag, layout.digest, *fields])
+    writing = Writing(folder, *fields, fast=fast)
+    work = _Work(context, rows, layout, known)
+    segments = work.segments(writing, tokenizer)
     publish(context.scratch / "segments", context.folder, layout, segments)
     if (
         step.template is not None
@@ -69,80 +74,241 @@ def tokenize(step: Tokenize, context: Context) -> None:
         tokenizer.chat_template = step.template
     tokenizer.save_pretrained(context.folder / "tokenizer")
     _check_rejected(segments, context.folder / "rejects.jsonl")
+    context.digest = content_of(context.folder)
+    kinds = Counter(reject["kind"] for reject in rejects_of(context.folder))
     context.note(
         documents=sum(segment.num_documents for segment in segments),
         tokens=sum(segment.num_tokens for segment in segments),
         learnt=sum(segment.num_learnt for segment in segments),
         rejected=sum(segment.num_rejected for segment in segments),
+        **({"rejected_for": dict(kinds)} if kinds else {}),
     )
 
 
-@dataclass(frozen=True)
-class Writing:
-    """How rows become documents."""
+class Differs(Exception):
+    """The fast way gives other ids than the tokenizer."""
 
-    layout: Layout
-    encoder: Encoder
-    max_length: int | None = None
-    weight: str | None = None
-    source: str = ""
+    def __init__(self, mismatch: Mismatch) -> None:
+        super().__init__(str(mismatch))
+        self.mismatch = mismatch
+
+
+class _Work:
+    """The segments of one step, the slow way should the fast one turn out to be wrong."""
+
+    def __init__(self, context: Context, rows: Rows, layout: Layout, known: str) -> None:
+        self._context, self._rows, self._layout, self._known = context, rows, layout, known
+        self._folder = context.scratch / "segments"
+        self._distrust = context.scratch / "fast-way-differs.json"
+
+    def segments(self, writing: Writing, tokenizer: PreTrainedTokenizerBase) -> list[Segment]:
+        slow = Writing(**{**vars(writing), "fast": False})
+        if self._distrust.exists():  # found by an attempt that was interrupted later
+            self._note(json.loads(self._distrust.read_bytes()), warn=False)
+            return self._segments(slow, Documenter(slow, tokenizer))
+        documenter = Documenter(writing, tokenizer)
+        mismatch = None if documenter.texts is None else documenter.texts.mismatch
+        if mismatch is None:
+            try:
+                found = self._segments(writing, documenter)
+                if documenter.texts is not None:
+                    self._context.note(encoder="tiktoken" if documenter.texts.is_fast else "tokenizers")
+                    if writing.fast and not documenter.texts.is_fast:
+                        self._context.note(slow_because=documenter.texts.slow_because)
+                return found
+            except Differs as found_out:
+                mismatch = found_out.mismatch
+        shutil.rmtree(self._folder, ignore_errors=True)  # what the fast way made is not believed
+        write_json(self._distrust, mismatch._asdict())
+        self._note(mismatch._asdict(), warn=True)
+        return self._segments(slow, Documenter(slow, tokenizer))
+
+    def _segments(self, writing: Writing, documenter: Documenter) -> list[Segment]:
+        trusted = not self._distrust.exists()
+        known = (
+            known_segments(self._context.finished(self._context.step.tag), self._known, self._ids()) if trusted else []
+        )
+        processes = self._context.options.threads or _cores()
+        fast = documenter.texts is not None and documenter.texts.is_fast
+        writing = Writing(**{**vars(writing), "fast": fast})
+        progress = _Progress(self._context, len(self._rows))
+        while True:
+            try:
+                return write_segments(
+                    self._batches(), self._folder, self._layout, writing, _SEGMENT_TOKENS, progress,
+                    documenter=documenter, known=known, processes=processes, total=len(self._rows),
+                )  # fmt: skip
+            except _Lost as lost:
+                known = [entry for entry in known if entry != lost.known]
+
+    def _batches(self) -> Iterator[pa.RecordBatch]:
+        columns = [name for name in self._rows.schema.names if name not in ("_parents", "_calls")]
+        return arrow_batches(self._rows.paths, 4096, columns)
+
+    def _ids(self) -> Iterator[pa.Array]:
+        return (batch.column(0) for batch in arrow_batches(self._rows.paths, 65_536, ["_id"]))
+
+    def _note(self, mismatch: Mapping[str, Any], *, warn: bool) -> None:
+        self._context.note(encoder="tokenizers", fast_way_differs=mismatch)
+        if warn:
+            self._context.warn(
+                f"tiktoken gives other ids than the tokenizer for {mismatch['text'][:60]!r}: the tokenizer itself does "
+                "the work, which takes longer and changes nothing else"
+            )
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class _Progress:
     def __init__(self, context: Context, total: int) -> None:
         self._context, self._total = context, total
+        self._began, self._first = time.monotonic(), -1
 
-    def __call__(self, done: int) -> None:
-        self._context.progress(done, self._total)
+    def __call__(self, done: int, tokens: int = 0) -> None:
+        if self._first < 0:
+            self._first = tokens
+        gone = time.monotonic() - self._began
+        pace: dict[str, Any] = (
+            {"tokens": tokens, "tokens/s": round((tokens - self._first) / gone)} if gone > 1 else {"tokens": tokens}
+        )
+        self._context.progress(done, self._total, "rows", **pace)
         self._context.check_stop()
 
 
 def write_segments(
-    rows: Iterable[Row],
+    batches: Iterable[pa.RecordBatch],
     folder: Path,
+    layout: Layout,
     writing: Writing,
     segment_tokens: int,
-    progress: Callable[[int], None] = lambda done: None,
+    progress: Callable[[int, int], None] = lambda done, tokens: None,
+    *,
+    documenter: Documenter | None = None,
+    known: Sequence[Known] = (),
+    processes: int = 1,
+    total: int = 0,
 ) -> list[Segment]:
-    """All segments of the rows; those that are in `folder` already are kept, and their rows skipped."""
+    """All segments of the rows; those that are in `folder` already are kept, and their rows skipped.
+
+    What is written does not depend on `processes`. Raises `Differs` where the fast way is wrong for a text at the
+    beginning of a segment.
+    """
     segments = written_segments(folder)
     done = segments[-1].rows[1] if segments else 0
-    batches = _batches(rows, skip=done)
-    for first in batches:
-        writer = SegmentWriter(folder, len(segments), writing.layout)
-        begin = done
-        for batch in chain([first], batches):
-            _write_batch(batch, writer, writing)
-            done += len(batch)
-            progress(done)
-            if writer.num_tokens >= segment_tokens:
-                break
-        segments.append(writer.close((begin, done)))
+    known = [entry for entry in known if entry.start >= done]
+    documenter = documenter or Documenter(writing)
+    writer: _Open | None = None
+    ahead = cut(batches, done, known)
+    for entry in _documented(ahead, documenter, writing, processes, total):
+        if isinstance(entry, Known):
+            if writer is not None:
+                segments.append(writer.close(done))
+                writer = None
+            taken = take_over(entry, folder, len(segments))
+            if taken is None:
+                raise _Lost(entry)
+            segments.append(taken)
+            done = entry.stop
+        else:
+            chunk, documents = entry
+            if writer is None:
+                _check_first(chunk, documenter, writing)
+                writer = _Open(SegmentWriter(folder, len(segments), layout), done, writing.source)
+            writer.add(chunk, documents)
+            done += chunk.rows.num_rows
+            if writer.writer.num_tokens >= segment_tokens:
+                segments.append(writer.close(done))
+                writer = None
+        progress(done, sum(s.num_tokens for s in segments) + (writer.writer.num_tokens if writer else 0))
+    if writer is not None:
+        segments.append(writer.close(done))
     return segments
 
 
-def _write_batch(rows: Sequence[Row], writer: SegmentWriter, writing: Writing) -> None:
-    for row, encoded in zip(rows, writing.encoder(rows), strict=True):
-        try:
-            if isinstance(encoded, RowFault):
-                raise encoded
-            if writing.max_length is not None and len(encoded.ids) > writing.max_length:
-                raise RowFault("too_long", f"{len(encoded.ids)} tokens, at most {writing.max_length} are allowed")
-            weight = _weight_of(row, writing.weight)
-        except RowFault as fault:
-            content = {name: value for name, value in row.items() if name[:1] != "_"}
-            writer.reject(row["_id"], fault.kind, fault.message, content)
+class _Lost(Exception):
+    """A segment that was to be taken over is gone or damaged."""
+
+    def __init__(self, known: Known) -> None:
+        super().__init__(str(known.folder))
+        self.known = known
+
+
+class _Open:
+    """The segment that is being written, and the ids of the rows that went into it."""
+
+    def __init__(self, writer: SegmentWriter, begin: int, source: str) -> None:
+        self.writer, self._begin, self._source = writer, begin, source
+        self._first_row, self._ids = "", RowIds()
+
+    def add(self, chunk: Chunk, documents: Documents) -> None:
+        row_ids = chunk.rows.column(chunk.rows.schema.names.index("_id")).to_pylist()
+        self._first_row = self._first_row or row_ids[0]
+        self._ids.update(row_ids)
+        self.writer.add_many(
+            documents.row_ids,
+            documents.ids,
+            documents.lengths,
+            documents.weights,
+            sources=self._source,
+            example_weights=documents.example_weights,
+            roles=documents.roles,
+        )
+        for reject in documents.rejects:
+            self.writer.reject(reject.row_id, reject.kind, reject.message, reject.row)
+
+    def close(self, done: int) -> Segment:
+        return self.writer.close((self._begin, done), first_row=self._first_row, row_ids=self._ids.digest)
+
+
+def cut(batches: Iterable[pa.RecordBatch], done: int, known: Sequence[Known]) -> Iterator[Chunk | Known]:
+    """The rows from number `done` on, in chunks; in place of rows that a known segment holds, that segment."""
+    coming = list(reversed(known))
+    number = 0
+    for batch in batches:
+        stop = number + batch.num_rows
+        while (place := max(done, number)) < stop:
+            if coming and coming[-1].start == place:
+                done = coming[-1].stop
+                yield coming.pop()
+                continue
+            done = min(stop, place + _BATCH, coming[-1].start if coming else stop)
+            yield Chunk(place, batch.slice(place - number, done - place))
+        number = stop
+
+
+def _documented(
+    chunks: Iterator[Chunk | Known], documenter: Documenter, writing: Writing, processes: int, total: int
+) -> Iterator[tuple[Chunk, Documents] | Known]:
+    """Each chunk with its documents: made here to begin with, and by all processes where that takes long."""
+    began, first = time.monotonic(), -1
+    for chunk in chunks:
+        if isinstance(chunk, Known):
+            yield chunk
             continue
-        writer.add(row["_id"], encoded.ids, encoded.weights, source=writing.source, weight=weight, roles=encoded.roles)
+        first = chunk.start if first < 0 else first
+        gone, made = time.monotonic() - began, chunk.start - first
+        if processes > 1 and made and gone >= _ALONE_SECONDS and gone * (total - chunk.start) / made > 3 * gone:
+            with Processes(processes, writing) as pool:
+                yield from pool.map(_chained(chunk, chunks))
+            return
+        yield chunk, documenter(dict_rows(chunk.rows))
 
 
-def _weight_of(row: Row, column: str | None) -> float:
-    if column is None:
-        return 1.0
-    value = row.get(column)
-    if not isinstance(value, (int, float)) or not 0.0 <= value < float("inf"):
-        raise RowFault("invalid", f"`{column}` is {value!r}, expected a weight of 0 or more")
-    return float(value)
+def _chained(first: Chunk, rest: Iterator[Chunk | Known]) -> Iterator[Chunk | Known]:
+    yield first
+    yield from rest
+
+
+def _check_first(chunk: Chunk, documenter: Documenter, writing: Writing) -> None:
+    if documenter.texts is None or writing.text is None or not documenter.texts.is_fast:
+        return
+    rows = dict_rows(chunk.rows.slice(0, _CHECKED))
+    texts = [text for row in rows if isinstance(text := text_of(row, writing.text), str)]
+    mismatch = documenter.texts.check(texts)
+    if mismatch is not None:
+        raise Differs(mismatch)
 
 
 def publish(segments: Path, target: Path, layout: Layout, found: Sequence[Segment]) -> None:
@@ -152,10 +318,37 @@ def publish(segments: Path, target: Path, layout: Layout, found: Sequence[Segmen
         for segment in found:
             (target / "segments" / segment.name).mkdir(parents=True)
             for name in segment.files:
-                _link(segments / segment.name / name, target / "segments" / segment.name / name)
+                link(segments / segment.name / name, target / "segments" / segment.name / name)
             with (segments / segment.name / "rejects.jsonl").open("rb") as part:
                 shutil.copyfileobj(part, rejects)
     write_manifest(target, layout, found)
+
+
+def content_of(folder: Path) -> str:
+    """Digest of what a store holds, however it is cut into segments: a store that grew equals one made at once."""
+    store = TokenStore(folder)
+    parts = [store.layout.digest, folder_digest(folder / "tokenizer")]
+    for files in (store.tokens, store.weights or []):
+        state = hashlib.blake2b(digest_size=DIGEST_BYTES)
+        for file in files:
+            for start in range(0, len(file), 1 << 22):
+                state.update(file[start : start + (1 << 22)].tobytes())
+        parts.append(state.hexdigest())
+    states = {
+        name: hashlib.blake2b(digest_size=DIGEST_BYTES) for name in ("row_id", "length", "source", "weight", "roles")
+    }
+    for docs in store.docs:
+        for start in range(0, docs.num_rows, 65_536):
+            some = docs.slice(start, 65_536)
+            for name, state in states.items():
+                column = some.column(some.schema.names.index(name))
+                if pa.types.is_primitive(column.type):
+                    state.update(column.to_numpy(zero_copy_only=False).tobytes())
+                else:
+                    state.update("".join(f"{value}\n" for value in column.to_pylist()).encode())
+    with (folder / "rejects.jsonl").open("rb") as lines:
+        rejects = hashlib.file_digest(lines, lambda: hashlib.blake2b(digest_size=DIGEST_BYTES)).hexdigest()
+    return digest_of([*parts, *(state.hexdigest() for state in states.values()), rejects])
 
 
 def layout_of(tokenizer: PreTrainedTokenizerBase, template: str | None, *, chat: bool) -> Layout:
@@ -164,7 +357,7 @@ def layout_of(tokenizer: PreTrainedTokenizerBase, template: str | None, *, chat:
     pad: int | None = tokenizer.pad_token_id
     text = (template or tokenizer.get_chat_template()) if chat else ""
     return Layout(
-        vocab_size=len(tokenizer),
+        vocab_size=max(len(tokenizer), 1 + max(tokenizer.get_vocab().values(), default=0)),  # some leave numbers out
         pad_id=end if pad is None else pad,  # never read: padding is known by where it stands
         end_ids=tuple(sorted({end, _end_of_turn(tokenizer, template) if chat else end})),
         weighting="mask" if chat else "none",
@@ -177,62 +370,6 @@ def _end_of_turn(tokenizer: PreTrainedTokenizerBase, template: str | None) -> in
     """The token that the template writes after a reply; not every tokenizer calls it its end token."""
     renderer = ChatRenderer(tokenizer, template)
     return renderer.render([{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]).end_id
-
-
-def chat_encoder(tokenizer: PreTrainedTokenizerBase, template: str | None) -> Encoder:
-    """Conversations, with assistant-only weights."""
-    renderer = ChatRenderer(tokenizer, template)
-
-    def encode(rows: Sequence[Row]) -> list[Encoded | RowFault]:
-        conversations = [row["messages"] if isinstance(row["messages"], list) else [] for row in rows]
-        return [
-            rendered
-            if isinstance(rendered, RowFault)
-            else Encoded(
-                rendered.ids, rendered.weights, [(span.role, span.start, span.stop) for span in rendered.roles]
-            )
-            for rendered in renderer.render_many(conversations)
-        ]
-
-    return encode
-
-
-def text_encoder(tokenizer: PreTrainedTokenizerBase, columns: Sequence[str]) -> Encoder:
-    """Texts, each with the end token after it, and the begin token before it where the tokenizer itself puts one."""
-    before = [tokenizer.bos_token_id] if starts_with_bos(tokenizer) else []
-    backend = tokenizer.backend_tokenizer
-    end = tokenizer.eos_token_id
-
-    def encode(rows: Sequence[Row]) -> list[Encoded | RowFault]:
-        texts = [_text_of(row, columns) for row in rows]
-        encodings = iter(
-            backend.encode_batch_fast([text for text in texts if isinstance(text, str)], add_special_tokens=False)
-        )
-        return [text if isinstance(text, RowFault) else Encoded([*before, *next(encodings).ids, end]) for text in texts]
-
-    return encode
-
-
-def _text_of(row: Row, columns: Sequence[str]) -> str | RowFault:
-    parts = [row[column] for column in columns if row[column] is not None]
-    for column in columns:
-        if row[column] is not None and not isinstance(row[column], str):
-            return RowFault("invalid", f"`{column}` holds {type(row[column]).__name__}, expected text")
-    text = "\n\n".join(parts)
-    return text if text.strip() else RowFault("empty", f"no text in {', '.join(f'`{column}`' for column in columns)}")
-
-
-def _batches(rows: Iterable[Row], skip: int) -> Iterator[list[Row]]:
-    batch: list[Row] = []
-    for number, row in enumerate(rows):
-        if number < skip:
-            continue
-        batch.append(row)
-        if len(batch) == _BATCH:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
 
 
 def _check_columns(step: Tokenize, rows: Rows) -> None:
@@ -255,13 +392,6 @@ def _check_rejected(segments: Sequence[Segment], rejects: Path) -> None:
         with rejects.open(encoding="utf-8") as file:
             first = file.readline().strip()
         raise RecipeError(f"Tokenize: {rejected} of {seen} rows cannot be used", f"The first: {first[:400]}")
-
-
-def _link(source: Path, target: Path) -> None:
-    try:
-        os.link(source, target)
-    except OSError:  # another disk, or one without links
-        shutil.copyfile(source, target)
 
 
 def rejects_of(folder: Path) -> Iterator[dict[str, Any]]:
