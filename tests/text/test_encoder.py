@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from stillhouse.text import _encoder
 from stillhouse.text.encoder import TextEncoder
 from stillhouse.text.nasty import PLAIN, nasty_texts
+from stillhouse.text.tokenizer import load_tokenizer
 from tests.text.tokenizers import SENTENCES, small_tokenizer
 
 CL100K = (
@@ -208,3 +210,17 @@ def test_where_one_id_differs_the_tokenizer_does_the_work(monkeypatch: pytest.Mo
 )
 def test_alternatives_that_look_around_stay_outside_the_group(pattern: str, expected: str) -> None:
     assert _encoder.grouped(pattern) == expected
+
+
+def test_a_tokenizer_that_comes_with_a_length_neither_cuts_nor_fills(tmp_path: Path) -> None:
+    tokenizer = copy.deepcopy(trained("gpt2"))
+    tokenizer.backend_tokenizer.enable_truncation(3)
+    tokenizer.backend_tokenizer.enable_padding(length=50)
+    tokenizer.backend_tokenizer.save(str(tmp_path / "tokenizer.json"))
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer.backend_tokenizer).save_pretrained(tmp_path)
+    tokenizer.backend_tokenizer.save(str(tmp_path / "tokenizer.json"))
+    loaded = load_tokenizer(tmp_path)
+    text = "The quick brown fox"
+    expected = trained("gpt2").backend_tokenizer.encode(text).ids
+    assert len(expected) not in (3, 50)
+    assert loaded.backend_tokenizer.encode(text, add_special_tokens=False).ids == expected

@@ -20,6 +20,9 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
         )
     except (OSError, ValueError) as error:
         raise StoreError(f"the tokenizer in `{folder}` cannot be read: {error}") from error
+    if found.is_fast:  # some come with a length to cut or fill texts to; nothing is shortened here without a word
+        found.backend_tokenizer.no_truncation()
+        found.backend_tokenizer.no_padding()
     return found
 
 
