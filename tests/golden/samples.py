@@ -14,6 +14,7 @@ from stillhouse.core.node import Node, children, content_special, node_form
 from stillhouse.core.serial import from_table
 from stillhouse.core.step import KeyBook, Step
 from stillhouse.recipes._marked_yaml import read_yaml
+from stillhouse.recipes.mix import Compared, Mix, MixSource, Probe
 from stillhouse.recipes.scratch import Scratch
 from stillhouse.text.normalise import Normalise
 from stillhouse.tokens.policy import NaturalMix, ScheduledMix, StaticMix, TemperatureMix
@@ -48,6 +49,15 @@ def samples() -> list[Node]:
         Source(path=HERE / "rows.csv", text="input", weight="output"),
         StaticMix({"a": 0.7, "b": 0.3}),
         NaturalMix(),
+        Mix(
+            sources={"a": {"path": HERE / "rows.csv", "text": "input", "weight": 0.7}},
+            probes={"texts": "a"},
+            held_out=2,
+            seq_len=64,
+        ),
+        Compared(columns=("input",), names=("text",)),
+        MixSource(read=Source(path=HERE / "rows.csv", text="input"), weight=0.7),
+        Probe(sources="a", rows=5),
         WindowShuffle(window=4096),
         TemperatureMix(temperature=3.0),
         ScheduledMix([(0, {"a": 1.0, "b": 0.0}), (0.5, {"a": 0.5, "b": 0.5})], length=100, between="linear"),

@@ -112,8 +112,6 @@ def make(
 
 def load_tokenizer_of(store: TokenStore | None, arguments: argparse.Namespace) -> Any:
     """The tokenizer that lies beside the tokens, or the one that was named; None where there is none."""
-    from ..text.tokenizer import load_tokenizer
-
     folder = Path(arguments.tokenizer) if arguments.tokenizer else None if store is None else store.folder / "tokenizer"
     if folder is None or (not arguments.tokenizer and not folder.is_dir()):
         return None
@@ -123,6 +121,8 @@ def load_tokenizer_of(store: TokenStore | None, arguments: argparse.Namespace) -
 
         with Session(arguments.folder or FOLDER, track=False) as session:
             folder = session.run(PretrainedTokenizer(name=arguments.tokenizer)).path
+    from ..text.tokenizer import load_tokenizer
+
     return load_tokenizer(folder)
 
 
