@@ -122,10 +122,9 @@ def test_tokens_of_ones_own_tokenizer_are_found_in_text_as_it_finds_them() -> No
     assert small_tokenizer().convert_tokens_to_ids(["<|end|>", "<think>"]) == ids.tolist()[1:3]
 
 
-def test_whitespace_without_end_is_left_to_the_tokenizer() -> None:
-    encoder = encoder_of("gpt2")
-    assert encoder._fast is not None
-    assert encoder._fast.encode("a" + " " * 4_000_000 + "b") is None
+def test_whitespace_that_goes_on_and_on_gives_the_same_ids() -> None:
+    for cut in CUTS:
+        assert encoder_of(cut).check(["a" + " " * 10_000 + "b", "\n" * 10_000]) is None
 
 
 def test_digits_younger_than_the_tokenizers_unicode_are_left_to_it() -> None:

@@ -223,7 +223,7 @@ def test_token_level_tables() -> None:
 
 def test_reasoning_and_calls_of_tools_are_learnt_and_what_tools_say_is_not() -> None:
     call = {"type": "function", "function": {"name": "count", "arguments": {"item": "latte"}}}
-    messages = [
+    messages: list[dict[str, Any]] = [
         {"role": "user", "content": "How many?"},
         {"role": "assistant", "content": "", "thinking": "look", "tool_calls": [call]},
         {"role": "tool", "content": "there are 7"},
