@@ -17,7 +17,7 @@ from ..core.keys import digest
 from ._segments import SET_WEIGHTS, Segment, content_digest, read_manifest
 from .store import TokenStore
 
-_ATTEMPTS = 5
+_NO_BOUND = 1 << 62
 _BESIDE = ("packing.json",)
 """What may lie beside the segments and is worth having here."""
 
@@ -28,19 +28,24 @@ def open_remote(url: str, *, fingerprint: str | None = None, files: FetchedFiles
     Raises `RecipeError` where there is none or the server cannot be reached.
     """
     address = url.rstrip("/")
-    reader = FetchedFiles(files.folder, files.max_bytes)  # asks anew: the store may have grown
     folder = files.folder / "stores" / digest(address.encode())
-    _copy(reader, f"{address}/manifest.json", folder / "manifest.json")
-    manifest = read_manifest(folder)
-    remote = RemoteFolder(address, files.folder, files.max_bytes)
-    wanted = [segment for segment in manifest.segments if not _has_index(folder, segment)]
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda segment: remote.copy(segment, "docs.arrow", folder), wanted))
-    if manifest.weights is not None:
-        _copy(reader, f"{address}/{SET_WEIGHTS}", folder / SET_WEIGHTS)
-    for name in _BESIDE:
-        with contextlib.suppress(RecipeError):
-            _copy(reader, f"{address}/{name}", folder / name)
+    # Apart from the token files: the index stays, so nothing may be deleted to make room while it is copied.
+    passing = folder / f"fetching-{uuid.uuid4().hex}"
+    reader = FetchedFiles(passing, _NO_BOUND)
+    try:
+        _copy(reader, f"{address}/manifest.json", folder / "manifest.json")
+        manifest = read_manifest(folder)
+        remote = RemoteFolder(address, files.folder, files.max_bytes)
+        wanted = [segment for segment in manifest.segments if not _has_index(folder, segment)]
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(lambda segment: _copy_index(address, segment, folder, passing), wanted))
+        if manifest.weights is not None:
+            _copy(reader, f"{address}/{SET_WEIGHTS}", folder / SET_WEIGHTS)
+        for name in _BESIDE:
+            with contextlib.suppress(RecipeError):
+                _copy(reader, f"{address}/{name}", folder / name)
+    finally:
+        shutil.rmtree(passing, ignore_errors=True)
     return TokenStore(folder, fingerprint=fingerprint, remote=remote)
 
 
@@ -70,12 +75,6 @@ class RemoteFolder:
                 self._thread = threading.Thread(target=self._work, name="stillhouse-fetch", daemon=True)
                 self._thread.start()
 
-    def copy(self, segment: Segment, name: str, folder: Path) -> None:
-        """Put a file of a segment below `folder`, to stay there."""
-        target = folder / "segments" / segment.name / name
-        _copy(FetchedFiles(self._files.folder, self.max_bytes), self._url(segment, name), target)
-        _check(self._url(segment, name), digest_of_file=segment.files[name], path=target)
-
     def _work(self) -> None:
         while True:
             with self._changed:
@@ -97,7 +96,20 @@ class RemoteFolder:
         return files.local(found)
 
     def _url(self, segment: Segment, name: str) -> str:
-        return f"{self.address}/segments/{segment.name}/{name}"
+        return _url(self.address, segment, name)
+
+
+def _url(address: str, segment: Segment, name: str) -> str:
+    return f"{address}/segments/{segment.name}/{name}"
+
+
+def _copy_index(address: str, segment: Segment, folder: Path, passing: Path) -> None:
+    """Put the document index of a segment below `folder`, checked; each with files of its own, to fetch at once."""
+    url, target = _url(address, segment, "docs.arrow"), folder / "segments" / segment.name / "docs.arrow"
+    _copy(FetchedFiles(passing / segment.name, _NO_BOUND), url, target)
+    if content_digest(target) != segment.files["docs.arrow"]:
+        target.unlink(missing_ok=True)
+        raise _other_content(url)
 
 
 def _has_index(folder: Path, segment: Segment) -> bool:
@@ -109,20 +121,8 @@ def _has_index(folder: Path, segment: Segment) -> bool:
 def _copy(files: FetchedFiles, url: str, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f"{target.name}.{uuid.uuid4().hex}.part")
-    for attempt in range(_ATTEMPTS):
-        try:
-            shutil.copyfile(files.local(files.find(url)), part)
-            break
-        except FileNotFoundError:  # deleted, to make room, between the look for it and the copy
-            if attempt + 1 == _ATTEMPTS:
-                raise
+    shutil.copyfile(files.local(files.find(url)), part)
     os.replace(part, target)
-
-
-def _check(url: str, *, digest_of_file: str, path: Path) -> None:
-    if content_digest(path) != digest_of_file:
-        path.unlink(missing_ok=True)
-        raise _other_content(url)
 
 
 def _other_content(url: str) -> StoreError:
