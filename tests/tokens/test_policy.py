@@ -235,12 +235,14 @@ bounded = st.lists(
 def test_shares_keep_within_their_bounds_and_in_proportion_where_none_holds(
     drawn: list[tuple[Fraction, Fraction, Fraction]],
 ) -> None:
-    weights, floors, ceilings = ([one[column] for one in drawn] for column in range(3))
+    weights: list[Fraction] = [weight for weight, _, _ in drawn]
+    floors: list[Fraction] = [floor for _, floor, _ in drawn]
+    ceilings: list[Fraction] = [ceiling for _, _, ceiling in drawn]
     found = _within(weights, floors, ceilings)
     if found is None:  # the ceilings of those with a weight, and the floors of the others, are less than all
         assert sum(c if w else f for w, f, c in zip(weights, floors, ceilings, strict=True)) < 1
         return
-    assert abs(sum(found) - 1) < Fraction(1, 10**5)
+    assert float(sum(found)) == pytest.approx(1, abs=1e-5)
     assert all(f <= value <= c for f, value, c in zip(floors, found, ceilings, strict=True))
     free = [n for n, value in enumerate(found) if floors[n] < value < ceilings[n]]
     scales = {found[n] / weights[n] for n in free}
