@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stillhouse.calls.ask import Ask
@@ -15,7 +15,8 @@ from stillhouse.calls.providers.scripted import script
 from stillhouse.core.errors import ModelError, RecipeError, RowFault
 from stillhouse.core.options import Options
 from stillhouse.core.session import Session
-from stillhouse.generate._few_shot import BYTES_PER_TOKEN, Shots, places_of
+from stillhouse.generate._few_shot import Shots, places_of
+from stillhouse.generate._room import BYTES_PER_TOKEN, Room, room_of
 from stillhouse.generate.few_shot import FewShot
 from stillhouse.rows.combine import Concat
 from stillhouse.rows.import_ import Import
@@ -221,7 +222,7 @@ def test_a_question_never_passes_the_limit(sizes: list[int], tokens: int, most: 
 
     examples = [shots_text(size) for size in sizes]
     try:
-        question = Shots(step, "be brief", count).question({"_id": "1"}, "the input", examples)
+        question = Shots(step, Room(tokens, count, count("be brief"))).question({"_id": "1"}, "the input", examples)
     except RowFault:
         assert count("Input: the input\nOutput:") + count("be brief") > tokens
         return
@@ -235,3 +236,67 @@ def test_a_question_never_passes_the_limit(sizes: list[int], tokens: int, most: 
 
 def shots_text(size: int) -> str:
     return "<<" + "x" * size
+
+
+def test_a_model_of_this_machine_is_shown_as_many_examples_as_its_window_holds(tmp_path: Path) -> None:
+    from tests.models.tiny import tiny_model, tiny_tokenizer
+
+    folder = tiny_model(tmp_path / "model", tiny_tokenizer(tmp_path / "tokenizer"), max_position_embeddings=160)
+    by = Ask(model=f"local:{folder}", max_tokens=20, when_cut="keep", when_looping="keep")
+    rows = Import(data=({"input": "red cat"}, {"input": "red cat " * 200}), require=("input",))
+    examples = Import(data=tuple({"input": f"{n} {'cat ' * 9}", "output": "dog " * 9} for n in range(20)))
+    step = FewShot(rows=rows, by=by, examples=examples, most=20)
+    with Session(tmp_path / "store", track=False, progress=False) as session:
+        made = session.run(step)
+        assert [row["input"] for row in made] == ["red cat"]  # twenty examples would be 600 tokens
+        (failed,) = made.failed()
+    assert failed["kind"] == "too_long"
+    assert "the model takes 160" in failed["message"]  # its own word: no estimate fails a row
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, (127_000, 48, False)),
+        ({"turns": True, "most": 3}, (127_000, 96, False)),
+        ({"by": Ask(model="openai/gpt-4o", max_tokens=8000, system="Be brief.")}, (120_000, 51, False)),
+        ({"tokens": 500}, (500, 0, True)),
+    ],
+)
+def test_the_room_is_what_the_window_leaves_or_what_is_said(
+    session: Session, changes: dict[str, Any], expected: tuple[int, int, bool]
+) -> None:
+    by = Ask(model="openai/gpt-4o", max_tokens=1000)
+    step = FewShot(**{"rows": ROWS, "by": by, "examples": EXAMPLES, **changes})
+    room = room_of(step, session)  # type: ignore[arg-type]  # a step by name is not looked up
+    assert room is not None
+    assert (room.tokens, room.taken, room.firm) == expected
+    assert room.count("äöü" * 100) == 200
+
+
+def test_what_a_schema_and_a_reply_of_unknown_length_take_is_left(session: Session) -> None:
+    from stillhouse.text.schema import Schema
+
+    step = FewShot(rows=ROWS, by=Ask(model="openai/gpt-4o"), examples=EXAMPLES)
+    plain = room_of(step, session)  # type: ignore[arg-type]
+    shaped = room_of(step.replace(response=Schema({"type": "object", "title": "T" * 300})), session)  # type: ignore[arg-type]
+    assert plain is not None
+    assert shaped is not None
+    assert plain.tokens == shaped.tokens == 128_000 - 1024
+    assert shaped.taken > plain.taken + 100
+    assert room_of(step.replace(by=Ask(model="lab/unknown")), session) is None  # type: ignore[arg-type]
+
+
+@given(sizes=st.lists(st.integers(0, 200), max_size=12), tokens=st.integers(1, 300), least=st.integers(0, 3))
+@settings(max_examples=30)
+def test_an_estimate_leaves_examples_out_and_fails_no_row(sizes: list[int], tokens: int, least: int) -> None:
+    step = FewShot(rows=ROWS, by=Ask(model="scripted:x"), examples=EXAMPLES, most=4, least=least)
+
+    def count(text: str) -> int:
+        return -(-len(text.encode()) // BYTES_PER_TOKEN)
+
+    examples = [shots_text(size) for size in sizes]
+    question, places = Shots(step, Room(tokens, count, firm=False)).fitted({"_id": "1"}, "the input", examples)
+    assert min(least, len(sizes)) <= len(places) <= 4
+    assert places == sorted(set(places))
+    assert len(places) <= least or count(question) <= tokens

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
@@ -18,28 +17,27 @@ from ..core.outcome import Emit, Made, Row
 from ..rows.transform import missing_column
 from ._asking import AsyncMapper, asked_at_once, refuse_taken, shown_of
 from ._prompt import SAMPLE
+from ._room import Room, room_of
 from .output import Reading
 from .template import Template, shown
 
 if TYPE_CHECKING:
     from .few_shot import FewShot
 
-BYTES_PER_TOKEN = 3  # English has more than four; Chinese, with three bytes a character, about a token a character
 NAME = "FewShot"
 
 
 class Shots:
     """Lays out questions: the instruction, the examples that fit, the input.
 
-    `step` has the fields of `FewShot` that say how: labels, separator, `least`, `most` and `tokens`.
+    `step` has the fields of `FewShot` that say how: labels, separator, `least` and `most`; `room` says what fits.
     """
 
-    def __init__(self, step: Any, system: str | None, count: Callable[[str], int], noun: str = "example") -> None:
+    def __init__(self, step: Any, room: Room | None, noun: str = "example") -> None:
         self._step = step
         self._noun = noun
-        self._count = count
+        self._room = room
         self._fill = Template(step.instruction) if step.instruction else None
-        self._system = count(system) if system else 0
 
     def question(self, row: Row, text: str, examples: Iterable[str]) -> str:
         """The question of a row, with as many of the examples as fit, in their order.
@@ -53,26 +51,34 @@ class Shots:
         step = self._step
         head = [self._fill(row)] if self._fill else []
         tail = f"{_labelled(step.input_label, text)}\n{step.output_label}".rstrip()
-        taken: list[tuple[int, str]] = []
-        if step.tokens is None:
+        if self._room is None:
             taken = [(place, example) for place, example in zip(range(step.most), examples, strict=False)]
         else:
-            room = step.tokens - self._system - self._count(step.separator.join([*head, tail]))
-            for place, example in enumerate(examples) if room >= 0 else ():
-                if len(taken) == step.most:
-                    break
-                size = self._count(example + step.separator)
-                if size <= room:
-                    taken.append((place, example))
-                    room -= size
-            # Counted one by one they may come to a little less than together: tokens run over the ends of texts.
-            while taken and self._count(self._joined(head, taken, tail)) > step.tokens - self._system:
-                taken.pop()
-            if room < 0:
-                self._too_long(row, f"without any {self._noun} it is longer than that")
-        if len(taken) < step.least and step.tokens is not None:
-            self._too_long(row, f"only {len(taken)} of at least {step.least} {self._noun}s fit")
+            taken = self._fitting(row, head, tail, examples, self._room)
         return self._joined(head, taken, tail), [place for place, _ in taken]
+
+    def _fitting(
+        self, row: Row, head: list[str], tail: str, examples: Iterable[str], room: Room
+    ) -> list[tuple[int, str]]:
+        step, count, most = self._step, room.count, room.tokens - room.taken
+        left = most - count(step.separator.join([*head, tail]))
+        if room.firm and left < 0:
+            self._too_long(row, room, f"without any {self._noun} it is longer than that")
+        kept = 0 if room.firm else step.least
+        taken: list[tuple[int, str]] = []
+        passed: list[tuple[int, str]] = []
+        for place, example in enumerate(examples):
+            if len(taken) == step.most or (left < 0 and len(passed) >= kept):
+                break
+            size = count(example + step.separator)
+            (taken if size <= left else passed).append((place, example))
+            left -= size if size <= left else 0
+        # Counted one by one they may come to a little less than together: tokens run over the ends of texts.
+        while taken and count(self._joined(head, taken, tail)) > most:
+            passed.append(taken.pop())
+        if len(taken) < step.least and passed and room.firm:
+            self._too_long(row, room, f"only {len(taken)} of at least {step.least} {self._noun}s fit")
+        return sorted([*taken, *sorted(passed)[: max(0, kept - len(taken))]])
 
     def _joined(self, head: list[str], taken: Sequence[tuple[int, str]], tail: str) -> str:
         return str(self._step.separator.join([*head, *(example for _, example in taken), tail]))
@@ -91,10 +97,8 @@ class Shots:
         roles = ("user", "assistant")
         return [{"role": roles[place % 2], "content": words} for place, words in enumerate(said)]
 
-    def _too_long(self, row: Row, why: str) -> None:
-        raise RowFault(
-            "too_long", f"row {row.get('_id', '?')}: the question may have {self._step.tokens} tokens; {why}"
-        )
+    def _too_long(self, row: Row, room: Room, why: str) -> NoReturn:
+        raise RowFault("too_long", f"row {row.get('_id', '?')}: the question may have {room.tokens} tokens; {why}")
 
 
 def shower(step: FewShot, context: Context) -> AsyncMapper:
@@ -103,7 +107,7 @@ def shower(step: FewShot, context: Context) -> AsyncMapper:
         raise missing_column(NAME, step.input, source.columns)
     added = (*reading.columns, *((SAMPLE,) if step.samples > 1 else ()))
     refuse_taken(NAME, source, added, "Give another name in `column`, or take it away: `Select(without=…)`.")
-    shots = Shots(step, step.by.system, token_counter(step.tokenizer, context))
+    shots = Shots(step, room_of(step, context))
     choice = _Choice(step, context, shots)
 
     def questions(row: Row) -> Sequence[Question]:
@@ -179,21 +183,6 @@ def places_of(rows: Rows) -> Callable[[str], int]:
         return int(order[np.searchsorted(ordered, row_id.encode())])
 
     return place
-
-
-def token_counter(tokenizer: Any, context: Context) -> Callable[[str], int]:
-    """Counts the tokens of a text: by a step's tokenizer, or, for None, with care by its bytes."""
-    if tokenizer is None:
-        return lambda text: -(-len(text.encode("utf-8", "surrogatepass")) // BYTES_PER_TOKEN)
-    path: Path = context.get(tokenizer).path
-    try:
-        from ..text.tokenizer import load_tokenizer
-    except ImportError as error:
-        raise RecipeError(
-            f"{NAME}: counting with a tokenizer needs `{error.name}`", "Install `stillhouse[train]`, or leave it out."
-        ) from None
-    backend = load_tokenizer(path).backend_tokenizer
-    return lambda text: len(backend.encode(text, add_special_tokens=False).ids)
 
 
 def _labelled(label: str, text: Any) -> str:

@@ -11,9 +11,10 @@ from ..core.context import Context
 from ..core.errors import RecipeError, RowFault
 from ..core.outcome import Emit, Fail, Made, Outcome, Row
 from ._asking import failed, refuse_taken, text_of
-from ._few_shot import Shots, token_counter
+from ._few_shot import Shots
 from ._prompt import SAMPLE
 from ._retrieve import Hit, Hits, Searcher
+from ._room import room_of
 from .output import Reading
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ class Asked(NamedTuple):
 def shower(step: FewShotWithRetrieval, context: Context) -> Mapper:
     """The mapper of `FewShotWithRetrieval`."""
     name = "FewShotWithRetrieval"
-    shots = Shots(step, step.by.system, token_counter(step.tokenizer, context))
+    shots = Shots(step, room_of(step, context))
     searcher = _searcher(name, step, context, step.input, (step.input, step.answer))
 
     def ask(row: Row, found: Hits) -> Asked:
@@ -59,7 +60,7 @@ def shower(step: FewShotWithRetrieval, context: Context) -> Mapper:
 def reader(step: RAG, context: Context) -> Mapper:
     """The mapper of `RAG`."""
     name = "RAG"
-    shots = Shots(_Labels(step), step.by.system, token_counter(step.tokenizer, context), "passage")
+    shots = Shots(_Labels(step), room_of(step, context), "passage")
     searcher = _searcher(name, step, context, step.question, (step.text,))
 
     def ask(row: Row, found: Hits) -> Asked:
@@ -83,7 +84,7 @@ class _Labels:
     def __init__(self, step: RAG) -> None:
         self.instruction, self.separator = step.instruction, step.separator
         self.input_label, self.output_label = step.question_label, step.answer_label
-        self.least, self.most, self.tokens = step.least, step.most, step.tokens
+        self.least, self.most = step.least, step.most
 
 
 def _searcher(name: str, step: Any, context: Context, column: str, wanted: Sequence[str]) -> Searcher:

@@ -25,8 +25,14 @@ class FewShot(MapStep, tag="generate.few_shot/1"):
     Of the `examples` (rows with the columns `input` and `answer`) as many are shown as fit: at most `most`, and so that
     the whole question keeps within `tokens`. An example that alone is too long is passed over for the next; a row for
     which fewer than `least` fit fails as `too_long`, before anything is asked. Tokens are counted by `tokenizer`, or
-    estimated on the careful side: a token for each three bytes of UTF-8. Leave room for the reply and for what a chat
-    template adds: with a window of 8,192 and replies of 1,000 tokens, `tokens=7000`.
+    estimated on the careful side: a token for each three bytes of UTF-8. What a chat template adds is not counted.
+
+    Without `tokens` the question keeps within the context window of `by`, where that is known (`calls.windows`: models
+    that providers serve by their name, folders by their configuration), less `max_tokens` for the reply (1,024, or a
+    quarter of the window, where it is not given), the schema, the tools and what chat templates add. A model in a
+    folder counts by its own tokenizer, all others are estimated. That leaves examples out and fails no row: `least` are
+    always shown, and what is too long then is the model's to say. Of models behind an `endpoint`, of GGUF files and of
+    names that are not in the table the window is unknown, and `most` are shown.
 
     `choose` says which come first: `first` in the order of the table; `random`, drawn for each row by `seed`;
     `round_robin`, where each row begins after the examples that the row before it began with, so that all are shown
@@ -44,7 +50,7 @@ class FewShot(MapStep, tag="generate.few_shot/1"):
     seed: int = 0
     least: int = Field(1, ge=0)
     most: int = Field(8, ge=0)
-    tokens: int | None = Field(None, ge=1, description="tokens of the whole question at most; None counts nothing")
+    tokens: int | None = Field(None, ge=1, description="of the whole question at most; None: by the window")
     tokenizer: Step[Files] | Step[Model] | None = Field(None, description="a tokenizer's folder, or a model with one")
     turns: bool = False
     input_label: str = "Input:"

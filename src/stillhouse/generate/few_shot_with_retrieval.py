@@ -24,7 +24,7 @@ class FewShotWithRetrieval(MapStep, tag="generate.few_shot_with_retrieval/1"):
     """As `FewShot`, with the examples of `index` that are nearest to each row, the nearest last, beside the input.
 
     The index is over rows with the columns `input` and `answer`; its own column says what is compared with the row's
-    `input`. Of the `candidates` nearest those that fit are shown: at most `most`, within `tokens`. A row is never its
+    `input`. Of the `candidates` nearest those that fit are shown: at most `most`, within `tokens` or the model's window, as `FewShot` says. A row is never its
     own example, nor one of the same input and answer. Parents of a row are the row itself and the examples it was
     shown.
     """
@@ -38,7 +38,7 @@ class FewShotWithRetrieval(MapStep, tag="generate.few_shot_with_retrieval/1"):
     least: int = Field(1, ge=0)
     most: int = Field(4, ge=0)
     candidates: int | None = Field(None, ge=1, description="looked at to find `most` that fit; None: twice as many")
-    tokens: int | None = Field(None, ge=1, description="tokens of the whole question at most; None counts nothing")
+    tokens: int | None = Field(None, ge=1, description="of the whole question at most; None: by the window")
     tokenizer: Step[Files] | Step[Model] | None = Field(None, description="a tokenizer's folder, or a model with one")
     input_label: str = "Input:"
     output_label: str = "Output:"

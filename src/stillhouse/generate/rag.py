@@ -29,8 +29,8 @@ class RAG(MapStep, tag="generate.rag/1"):
     """Shows the passages of `index` that are nearest to each row's `question`, asks, and adds the reply as `column`.
 
     The passages are the column `text` of the index, each with its number: `[1] …`. Of the `candidates` nearest those
-    that fit are shown, the nearest first: at most `most`, and so that the whole question keeps within `tokens`, counted
-    as `FewShot` counts. A row for which fewer than `least` fit fails as `too_long`; one for which fewer are near enough
+    that fit are shown, the nearest first: at most `most`, and so that the whole question keeps within `tokens` or the
+    model's window, counted as `FewShot` counts. A row for which fewer than `least` fit fails as `too_long`; one for which fewer are near enough
     (`near`) fails as `empty`. Neither is asked.
 
     `sources` holds the ids of the passages that were shown, by number; they are parents of the row.
@@ -47,7 +47,7 @@ class RAG(MapStep, tag="generate.rag/1"):
     most: int = Field(5, ge=1)
     near: float | None = Field(None, description="passages with a lower score are not shown")
     candidates: int | None = Field(None, ge=1, description="looked at to find `most` that fit; None: twice as many")
-    tokens: int | None = Field(None, ge=1, description="tokens of the whole question at most; None counts nothing")
+    tokens: int | None = Field(None, ge=1, description="of the whole question at most; None: by the window")
     tokenizer: Step[Files] | Step[Model] | None = Field(None, description="a tokenizer's folder, or a model with one")
     question_label: str = "Question:"
     answer_label: str = "Answer:"
