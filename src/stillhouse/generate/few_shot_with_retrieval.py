@@ -24,9 +24,9 @@ class FewShotWithRetrieval(MapStep, tag="generate.few_shot_with_retrieval/1"):
     """As `FewShot`, with the examples of `index` that are nearest to each row, the nearest last, beside the input.
 
     The index is over rows with the columns `input` and `answer`; its own column says what is compared with the row's
-    `input`. Of the `candidates` nearest those that fit are shown: at most `most`, within `tokens` or the model's window, as `FewShot` says. A row is never its
-    own example, nor one of the same input and answer. Parents of a row are the row itself and the examples it was
-    shown.
+    `input`. Of the `candidates` nearest those that fit are shown: at most `most`, within `tokens` or the model's
+    window, as `FewShot` says. A row is never its own example, nor one of the same input and answer. Parents of a row
+    are the row itself and the examples it was shown.
     """
 
     by: Ask

@@ -30,8 +30,8 @@ class RAG(MapStep, tag="generate.rag/1"):
 
     The passages are the column `text` of the index, each with its number: `[1] …`. Of the `candidates` nearest those
     that fit are shown, the nearest first: at most `most`, and so that the whole question keeps within `tokens` or the
-    model's window, counted as `FewShot` counts. A row for which fewer than `least` fit fails as `too_long`; one for which fewer are near enough
-    (`near`) fails as `empty`. Neither is asked.
+    model's window, counted as `FewShot` counts. A row for which fewer than `least` fit into `tokens` fails as
+    `too_long`; one for which fewer are near enough (`near`) fails as `empty`. Neither is asked.
 
     `sources` holds the ids of the passages that were shown, by number; they are parents of the row.
     """
