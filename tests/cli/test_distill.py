@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from stillhouse.cli import distill
 from stillhouse.cli.main import main
+from stillhouse.cli.parser import Parser
 from stillhouse.train.finetune import Finetune
 from tests.cli.shell import Shell
 
@@ -112,6 +114,10 @@ def road():
     [
         (["--set", "finetun.epochs=1"], 1, "there is nothing called `finetun` to change\n  Did you mean `finetune`?"),
         (["--set", "finetune.epoch=1"], 1, "`epoch` is not a field of `Finetune`\n  Did you mean `epochs`?"),
+        (["--difficulty", "easy"], 2, "`easy` is no mix; write it as `easy=0.3,medium=0.5,hard=0.2`"),
+        (["--difficulty", "easy=0.3,hard=0.3"], 1, "the shares add up to 0.6, expected 1 (easy 0.3, hard 0.3)"),
+        (["--steer", "colours"], 1, "Amplify: `steer.0`"),
+        (["--clusters", "one"], 2, "`one` is neither `auto` nor a number above 1"),
         (["--set", "finetune=1"], 2, "`--set finetune=1` sets nothing"),
         (["--seed", "seed.jsonl"], 1, "there is no file `seed.jsonl`\n  Did you mean `seeds.jsonl`?"),
         (["--student", "scratch:layer=1"], 1, "`layer` is not a field of `Scratch`\n  Did you mean `layers`?"),
@@ -135,6 +141,25 @@ def test_what_is_wrong_is_told_before_anything_is_made(
     assert message in capsys.readouterr().err
     assert found == code
     assert not list((orders.folder / "outputs").glob("artifacts-v1/*"))
+
+
+def test_what_new_inputs_are_to_cover_is_said_in_plain_words(orders: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(orders.folder)
+    monkeypatch.setattr(sys, "path", [*sys.path, str(ROOT)])
+    words = ("--difficulty", "easy=0.3,medium=0.7", "--steer", "patterns,lengths", "--clusters", "auto")
+    parser = Parser("distill", "x")
+    distill.arguments(parser)
+    steps = distill._steps(parser.read(["--name", "orders", "--seed", "seeds.jsonl", *WORDS, *words]))
+    found = {name: dict(steps.amplified.values())[name] for name in ("difficulty", "steer")}
+    assert found == {"difficulty": {"easy": 0.3, "medium": 0.7}, "steer": ("patterns", "lengths")}
+    assert dict(steps.policy.values())["clusters"] == "auto"
+
+
+def test_what_was_planned_is_told_beside_what_came() -> None:
+    nothing = {"short": {"planned": None, "reached": 1.0, "rows": 9}}
+    mix = {"easy": {"planned": 0.3, "reached": 0.25, "rows": 5}, "hard": {"planned": 0.0, "reached": 0.0, "rows": 0}}
+    told = distill._reached({"lengths": nothing, "difficulty": mix})
+    assert told == ["difficulty of the new inputs: easy 25% of 30%"]
 
 
 def test_a_hosted_teacher_is_asked_about_first(orders: Shell) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from stillhouse.calls.ask import Ask
+from stillhouse.calls.providers.scripted import script
 from stillhouse.core.errors import ModelError, RecipeError, StoreError
 from stillhouse.core.events import Event
 from stillhouse.core.lineage import Ancestor, trace
@@ -26,6 +27,8 @@ from stillhouse.recipes.scratch import Scratch
 from stillhouse.text.ngrams import ngrams
 from stillhouse.train.finetune import Finetune
 from tests.generate.sums import INSTRUCTION, SEEDS, TEACHER, Sum
+from tests.generate.teachers import reply
+from tests.generate.test_amplify_coverage import headstrong
 
 TINY = Scratch(vocab_size=320, hidden=16, layers=1, heads=2)
 HELD_OUT = [{"input": f"Quinn holds {n} and takes {n} more", "output": {"sum": 2 * n}} for n in range(20, 32)]
@@ -105,6 +108,7 @@ def test_the_student_is_compared_with_itself_the_seeds_and_the_nearest_seed(made
     assert {pair["before"] for pair in made.metrics["pairs"]} == {"before", "seeds only", "nearest seed"}
     assert {entry["column"] for entry in made.metrics["slices"]} == {"familiar"}
     assert made.summary.startswith("12 held-out rows")
+    assert sum(band["rows"] for band in made.coverage["lengths"].values()) == 36
     assert made.cost == 0.0
 
 
@@ -267,6 +271,41 @@ def test_single_steps_can_be_changed_by_name() -> None:
         distillation(**arguments(amplify={"per_cal": 7}))
     with pytest.raises(RecipeError, match="expected the fields of a step by name"):
         Changes("distillation", NAMES, {"amplify": 5})
+
+
+def test_what_new_inputs_cover_is_steered_by_plain_names() -> None:
+    plain, mix = distillation(**arguments()), {"easy": 0.5, "hard": 0.5}
+    steps = distillation(**arguments(difficulty=mix, steer=["patterns", "lengths"], clusters=2))
+    assert steps.amplified.difficulty == mix  # type: ignore[attr-defined]
+    assert steps.amplified.steer == ("patterns", "lengths")  # type: ignore[attr-defined]
+    assert steps.policy.clusters == 2  # type: ignore[attr-defined]
+    assert distillation(**arguments(steer="lengths")).amplified.steer == ("lengths",)  # type: ignore[attr-defined]
+    assert (
+        distillation(**arguments(difficulty=None, steer=(), clusters=None)).report.recipe_key == plain.report.recipe_key
+    )
+    with pytest.raises(RecipeError, match="the shares add up to 0.7"):
+        distillation(**arguments(difficulty={"easy": 0.7}))
+    with pytest.raises(RecipeError, match="steer"):
+        distillation(**arguments(steer="colours"))
+
+
+def test_rows_that_say_what_they_are_go_on_to_the_student(session: Session) -> None:
+    def writer(messages: Any, schema: Any, sample: int) -> str:
+        return (
+            headstrong(messages, schema, sample)
+            if schema["title"] == "LabelledInputs"
+            else reply(messages, schema, sample)
+        )
+
+    script("labelling", writer)
+    mix = {"easy": 0.5, "medium": 0.5}
+    ask = Ask(model="scripted:labelling")
+    steps = distillation(**arguments(teacher=ask, difficulty=mix, steer=("lengths", "patterns"), clusters=2))
+    made, train = session.run([steps.amplified, steps.train])
+    coverage = made.record["facts"]["coverage"]
+    assert {level: coverage["difficulty"][level]["reached"] for level in mix} == mix
+    assert set(coverage) == {"lengths", "patterns", "difficulty", "clusters"}
+    assert {"pattern", "difficulty", "cluster"} <= set(train.columns)  # type: ignore[attr-defined]
 
 
 def test_a_training_may_be_bounded_by_steps() -> None:

@@ -37,6 +37,25 @@ def arguments(parser: Parser) -> None:
         help="a hub name or folder, or `scratch` for a small one from random weights (`scratch:layers=3,hidden=96`)",
     )
     parser.add_argument("--factor", type=float, default=50, metavar="N", help="new rows for each seed (default: 50)")
+    parser.add_argument(
+        "--difficulty",
+        type=_shares,
+        metavar="LEVEL=SHARE,…",
+        help="the mix of new inputs: easy=0.3,medium=0.5,hard=0.2 (without it, as the teacher likes)",
+    )
+    parser.add_argument(
+        "--steer",
+        type=lambda text: tuple(text.split(",")),
+        default=(),
+        metavar="WHAT,…",
+        help="spread new inputs over the task's `patterns`, over the seeds' `lengths`, or both: patterns,lengths",
+    )
+    parser.add_argument(
+        "--clusters",
+        type=_clusters,
+        metavar="auto|N",
+        help="describe groups of like seeds apart, and write new inputs for each: auto, or how many",
+    )
     parser.add_argument("--held-out", metavar="FILE", help="rows to measure on; without it a tenth of the rows")
     parser.add_argument("--response-model", metavar="MODULE:CLASS", help="a pydantic model that every output follows")
     parser.add_argument("--verify", metavar="MODULE:FUNCTION", help="a function of a row that says whether it is right")
@@ -53,6 +72,20 @@ def arguments(parser: Parser) -> None:
     )
     parser.add_argument("--preview", type=positive, metavar="N", help="show what the teacher makes of N rows, then ask")
     work_arguments(parser)
+
+
+def _shares(text: str) -> dict[str, float]:
+    pairs = [pair.partition("=") for pair in text.split(",")]
+    try:
+        return {level.strip(): float(share) for level, _, share in pairs}
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"`{text}` is no mix; write it as `easy=0.3,medium=0.5,hard=0.2`") from None
+
+
+def _clusters(text: str) -> str | int:
+    if text != "auto" and not (text.isdecimal() and int(text) > 1):
+        raise argparse.ArgumentTypeError(f"`{text}` is neither `auto` nor a number above 1")
+    return text if text == "auto" else int(text)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -100,6 +133,9 @@ def _steps(arguments: argparse.Namespace) -> Distillation:
         held_out=arguments.held_out,
         verify=None if arguments.verify is None else resolve(arguments.verify),
         samples=arguments.samples,
+        difficulty=arguments.difficulty,
+        steer=arguments.steer,
+        clusters=arguments.clusters,
         endpoint=arguments.endpoint,
         max_tokens=arguments.max_tokens,
         title=arguments.name,
@@ -155,11 +191,24 @@ def _tell(result: DistillResult, outcome: Outcome, *, as_json: bool) -> int:
             for name in ("name", "seconds", "calls", "steps_made", "failed", "unanswered", "failed_gates")
         }
         places = {"folder": str(result.folder), "model": str(result.model_path), "report": str(result.report)}
-        print_json({**shown, **places, "metrics": result.metrics, "cost_usd": result.cost})
+        print_json({**shown, **places, "metrics": result.metrics, "coverage": result.coverage, "cost_usd": result.cost})
     else:
         print(result.summary)
+        for line in _reached(result.coverage):
+            print(line)
         cost = "unknown" if result.cost is None else f"${result.cost:,.4f}"
         print(f"\n{fields({'model': result.model_path, 'report': result.report, 'cost': cost})}")
         print(f"\nTalk to it: stillhouse chat {result.folder}")
     outcome.complain()
     return exits.INCOMPLETE if outcome.failed or outcome.gates else exits.DONE
+
+
+def _reached(coverage: dict[str, Any]) -> list[str]:
+    """What came of what was planned, a line for each plan."""
+    lines = []
+    for axis, cells in coverage.items():
+        planned = {name: cell for name, cell in cells.items() if cell["planned"]}
+        if planned:
+            told = ", ".join(f"{name} {cell['reached']:.0%} of {cell['planned']:.0%}" for name, cell in planned.items())
+            lines.append(f"{axis} of the new inputs: {told}")
+    return lines

@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 
@@ -49,6 +49,9 @@ class DistillResult:
     """The system message with which the student was trained."""
     summary: str
     """The comparison as text."""
+    coverage: dict[str, Any]
+    """How many of the new inputs are of each length, and of each pattern, difficulty and cluster where these count:
+    the share that was planned (None where nothing was), the share that was reached, and the rows."""
     _generators: dict[str, Generator] = field(default_factory=dict, repr=False, compare=False)
     """By device."""
 
@@ -87,6 +90,9 @@ def distill(
     held_out: Examples | None = None,
     verify: Verify | None = None,
     samples: int = 1,
+    difficulty: Mapping[str, float] | None = None,
+    steer: Sequence[str] = (),
+    clusters: Literal["auto"] | int | None = None,
     endpoint: str | None = None,
     thinking: Thinking | None = None,
     max_tokens: int = 512,
@@ -118,6 +124,9 @@ def distill(
         held_out=held_out,
         verify=verify,
         samples=samples,
+        difficulty=difficulty,
+        steer=steer,
+        clusters=clusters,
         endpoint=endpoint,
         thinking=thinking,
         max_tokens=max_tokens,
@@ -161,6 +170,7 @@ def deliver(session: Session, name: str, steps: Distillation) -> DistillResult:
         cost=_cost(asking),
         system=steps.system,
         summary=str(made),
+        coverage=asking[2].record["facts"]["coverage"],
     )
 
 

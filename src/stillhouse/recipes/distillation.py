@@ -113,6 +113,9 @@ def distillation(
     held_out: Examples | None = None,
     verify: Verify | None = None,
     samples: int = 1,
+    difficulty: Mapping[str, float] | None = None,
+    steer: Sequence[str] = (),
+    clusters: Literal["auto"] | int | None = None,
     endpoint: str | None = None,
     thinking: Thinking | None = None,
     max_tokens: int = 512,
@@ -122,11 +125,13 @@ def distillation(
     """The steps from `seed` to a student that is held against itself before, against one that saw the seeds alone, and
     against the answer of the nearest seed.
 
-    `samples` above 1 put each answer to the vote. `endpoint` is the URL of the server that serves the teacher.
-    `thinking` says whether the student learns to reason in `<think>` tags before it answers; None: pretrained students
-    do. `max_tokens` bounds the replies that are compared. Without `held_out` a tenth of the new rows, unlike all others
-    and the seeds, is held out. `changes` are fields of single steps by the names in `NAMES`:
-    `amplify={"per_call": 20}`.
+    `samples` above 1 put each answer to the vote. `difficulty` is the mix of the new inputs, in shares of `easy`,
+    `medium` and `hard`; `steer` spreads them over the task's `patterns`, its `lengths`, or both; `clusters` (`auto` or
+    a number) describes groups of like seeds apart, and each call writes for one of them. `endpoint` is the URL of the
+    server that serves the teacher. `thinking` says whether the student learns to reason in `<think>` tags before it
+    answers; None: pretrained students do. `max_tokens` bounds the replies that are compared. Without `held_out` a tenth
+    of the new rows, unlike all others and the seeds, is held out. `changes` are fields of single steps by the names in
+    `NAMES`: `amplify={"per_call": 20}`.
     """
     changed = Changes("distillation", NAMES, changes)
     response = _schema(response_model)
@@ -134,9 +139,17 @@ def distillation(
     seeds = _rows(changed, "seeds", seed)
     told = {"instruction": instruction, "response": response}
     traces = changed.make("traces", SynthesizeCoT, rows=seeds, by=varied, **told)
-    policy = changed.make("policy", ExtractPolicy, rows=traces, by=exact, instruction=instruction)
+    policy = changed.make("policy", ExtractPolicy, rows=traces, by=exact, instruction=instruction, clusters=clusters)
     amplified = changed.make(
-        "amplify", Amplify, rows=traces, policy=policy, by=free, instruction=instruction, factor=augment_factor
+        "amplify",
+        Amplify,
+        rows=traces,
+        policy=policy,
+        by=free,
+        instruction=instruction,
+        factor=augment_factor,
+        difficulty=difficulty,
+        steer=(steer,) if isinstance(steer, str) else tuple(steer),
     )
     answered = changed.make(
         "answer", Answer, rows=amplified, by=exact, policy=policy, examples=traces, samples=samples, **told
