@@ -1,8 +1,8 @@
 """Near-duplicate search: MinHash bands propose, exact Jaccard of the shingles decides.
 
 `N` rows, `P` hash functions, `D` bands. Three passes, none of which holds the rows: band hashes go to files (8 bytes a
-band and row), each band is sorted by itself to find the rows that share a value with another one, and only those rows
-are looked at again. On text without near-duplicates that is next to none.
+band and row), each band is sorted by itself to find the values that several rows share, and only those rows are looked
+at again. On text without near-duplicates that is next to none.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ MOST_FUNCTIONS = 128
 WIDEST = 5  # of six, each text costs a third more, and candidates are cheap to refuse
 RECALL_AT_THRESHOLD = 0.995
 WAITING_ROWS = 4096
+PIECE_ROWS = 65_536
 _BUCKET_SEED = np.uint64(0x5851F42D4C957F2D)
 _MIX = np.uint64(0x9E3779B97F4A7C15)
 _MULTIPLIERS = (mixed(np.arange(1, MOST_FUNCTIONS + 1, dtype=np.uint64) * _MIX) | np.uint64(1)).astype(np.uint32)
@@ -150,24 +151,43 @@ class BandFiles:
         path = self._folder / "groups.i32"
         with open(path, "wb") as target:
             for file in self._files:
-                groups, found = _shared(np.fromfile(file.name, dtype=np.uint64), num_groups)
-                groups.tofile(target)
-                flagged |= groups >= 0
-                num_groups += found
+                repeated = Repeated(np.fromfile(file.name, dtype=np.uint64))
+                for start in range(0, len(flagged), PIECE_ROWS):
+                    values = np.fromfile(file.name, dtype=np.uint64, count=PIECE_ROWS, offset=8 * start)
+                    groups = repeated.numbers(values, num_groups)
+                    groups.tofile(target)
+                    flagged[start : start + len(groups)] |= groups >= 0
+                num_groups += repeated.num
                 os.unlink(file.name)
         return Meetings(path, len(self._files), num_groups, flagged)
 
 
-def _shared(values: Hashes, first: int) -> tuple[npt.NDArray[np.int32], int]:
-    """For each row the number of its value among those that occur more than once, counted from `first`, else −1."""
-    order = np.argsort(values, kind="stable")
-    ordered = values[order]
-    opens = np.append(True, ordered[1:] != ordered[:-1])
-    sizes = np.diff(np.append(np.flatnonzero(opens), len(values)))
-    number = np.where(sizes > 1, first - 1 + np.cumsum(sizes > 1), -1)
-    groups = np.empty(len(values), dtype=np.int32)
-    groups[order] = np.repeat(number, sizes)
-    return groups, int((sizes > 1).sum())
+class Repeated:
+    """The values that occur more than once among those given (which are sorted in place: a copy would be as large).
+
+    Most rows have none of them, and a table of leading bits, small enough for the processor's cache, says so at once.
+    """
+
+    def __init__(self, values: Hashes) -> None:
+        values.sort()
+        found = values[1:][values[1:] == values[:-1]]
+        self._sorted = found[np.append(True, found[1:] != found[:-1])[: len(found)]]
+        self.num = len(self._sorted)
+        bits = min(self.num.bit_length() + 3, 24)
+        self._shift = np.uint64(64 - bits)
+        self._leads = np.zeros(1 << bits, dtype=bool)
+        self._leads[self._sorted >> self._shift] = True
+
+    def numbers(self, values: Hashes, first: int) -> npt.NDArray[np.int32]:
+        """For each value its number in order of size, counted from `first`; −1 for one that occurs once."""
+        numbers = np.full(len(values), -1, dtype=np.int32)
+        rows = np.flatnonzero(self._leads[values >> self._shift])
+        values = values[rows]
+        places = np.searchsorted(self._sorted, values)
+        places[places == self.num] = 0
+        same = self._sorted[places] == values
+        numbers[rows[same]] = first + places[same]
+        return numbers
 
 
 class FlaggedRow(NamedTuple):

@@ -34,7 +34,7 @@ def write_apart(step: SplitApart, context: Context) -> None:
     units, units_known = np.split(clusters.numbered(), [len(source)])
     free = ~np.isin(units, units_known)
     in_test = np.zeros(len(source), dtype=bool)
-    in_test[free] = chosen(facts.keys[free], np.unique(units[free], return_inverse=True)[1], facts.strata[free], wanted)
+    in_test[free] = chosen(facts.keys[free], gapless(units[free]), facts.strata[free], wanted)
     context.note(clusters=int(units.max(initial=-1)) + 1, test_wanted=wanted, test_found=int(in_test.sum()))
     write_parts(source, context, in_test)
 
@@ -65,7 +65,7 @@ class Clusters:
     """Disjoint sets of rows (Tarjan 1975, with path halving); the root of a set is its first row."""
 
     def __init__(self, num_rows: int) -> None:
-        self._parent: npt.NDArray[np.int64] = np.arange(num_rows)
+        self._parent: npt.NDArray[np.int32] = np.arange(num_rows, dtype=np.int32)
 
     def root(self, row: int) -> int:
         parent = self._parent
@@ -83,8 +83,8 @@ class Clusters:
 
     def join_equal(self, values: Integers) -> None:
         """Rows with equal values are one set. For the start, when every row is alone."""
-        first = np.full(int(values.max(initial=-1)) + 1, len(values))
-        np.minimum.at(first, values, np.arange(len(values)))
+        first = np.full(int(values.max(initial=-1)) + 1, len(values), dtype=np.int32)
+        np.minimum.at(first, values, np.arange(len(values), dtype=np.int32))
         self._parent = first[values]
 
     def numbered(self) -> Integers:
@@ -95,5 +95,12 @@ class Clusters:
             if np.array_equal(above, roots):
                 break
             roots = above
-        _, numbers = np.unique(roots, return_inverse=True)
-        return np.asarray(numbers, dtype=np.int64)
+        return gapless(roots)
+
+
+def gapless(numbers: Integers | npt.NDArray[np.int32]) -> Integers:
+    """The numbers from 0 in their order, without those that do not occur: `np.unique`, without sorting."""
+    occurs = np.zeros(int(numbers.max(initial=-1)) + 1, dtype=bool)
+    occurs[numbers] = True
+    found: Integers = (np.cumsum(occurs) - 1)[numbers]
+    return found

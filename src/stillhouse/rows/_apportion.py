@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +28,17 @@ def mixed(values: Keys) -> Keys:
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return values ^ (values >> np.uint64(31))
+
+
+def numbered(values: Keys) -> Integers:
+    """For each row the number of its value, from 0 without gaps: `np.unique`, in half its memory."""
+    order = np.argsort(values)
+    ordered = values[order]
+    opens = ordered[1:] != ordered[:-1]
+    del ordered
+    found = np.zeros(len(values), dtype=np.int64)
+    found[order[1:]] = np.cumsum(opens)
+    return found
 
 
 def quotas(sizes: Integers, wanted: int, ties: Keys | None = None) -> Integers:
@@ -92,14 +103,14 @@ def chosen(keys: Keys, unit_of_row: Integers, stratum_of_row: Integers, wanted: 
     taken = np.zeros(num_units, dtype=bool)
     left = quota.tolist()
     missing = int(quota.sum())
-    for unit in order.tolist():
+    for unit in _each(order):
         strata, counts = parts(unit)
         if all(count <= left[stratum] for stratum, count in zip(strata, counts, strict=True)):
             taken[unit] = True
             missing -= _take(left, strata, counts)
         if missing == 0:
             break
-    for unit in order.tolist() if missing else ():
+    for unit in _each(order) if missing else ():
         strata, counts = parts(unit)
         if taken[unit] or len(strata) == 1 or sum(counts) > missing:
             continue
@@ -109,6 +120,12 @@ def chosen(keys: Keys, unit_of_row: Integers, stratum_of_row: Integers, wanted: 
             taken[unit] = True
             missing -= _take(left, strata, counts)
     return taken[unit_of_row]
+
+
+def _each(numbers: Integers) -> Iterator[int]:
+    """The numbers one by one; as one list they would take five times the memory."""
+    for start in range(0, len(numbers), 8192):
+        yield from numbers[start : start + 8192].tolist()
 
 
 def _take(left: list[int], strata: Sequence[int], counts: Sequence[int]) -> int:
