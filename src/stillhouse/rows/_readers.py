@@ -181,10 +181,7 @@ def _batches(
         start = file.read(len(_FILE_MAGIC))
     if form == "parquet":
         with _parquet(path, name, start) as parquet:
-            yield (
-                parquet.schema_arrow,
-                parquet.iter_batches(batch_size=BATCH_ROWS, use_threads=False, columns=columns),
-            )
+            yield parquet.schema_arrow, _parquet_batches(path, parquet, columns)
         return
     if start.startswith(_FEATHER_1):
         raise RecipeError(f"{name}: this is Feather of version 1, which is no more", "Write it anew as version 2.")
@@ -208,6 +205,13 @@ def _parquet(path: Path, name: str, start: bytes) -> pq.ParquetFile:
                 f"{name}: this Parquet file was cut short: its end is missing or damaged", "Copy or download it anew."
             ) from None
         raise RecipeError(f"{name}: this is not a Parquet file ({_first_line(error)})") from None
+
+
+def _parquet_batches(path: Path, opened: pq.ParquetFile, columns: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
+    """Each row group from a mapping of its own: the pages of a single one count as memory until the file's end."""
+    for group in range(opened.num_row_groups):
+        with pq.ParquetFile(path, memory_map=True, metadata=opened.metadata) as file:
+            yield from file.iter_batches(batch_size=BATCH_ROWS, use_threads=False, columns=columns, row_groups=[group])
 
 
 def _arrow_batches(opened: Any, columns: Sequence[str] | None) -> Iterator[pa.RecordBatch]:

@@ -99,7 +99,8 @@ def _hashes(values: pa.Array) -> Keys:
     found = values.dictionary_encode()
     distinct = [_hash(value) for value in (*found.dictionary.to_pylist(), None)]
     places = found.indices.fill_null(len(found.dictionary))
-    return np.array(distinct, dtype=np.uint64)[np.asarray(places)]
+    taken: Keys = np.array(distinct, dtype=np.uint64)[np.asarray(places)]
+    return taken
 
 
 def _hash(value: object) -> int:
