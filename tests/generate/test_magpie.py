@@ -23,7 +23,7 @@ PREFIX = "<|im_start|>user\n"
 
 def wild(messages: Any, schema: Any, sample: int) -> Any:
     """A model that goes on from a prefix, and answers in a chat."""
-    (message,) = messages
+    message = messages[-1]
     if message["role"] == "prefix":
         return f" Instruction {sample} after {message['content']!r}\n"
     return f"The answer to {message['content']!r}."
@@ -65,6 +65,63 @@ def test_what_cannot_be_used_fails_with_its_words(session: Session) -> None:
     ]
 
 
+AFTER_USER, AFTER_ANSWER = "<|im_end|>\n<|im_start|>assistant\n", "<|im_end|>\n<|im_start|>user\n"
+BETWEEN = (AFTER_USER, AFTER_ANSWER)
+
+
+def test_the_model_goes_on_as_the_user(session: Session) -> None:
+    def talkative(messages: Any, schema: Any, sample: int) -> str:
+        if messages[0]["role"] == "prefix":
+            return f" ask {sample}.{messages[0]['content'].count(AFTER_USER)}\n"
+        return f"reply to {messages[-1]['content']} after {len(messages) - 1}"
+
+    asked = script("talk", talkative)
+    step = Magpie(
+        by=Ask(model="scripted:talk"), num=2, prefix=PREFIX, between=BETWEEN, answers=True, turns=3, column="input"
+    )
+    made = session.run(step)
+    assert content(made)[1] == {
+        "input": "ask 1.0",
+        "messages": [
+            {"role": role, "content": text}
+            for turn in range(3)
+            for role, text in (("user", f"ask 1.{turn}"), ("assistant", f"reply to ask 1.{turn} after {2 * turn}"))
+        ],
+        "num_turns": 3,
+    }
+    (batch,) = made.batches(lineage=True)
+    assert [len(row["_calls"]) for row in batch] == [6, 6]
+    begun = [str(request.messages[0]["content"]) for request in asked.requests if "ask 1.0" in str(request.messages)]
+    second = f"{PREFIX}ask 1.0{AFTER_USER}reply to ask 1.0 after 0{AFTER_ANSWER}"
+    assert second in begun
+    assert session.plan(step.replace(num=5)).total("calls") == 30
+
+
+def test_a_conversation_ends_before_a_turn_that_cannot_be_used(session: Session) -> None:
+    def partly(messages: Any, schema: Any, sample: int) -> Any:
+        if messages[0]["role"] != "prefix":
+            return scripted_reply(refusal="no") if "bad" in messages[-1]["content"] else "fine"
+        turn = messages[0]["content"].count(AFTER_USER)
+        if turn == 0:
+            return "bad" if sample == 0 else f"ask {sample}"
+        return {1: "  ", 2: scripted_reply("half", finish="length"), 3: "bad"}.get(sample, "more")
+
+    step = magpie("ends", partly, num=5, answers=True, turns=2, between=BETWEEN)
+    made = session.run(step)
+    assert [(row["instruction"], row["num_turns"], len(row["messages"])) for row in made] == [
+        ("ask 1", 1, 2), ("ask 2", 1, 2), ("ask 3", 1, 2), ("ask 4", 2, 4),
+    ]  # fmt: skip
+    assert [(row["kind"], row["message"]) for row in made.failed()] == [("refused", "turn 1: no")]
+
+
+def test_one_turn_and_several_begin_with_the_same_calls(session: Session) -> None:
+    asked = script("same", wild)
+    step = Magpie(by=Ask(model="scripted:same"), num=3, prefix=PREFIX, answers=True)
+    session.run(step)
+    session.run(step.replace(turns=2, between=BETWEEN))
+    assert asked.num_calls == 6 + 6
+
+
 def test_more_rows_ask_for_the_new_ones_alone(session: Session) -> None:
     asked = script("more", wild)
     step = Magpie(by=Ask(model="scripted:more"), num=4, prefix=PREFIX)
@@ -81,11 +138,13 @@ def test_the_template_of_a_local_model_tells_the_prefix(tmp_path: Path) -> None:
         made = session.run(Magpie(by=by, num=8))
         again = session.run(Magpie(by=by, num=8, prefix="<|user|>"))
         other = session.run(Magpie(by=by, num=8, system="red cat"))
+        (talk,) = session.run(Magpie(by=by.replace(max_tokens=6), num=1, answers=True, turns=2))
     assert "'<|' + message['role'] + '|>'" in DEFAULT_TEMPLATE  # so that the prefix is the one that is given above
     texts = [row["instruction"] for row in made]
     assert len(set(texts)) > 4
     assert [row["instruction"] for row in again] == texts
     assert [row["instruction"] for row in other] != texts
+    assert [message["role"] for message in talk["messages"]] == ["user", "assistant"] * talk["num_turns"]
 
 
 def test_a_model_folder_without_a_chat_template_says_what_to_do(tmp_path: Path) -> None:
@@ -128,6 +187,10 @@ def test_a_server_is_asked_for_completions_and_for_answers_by_chat(tmp_path: Pat
         ({"by": Ask(model="scripted:x", system="Maths.")}, "has no place before a prefix"),
         ({"answers": True, "column": "output"}, "call `column` otherwise"),
         ({"num": 0}, "`num`"),
+        ({"turns": 2}, "the user goes on after an answer"),
+        ({"turns": 2, "answers": True}, "`between` is missing"),
+        ({"between": BETWEEN}, "one turn alone"),
+        ({"turns": 2, "answers": True, "between": BETWEEN, "column": "messages"}, "is a column of conversations"),
     ],
 )
 def test_models_that_cannot_be_asked_so_are_refused(fields: dict[str, Any], message: str) -> None:

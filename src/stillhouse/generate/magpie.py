@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ..core.plan import Expectation
     from ..core.session import Session
 
-NUMBER = "number"
+NUMBER, MESSAGES, NUM_TURNS = "number", "messages", "num_turns"
 
 
 class Magpie(MapStep, tag="generate.magpie/1"):
@@ -29,6 +29,13 @@ class Magpie(MapStep, tag="generate.magpie/1"):
     `prefix="<|im_start|>user\\n"`, with the template's end of a turn among the `stop` of the `Ask`. `answerer` is who
     answers, by chat: needed with `completions/NAME`, else `by` itself. `system` goes before the user's turn, and leads
     to instructions of its field; with a `prefix` of your own, write it there.
+
+    With `turns` above 1 it goes on: after each answer the model is given the conversation so far and the beginning of
+    the user's next turn, and writes that too. Rows then hold `messages` and `num_turns` beside the first instruction. A
+    conversation ends earlier where the model, as the user, says nothing more, or a later turn cannot be used. The chat
+    template of a local model tells what stands between turns; beside a `prefix` of your own say it in `between`: what
+    follows the user's words, and what follows an answer, such as
+    `("<|im_end|>\n<|im_start|>assistant\n", "<|im_end|>\n<|im_start|>user\n")`.
 
     A hosted chat model cannot be asked so. `DataFromPrompt` may ask it for what users write, which is another method:
     there the model follows an instruction.
@@ -44,6 +51,8 @@ class Magpie(MapStep, tag="generate.magpie/1"):
     answers: bool = False
     answerer: Ask | None = None
     column: Column = "instruction"
+    turns: int = Field(1, ge=1, description="of the user, each with its answer")
+    between: tuple[str, str] | None = None
 
     @model_validator(mode="after")
     def _goes_on(self) -> "Magpie":
@@ -71,9 +80,27 @@ class Magpie(MapStep, tag="generate.magpie/1"):
             raise ValueError("there is an `answerer`, but no `answers` are wanted")
         if self.column == "output" and self.answers:
             raise ValueError("`output` is the column of the answers; call `column` otherwise")
+        self._check_turns()
         if "rows" not in self.model_fields_set:
             self.__dict__["rows"] = Grid(each=self.num, number=NUMBER)
         return self
+
+    def _check_turns(self) -> None:
+        if self.turns == 1:
+            if self.between is not None:
+                raise ValueError("there is something `between` turns, but one turn alone")
+            return
+        if not self.answers:
+            raise ValueError(f"`turns` is {self.turns}: the user goes on after an answer, so ask for `answers`")
+        if self.prefix is not None and self.between is None:
+            raise ValueError(
+                "`between` is missing: beside a `prefix` of your own, what the chat template writes after a user's "
+                r'words and after an answer: ("<|im_end|>\n<|im_start|>assistant\n", "<|im_end|>\n<|im_start|>user\n")'
+            )
+        if self.prefix is None and self.between is not None:
+            raise ValueError("`between` goes with a `prefix` of your own; else the chat template tells both")
+        if self.column in (MESSAGES, NUM_TURNS):
+            raise ValueError(f"`{self.column}` is a column of conversations; call `column` otherwise")
 
     def asks_about(self) -> Sequence[str]:
         """The number."""
@@ -85,8 +112,9 @@ class Magpie(MapStep, tag="generate.magpie/1"):
         return writer(self, context)
 
     def expect(self, rows_in: int | None, session: "Session") -> "Expectation":
-        """A call for each row, and one for its answer."""
-        loads = [Load(self.by, rows_in, 60, 200)]
+        """A call for each row and turn, and one for its answer, as if no conversation ended early."""
+        calls, earlier = None if rows_in is None else rows_in * self.turns, 700 * (self.turns - 1)
+        loads = [Load(self.by, calls, 60 + earlier, 200)]
         if self.answers:
-            loads.append(Load(self.answerer or self.by, rows_in, 200, 1200))
+            loads.append(Load(self.answerer or self.by, calls, 200 + earlier, 1200))
         return expected_of(loads, session, rows=rows_in)

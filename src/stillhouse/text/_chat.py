@@ -63,16 +63,18 @@ class Renderer:
         self._check_start(ids)
         return ids
 
-    def user_prefix(self, system: str | None) -> str:
+    def user_prefix(self, system: str | None, before: Sequence[Message] = ()) -> str:
         words = "WORDS-OF-THE-USER"
-        turns = [{"role": "user", "content": words}]
-        text, _ = self._jinja([*([] if system is None else [{"role": "system", "content": system}]), *turns])
-        before, found, _ = text.partition(words)
+        opening = [] if system is None else [{"role": "system", "content": system}]
+        turns = [dict(message) for message in before]
+        self._check_contents(turns, but="assistant")
+        text, _ = self._jinja([*opening, *turns, {"role": "user", "content": words}])
+        earlier, found, _ = text.rpartition(words)
         if not found:
             raise RecipeError(
                 "the chat template does not write the user's words as they are", "Give the prefix itself."
             )
-        return before.rstrip(" ")
+        return earlier.rstrip(" ")
 
     def render_many(self, conversations: Sequence[Sequence[Message]]) -> list[Rendered | RowFault]:
         texts = [self._text(conversation) for conversation in conversations]

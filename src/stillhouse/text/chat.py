@@ -105,12 +105,14 @@ class ChatRenderer:
         """
         return self._renderer.prompt(messages)
 
-    def user_prefix(self, system: str | None = None) -> str:
-        """The text before the words of a user who begins: what a chat model goes on from as if it were the user.
+    def user_prefix(self, system: str | None = None, before: Sequence[Message] = ()) -> str:
+        """The text before the words of a user, after the turns `before`: what a chat model goes on from as if it were
+        the user.
 
-        Spaces at its end are left out: the words bring them along. Raises `RecipeError` where it cannot be told.
+        Spaces at its end are left out: the words bring them along. Raises `RecipeError` where it cannot be told, and
+        `RowFault` where the template refuses the turns before, or a user's holds a control token.
         """
-        return self._renderer.user_prefix(system)
+        return self._renderer.user_prefix(system, before)
 
 
 def messages_of(value: object) -> list[dict[str, Any]]:
