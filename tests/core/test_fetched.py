@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -113,6 +114,40 @@ def test_a_file_that_is_another_when_it_is_fetched_again_is_refused(memory: Any,
         RecipeError, match=r"memory://a\.jsonl: the file was changed since the run began: it had 50 bytes"
     ):
         list(source(step))
+
+
+@pytest.mark.parametrize("damage", [b"0" * 50, b"", b"0" * 51])
+def test_a_damaged_file_is_not_believed_but_fetched_again(memory: Any, files: FetchedFiles, damage: bytes) -> None:
+    memory.pipe("/a.jsonl", lines(ROWS))
+    path = files.local(files.find("memory://a.jsonl"))
+    path.write_bytes(damage)
+    assert read("memory://a.jsonl") == ROWS
+    path.write_bytes(damage)
+    other = FetchedFiles(files.folder)  # another process
+    assert other.local(other.find("memory://a.jsonl")).read_bytes() == lines(ROWS)
+
+
+def test_a_file_is_not_read_for_its_digest_again_while_nothing_tells_that_it_changed(
+    memory: Any, files: FetchedFiles
+) -> None:
+    memory.pipe("/a.jsonl", lines(ROWS))
+    path = files.local(files.find("memory://a.jsonl"))
+    stat = path.stat()
+    path.write_bytes(b"0" * 50)
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))  # nothing tells that it is another
+    assert files.local(files.find("memory://a.jsonl")).read_bytes() == b"0" * 50
+
+
+def test_the_one_used_last_stays_when_room_is_made(memory: Any, files: FetchedFiles) -> None:
+    files.max_bytes = 250
+    found = []
+    for number in range(2):
+        memory.pipe(f"/{number}", b" " * 100)
+        found.append(files.find(f"memory://{number}"))
+    files.local(found[0])
+    memory.pipe("/2", b" " * 100)
+    files.find("memory://2")
+    assert [files._path(one.url, one.marks).exists() for one in found] == [True, False]
 
 
 class Handler(SimpleHTTPRequestHandler):

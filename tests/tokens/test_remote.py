@@ -6,10 +6,12 @@ import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import numpy as np
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 from stillhouse.core.errors import RecipeError, StoreError
 from stillhouse.core.fetched import FILES, FetchedFiles
@@ -120,6 +122,39 @@ def test_a_damaged_segment_is_found_when_it_is_fetched(tmp_path: Path) -> None:
     system.pipe("/store/segments/00003/tokens.bin", bytes(content))
     with pytest.raises(StoreError, match="00003/tokens.bin` is damaged"):
         open_remote(address).verify()
+
+
+@pytest.mark.parametrize("damage", ["zeros", "cut"])
+def test_a_damaged_file_of_the_cache_is_fetched_again(tmp_path: Path, here: Path, damage: str) -> None:
+    local = local_store(tmp_path / "s", count=24)
+    address = upload(local.folder)
+    open_remote(address).verify()
+    for path in token_files(here):
+        path.write_bytes(bytes(path.stat().st_size) if damage == "zeros" else b"")
+    again = open_remote(address)
+    for ours, theirs in zip(local.tokens, again.tokens, strict=True):
+        assert np.array_equal(ours, theirs)
+
+
+def test_the_note_on_packing_is_that_of_the_store_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    local = local_store(tmp_path / "s", count=4)
+    (local.folder / "packing.json").write_text("{}")
+    address = upload(local.folder)
+    folder = open_remote(address).folder
+    assert (folder / "packing.json").read_text() == "{}"
+    read = MemoryFileSystem.open
+
+    def refuse(self: MemoryFileSystem, path: str, *args: Any, **more: Any) -> Any:
+        if path.endswith("packing.json"):
+            raise OSError("503 slow down")
+        return read(self, path, *args, **more)
+
+    monkeypatch.setattr(MemoryFileSystem, "open", refuse)
+    with pytest.raises(RecipeError, match=r"packing.json` cannot be read: 503"):
+        open_remote(address)
+    monkeypatch.undo()
+    fsspec.filesystem("memory").rm("/store/packing.json")
+    assert not (open_remote(address).folder / "packing.json").exists()
 
 
 def test_a_store_that_grew_elsewhere_is_opened_as_it_was_or_as_it_is(tmp_path: Path) -> None:

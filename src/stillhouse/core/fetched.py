@@ -1,6 +1,7 @@
 """Files from elsewhere (`s3://…`, `https://…`), fetched whole into a folder of bounded size.
 
-What was fetched may be deleted again to make room; its digest is kept, and fetching anew must give the same.
+What was fetched may be deleted again to make room; its digest is kept, and fetching anew must give the same. A file is
+read once in a process before it is believed: a disk may have lost or changed some of it.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import json
 import os
 import sys
 import threading
+import time
 import uuid
 from collections.abc import Iterator
 from hashlib import blake2b
@@ -17,7 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from .errors import RecipeError
-from .keys import DIGEST_BYTES, digest
+from .keys import DIGEST_BYTES, digest, file_digest
 
 MAX_BYTES = 20 << 30
 _BLOCK = 1 << 22
@@ -42,6 +44,10 @@ _MARKS = (
     *("LastModified", "last_modified", "Last-Modified", "updated", "mtime", "created"),
 )
 """What a server may tell of a file that changes when its content does; its size alone is not enough."""
+
+
+class NoFile(RecipeError):
+    """There is nothing at the address: the server said so, not merely nothing."""
 
 
 class Found(NamedTuple):
@@ -97,9 +103,7 @@ class FetchedFiles:
         """The file on this machine, fetched again where it had to go; raises `RecipeError` where it is another now."""
         with self._lock:
             path = self._path(found.url, found.marks)
-            if path.is_file():
-                with contextlib.suppress(OSError):
-                    os.utime(path)
+            if _is_whole(path, found):
                 return path
             again = self._fetch(found.url, found.marks)
             if again.digest != found.digest:
@@ -158,6 +162,8 @@ class FetchedFiles:
                             state.update(block)
                             size += len(block)
                             _show(url, size, total)
+                        target.flush()
+                        os.fsync(target.fileno())  # else a power cut may leave the name with other content
                     if total is not None and size < total:
                         raise OSError(f"it ended after {size:,} of {total:,} bytes")
                     return size, state.hexdigest()
@@ -174,7 +180,7 @@ class FetchedFiles:
             if not path.suffix and path != newest and path.is_file():
                 with contextlib.suppress(OSError):  # another process may be making room too
                     stat = path.stat()
-                    files.append((stat.st_mtime_ns, stat.st_size, path))
+                    files.append((max(stat.st_atime_ns, stat.st_mtime_ns), stat.st_size, path))
         room = self.max_bytes - newest.stat().st_size - sum(size for _, size, _ in files)
         for _, size, path in sorted(files):
             if room >= 0:
@@ -192,6 +198,19 @@ def keep_fetched(folder: str | os.PathLike[str], max_bytes: int = MAX_BYTES) -> 
     if max_bytes <= 0:
         raise RecipeError(f"`max_bytes` is {max_bytes}", "Give a number of bytes above 0.")
     FILES.folder, FILES.max_bytes = Path(folder).expanduser(), max_bytes
+
+
+def _is_whole(path: Path, found: Found) -> bool:
+    """Whether the file is there with the content that was found; its use is written down, so that it stays."""
+    try:
+        stat = path.stat()
+        if stat.st_size != found.size or file_digest(path) != found.digest:
+            return False
+    except OSError:  # it is not there, or another process makes room at this moment
+        return False
+    with contextlib.suppress(OSError):
+        os.utime(path, ns=(time.time_ns(), stat.st_mtime_ns))  # by the time of its content its digest is remembered
+    return True
 
 
 def _show(url: str, size: int, total: int | None) -> None:
@@ -230,7 +249,7 @@ def _told(url: str) -> Iterator[None]:
     except FileNotFoundError as error:
         cause = error.__cause__  # of web servers, fsspec says this of whatever went wrong
         if cause is None or getattr(cause, "status", None) in (404, 410):
-            raise RecipeError(f"there is no file `{url}`") from error
+            raise NoFile(f"there is no file `{url}`") from error
         raise RecipeError(
             f"`{url}` cannot be read: {_first_line(cause)}", "Check the address, the network and the keys."
         ) from error

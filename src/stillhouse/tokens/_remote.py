@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from ..core.errors import RecipeError, StoreError
-from ..core.fetched import FILES, FetchedFiles
+from ..core.errors import StoreError
+from ..core.fetched import FILES, FetchedFiles, NoFile
 from ..core.keys import digest
 from ._segments import SET_WEIGHTS, Segment, content_digest, read_manifest
 from .store import TokenStore
@@ -42,8 +42,10 @@ def open_remote(url: str, *, fingerprint: str | None = None, files: FetchedFiles
         if manifest.weights is not None:
             _copy(reader, f"{address}/{SET_WEIGHTS}", folder / SET_WEIGHTS)
         for name in _BESIDE:
-            with contextlib.suppress(RecipeError):
+            try:
                 _copy(reader, f"{address}/{name}", folder / name)
+            except NoFile:  # whatever else is wrong must not look like a store that has none
+                (folder / name).unlink(missing_ok=True)
     finally:
         shutil.rmtree(passing, ignore_errors=True)
     return TokenStore(folder, fingerprint=fingerprint, remote=remote)
