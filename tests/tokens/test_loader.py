@@ -304,6 +304,37 @@ def test_a_state_with_a_hundred_changes_stays_small(stores: dict[str, TokenStore
     assert len(json.dumps(loader.state_dict()).encode()) < 4_500  # three sources; 4 kB with two
 
 
+def damaged(state: Any, **parts: Any) -> Any:
+    return {name: value for name, value in {**state, **parts}.items() if value is not None}
+
+
+@pytest.mark.parametrize(
+    ("parts", "said"),
+    [
+        ({"log": None}, "`log` is missing"),
+        ({"step": -3}, "the step is -3"),
+        ({"step": "3"}, "the step is '3'"),
+        ({"log": []}, "does not begin with weights"),
+        ({"log": [[0, [1, 2], 8]]}, "names 2 of 3 sources"),
+        ({"log": [[0, [1, 2, 3], 8]]}, "the entry .* of the log"),
+        ({"log": [[0, [1 << 23, 1 << 22, 1 << 22], 8], [16, None, 4], [8, None, 8]]}, "last change|first of a step"),
+        ({"log": [[0, [1 << 23, 1 << 22, 1 << 22], 8, "", ["x", 1, 1]]]}, "damaged"),
+        ({"log": 7}, "damaged"),
+        ({"epoch_ends": [1]}, "damaged"),
+    ],
+)
+def test_a_damaged_state_is_refused_and_changes_nothing(
+    stores: dict[str, TokenStore], parts: dict[str, Any], said: str
+) -> None:
+    loader = mixed(stores)
+    before = loader.state_dict()
+    with pytest.raises(RecipeError, match=said):
+        loader.load_state_dict(damaged(before, **parts))
+    assert loader.state_dict() == before
+    with pytest.raises(RecipeError, match="of type `str`"):
+        loader.load_state_dict(json.dumps(before))  # type: ignore[arg-type]
+
+
 # Ranks
 
 
@@ -364,6 +395,25 @@ def test_ranks_and_batches_that_do_not_fit_are_refused(
         get_loader(store, seq_len=8, batch_size=batch_size, world_size=world_size, rank=rank)
 
 
+def test_a_batch_size_that_the_new_ranks_cannot_share_is_refused(stores: dict[str, TokenStore]) -> None:
+    loader = mixed(stores, batch_size=16)
+    next(loader)
+    state = loader.state_dict()
+    with pytest.raises(RecipeError, match=r"(?s)16 rows cannot be dealt to 6 ranks.*set_batch_size"):
+        mixed(stores, batch_size=18, rank=5, world_size=6, state=state)
+    ranks = [mixed(stores, batch_size=18, rank=rank, world_size=6) for rank in range(6)]
+    before = ranks[0].state_dict()
+    with pytest.raises(RecipeError, match="16 rows cannot be dealt"):
+        ranks[0].load_state_dict(state)
+    assert ranks[0].state_dict() == before
+    loader.set_batch_size(18)
+    with pytest.warns(UserWarning, match="batch size of its state"):
+        ranks = [mixed(stores, batch_size=6, rank=r, world_size=6, state=loader.state_dict()) for r in range(6)]
+    with pytest.raises(RecipeError, match="16 rows cannot be dealt"):
+        ranks[0].batch(0)  # of before the change
+    assert joined([next(rank) for rank in ranks])[1] == seen([next(loader)])
+
+
 # Weights that change
 
 
@@ -400,6 +450,8 @@ def test_changes_skip_and_repeat_nothing_and_replay_from_the_log(
 def test_weights_that_name_no_source_are_refused(stores: dict[str, TokenStore]) -> None:
     with pytest.raises(RecipeError, match=r"(?s)no source is called `wiki`.*web, chat, code"):
         mixed(stores).set_weights({"wiki": 1.0})
+    with pytest.raises(RecipeError, match="weight of `chat` is 'x'"):
+        mixed(stores).set_weights({"web": 1.0, "chat": "x", "code": 1.0})  # type: ignore[dict-item]
 
 
 def test_without_weights_sources_end_their_epochs_together(stores: dict[str, TokenStore]) -> None:
@@ -557,6 +609,28 @@ def test_steps_in_fractions_of_epochs(stores: dict[str, TokenStore], epochs: flo
 
 
 # What is refused
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"batch_size": 2.0}, "`batch_size` is 2.0"),
+        ({"shuffle": "windows"}, "`shuffle` is 'windows'"),
+        ({"seed": 1.5}, "`seed` is 1.5"),
+        ({"seed": "x"}, "`seed` is 'x'"),
+        ({"seq_len": 24.0}, "`seq_len` is 24.0"),
+        ({"packing": 3}, "`packing` is 3"),
+        ({"packing": "best"}, "Packing: `method`"),
+    ],
+)
+def test_options_of_another_kind_are_refused(stores: dict[str, TokenStore], options: dict[str, Any], said: str) -> None:
+    with pytest.raises(RecipeError, match=said):
+        get_loader(stores["web"], **{"seq_len": SEQ, "batch_size": 2, **options})
+
+
+def test_a_packing_may_be_named_by_its_method(stores: dict[str, TokenStore]) -> None:
+    loader = get_loader(stores["web"], seq_len=SEQ, batch_size=2, packing="concat")
+    assert loader.settings.packing == Packing("concat")
 
 
 def test_an_empty_source_is_refused_by_name(tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ def test_packed_tokens_are_read_as_they_are_packed(
         raise AssertionError("the plan was made again")
 
     monkeypatch.setattr(_plan_files, "make_plan", never)
-    loader = get_loader(packed, batch_size=2, seed=3)
+    loader = get_loader(packed, batch_size=2)
     assert loader.settings == wanted.settings
     assert loader.sources[0].store.fingerprint == wanted.sources[0].store.fingerprint
     for batch, other in zip(loader.once(), wanted.once(), strict=True):
@@ -93,6 +93,9 @@ def test_a_loader_needs_a_row_length_that_the_sources_agree_on(session: sh.Sessi
     with pytest.raises(RecipeError, match="packed in different ways"):
         get_loader(mixed, batch_size=1)
     assert get_loader(mixed, seq_len=45, batch_size=1).settings.seq_len == 45
+    with pytest.raises(RecipeError, match=r"(?s)packed in different ways.*`seq_len`\."):
+        get_loader(mixed, packing="best_fit", seed=1, batch_size=1)
+    assert get_loader(one, seed=5, batch_size=1).settings.seed == 5
     (other.data / "packing.json").write_text("{}")
     with pytest.raises(StoreError, match="packing.json` is damaged"):
         packed_note(other.data)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
@@ -203,6 +204,22 @@ def test_when_nothing_is_left_it_says_so_and_more_may_be_allowed(stores: dict[st
     )
     assert next(again).ids.tolist() == next(loader).ids.tolist()
     assert loader.rows_at_step(2) == again.rows_at_step(2)
+
+
+@pytest.mark.parametrize("reason", ["", "more"])
+def test_limits_that_are_lifted_before_the_first_step_stay_lifted(stores: dict[str, TokenStore], reason: str) -> None:
+    loader = loader_of(stores, max_epochs=2)
+    loader.set_max_epochs(None, reason=reason)
+    assert loader.end is None
+    again = loader_of(stores, max_epochs=2)
+    again.load_state_dict(json.loads(json.dumps(loader.state_dict())))
+    assert again.end is None
+    assert again.fingerprint == loader.fingerprint != loader_of(stores, max_epochs=2).fingerprint
+    endless = loader_of(stores, max_epochs=None)
+    endless.set_max_epochs(3)
+    with pytest.warns(UserWarning, match="max epochs of its state"):
+        again.load_state_dict(json.loads(json.dumps(endless.state_dict())))
+    assert again.end == endless.end is not None
 
 
 def test_four_epochs_are_the_default_of_a_mixture_and_none_that_of_one_source(stores: dict[str, TokenStore]) -> None:

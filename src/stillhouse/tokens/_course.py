@@ -6,6 +6,7 @@ import json
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from threading import RLock
 from typing import Any, NamedTuple
 
@@ -41,6 +42,14 @@ class Settings:
     packing: Packing
     seed: int
     shuffle: bool | WindowShuffle = True
+
+    def __post_init__(self) -> None:
+        checked_number("seq_len", self.seq_len)
+        checked_number("seed", self.seed)
+        if not isinstance(self.packing, Packing):
+            raise RecipeError(f"`packing` is {self.packing!r}", 'Give a `Packing`, for instance `Packing("best_fit")`.')
+        if not isinstance(self.shuffle, bool | WindowShuffle):
+            raise RecipeError(f"`shuffle` is {self.shuffle!r}", 'It is True, False, "window" or a `WindowShuffle`.')
 
 
 @dataclass(frozen=True)
@@ -171,6 +180,7 @@ class Course:
     def batch(self, step: int, rank: int, world_size: int) -> Batch:
         """One rank's rows of a step."""
         with self.lock:
+            check_shares(self.batch_size(step), world_size)
             block = self._block_of(step)
             share = block.batch_size // world_size
             first = (step - block.first_step) * block.batch_size + rank * share
@@ -323,6 +333,23 @@ class Course:
             f"the sources with a weight do not suffice for step {step}: `max_epochs` lets {', '.join(told)} be read",
             f"End after {step} steps (`loader.end`), add rows, set other weights, or allow more with "
             "`loader.set_max_epochs` (for a new run: `Mixture(…, max_epochs=…)`).",
+        )
+
+
+def checked_number(name: str, value: object) -> int:
+    """`value` as a whole number; raises `RecipeError` where it is none."""
+    if isinstance(value, Integral):
+        return int(value)
+    raise RecipeError(f"`{name}` is {value!r}", "It is a whole number.")
+
+
+def check_shares(batch_size: int, world_size: int) -> None:
+    """Raise `RecipeError` where the ranks would not have equal shares of a step."""
+    if checked_number("batch_size", batch_size) < 1 or batch_size % world_size:
+        raise RecipeError(
+            f"a batch of {batch_size} rows cannot be dealt to {world_size} ranks",
+            "`batch_size` counts the rows of a whole step and is a multiple of `world_size`. A state keeps that of its "
+            "run: to change it, load the state with `world_size=1`, call `set_batch_size`, and take the state anew.",
         )
 
 

@@ -13,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ..core.errors import RecipeError
-from ._course import Change, Course, Settings
+from ._course import Change, Course, Settings, check_shares
 from ._gather import Rows
+from ._mixing import TOTAL, Spent
 from ._packing import PackingReport
 from ._permutation import key_of
 from ._prefetch import Prefetch
@@ -80,7 +81,7 @@ class Loader:
             raise RecipeError(f"`prefetch` is {prefetch}", "It is a number of batches; 0 gathers none ahead.")
         self.settings = settings
         self.rank, self.world_size = rank, world_size
-        self._check_batch_size(batch_size)
+        check_shares(batch_size, world_size)
         self._course = course = Course(stores, settings, batch_size, mixture)
         self.sources = course.sources
         self._begun_with = course.log[0]
@@ -136,12 +137,14 @@ class Loader:
         return self._course.first_row(step)
 
     def once(self, batch_size: int | None = None) -> Iterator[Batch]:
-        """Each document of each source once, in order: for evaluation. Rows of padding fill the last batch.
+        """Each document of each source once, row by row of the plan: for evaluation. Padding fills the last batch.
 
-        All ranks get the same number of batches; `step` counts them from 0.
+        `concat` and `one` keep the documents in their order, other packings do not; with `too_long="leave_out"` those
+        that are longer than a row do not come (`reports()` counts them). All ranks get the same number of batches;
+        `step` counts them from 0.
         """
         size = batch_size or self.batch_size
-        self._check_batch_size(size)
+        check_shares(size, self.world_size)
         share = size // self.world_size
         counts = [source.rows_per_epoch for source in self.sources]
         bounds = np.cumsum([0, *counts])
@@ -193,7 +196,7 @@ class Loader:
 
     def set_batch_size(self, batch_size: int, *, reason: str = "") -> Change:
         """Another number of rows a step, from the next step on."""
-        self._check_batch_size(batch_size)
+        check_shares(batch_size, self.world_size)
         return self._change(batch_size=batch_size, reason=reason)
 
     def set_max_epochs(self, max_epochs: float | Mapping[str, float] | None, *, reason: str = "") -> Change:
@@ -211,7 +214,7 @@ class Loader:
                 "step": self._step,
                 "settings": self._course.described(),
                 "sources": {source.name: source.store.fingerprint for source in self.sources},
-                "log": [_entry(change) for change in self._course.log],
+                "log": [_entry(change, first=number == 0) for number, change in enumerate(self._course.log)],
                 "epoch_ends": {name: found for name, found in ends.items() if found is not None},
             }
 
@@ -219,8 +222,13 @@ class Loader:
         """Go on where `state` was taken. Ranks may differ; sources and settings may not (`RecipeError` says which).
 
         Weights, batch size and `max_epochs` are those of the state's log; a warning tells where this loader was made
-        with others.
+        with others. Nothing has changed where an error is raised.
         """
+        if not isinstance(state, Mapping):
+            raise RecipeError(
+                f"the loader's state is of type `{type(state).__name__}`",
+                "Give the mapping that `state_dict()` gave.",
+            )
         mine = {
             "format": _STATE,
             **self._course.described(),
@@ -235,14 +243,23 @@ class Loader:
                 "the loader's state belongs to other data: " + "; ".join(lines),
                 self._remedy({key.removeprefix("source "): other.get(key) for key in differing}),
             )
-        log = [_change_of(entry) for entry in state["log"]]
-        self._warn_of_arguments(log)
-        with self._course.lock:
+        step, log, ends = self._read(state)
+        course = self._course
+        with course.lock:
+            former = course.log
             for source in self.sources:
-                source.recall_epoch_ends(state["epoch_ends"].get(source.name, []))
-            self._course.restart(log)
-            self._step = int(state["step"])
+                source.recall_epoch_ends(ends.get(source.name, []))
+            try:
+                course.restart(log)
+                check_shares(course.batch_size(step), self.world_size)
+            except (RecipeError, Spent, TypeError, ValueError, IndexError) as error:
+                course.restart(former)
+                if isinstance(error, RecipeError):
+                    raise
+                raise _damaged(error) from error
+            self._step = step
         self._forget()
+        self._warn_of_arguments(log)
 
     @property
     def fingerprint(self) -> str:
@@ -331,13 +348,24 @@ class Loader:
     def _remedy(self, differing: Mapping[str, Any]) -> str:
         for source in self.sources:
             former = differing.get(source.name)
-            if former and TokenStore(source.store.folder, fingerprint=former).fingerprint == former:
+            if isinstance(former, str) and source.store.had(former):
                 return (
                     f"Rows were added to `{source.name}` since. To go on as it was, give "
                     f"TokenStore({str(source.store.folder)!r}, fingerprint={former!r}) as the source; with the new "
                     "rows, begin a new run."
                 )
         return "Give the sources and settings of the run that is to go on, or begin a new one."
+
+    def _read(self, state: Mapping[str, Any]) -> tuple[int, list[Change], dict[str, list[int]]]:
+        """Step, log and ends of epochs of a state that another program may have written."""
+        try:
+            step, log = state["step"], [_change_of(entry, len(self.sources)) for entry in state["log"]]
+            ends = {name: [int(end) for end in found] for name, found in state.get("epoch_ends", {}).items()}
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise _damaged(error) from error
+        if not isinstance(step, int) or step < 0:
+            raise _damaged(f"the step is {step!r}")
+        return step, log, ends
 
     def _warn_of_arguments(self, log: Sequence[Change]) -> None:
         if not log:
@@ -351,24 +379,29 @@ class Loader:
                 text = f"the loader goes on with the {name.replace('_', ' ')} of its state, not those given. {setter}"
                 warnings.warn(text, stacklevel=4)
 
-    def _check_batch_size(self, batch_size: int) -> None:
-        if batch_size < 1 or batch_size % self.world_size:
-            raise RecipeError(
-                f"a batch of {batch_size} rows cannot be dealt to {self.world_size} ranks",
-                "`batch_size` counts the rows of a whole step and is a multiple of `world_size`.",
-            )
 
-
-def _entry(change: Change) -> list[Any]:
-    """A change for the state, without the fields at its end that say nothing."""
+def _entry(change: Change, *, first: bool) -> list[Any]:
+    """A change for the state, without the fields at its end that say nothing; a first one without limits says none."""
     limits = change.max_epochs
-    epochs = None if limits is None or (change.row == 0 and not any(limits)) else [*limits]
+    epochs = None if limits is None or (first and not any(limits)) else [*limits]
     entry = [change.row, change.weights and list(change.weights), change.batch_size, change.reason, epochs]
     while not entry[-1]:
         entry.pop()
     return entry
 
 
-def _change_of(entry: Sequence[Any]) -> Change:
+def _change_of(entry: Sequence[Any], num_sources: int) -> Change:
     row, weights, batch_size, reason, epochs = (*entry, None, None, None, None)[:5]
+    for values in (weights, epochs):
+        if values is not None and len(values) != num_sources:
+            raise ValueError(f"the log names {len(values)} of {num_sources} sources")
+    if not isinstance(row, int) or (weights is not None and (min(weights) < 0 or sum(weights) != TOTAL)):
+        raise ValueError(f"the entry {list(entry)} of the log")
+    if batch_size is not None:
+        check_shares(batch_size, 1)
     return Change(row, weights and tuple(weights), batch_size, reason or "", epochs and tuple(epochs))
+
+
+def _damaged(why: object) -> RecipeError:
+    told = f"`{why.args[0]}` is missing" if isinstance(why, KeyError) else str(why)
+    return RecipeError(f"the loader's state is damaged: {told}", "Give what `state_dict()` gave, unchanged.")

@@ -10,9 +10,9 @@ from ..core.session import Session
 from ._course import Change, Settings
 from ._loader import Account, Loader, SeenRow
 from ._open import Tokenizer, open_stores
-from ._pack import packed_note
+from ._pack import Packed, packed_note
 from .mixing import Mixture, TokenSource
-from .packing import Packing
+from .packing import Method, Packing
 from .store import TokenStore
 from .window_shuffle import WindowShuffle
 
@@ -24,8 +24,8 @@ def get_loader(
     *,
     seq_len: int | None = None,
     batch_size: int,
-    packing: Packing | None = None,
-    seed: int = 0,
+    packing: Packing | Method | None = None,
+    seed: int | None = None,
     rank: int = 0,
     world_size: int = 1,
     shuffle: bool | Literal["window"] | WindowShuffle = True,
@@ -37,8 +37,9 @@ def get_loader(
     """A loader over one source of tokens or a mixture of several.
 
     `seq_len` is the tokens of a row; `batch_size` the rows of a step, all ranks together. `packing` defaults to
-    `Packing("best_fit")`. Tokens that the step `Pack` made know both, and a given value overrules them. `state` is what
-    a former loader's `state_dict()` gave: this one then goes on there, with any number of ranks.
+    `Packing("best_fit")`, `seed` to 0. Tokens that the step `Pack` made know all three, and a given value overrules
+    them. `state` is what a former loader's `state_dict()` gave: this one then goes on there, with any number of ranks
+    that divides its batch size. One source is read without end, those of a `Mixture` as often as its `max_epochs` says.
 
     `shuffle` puts any row of a source at any place of its epoch; `"window"` (or a `WindowShuffle`) keeps rows
     near those that lie near them, for data that is not all on this machine; False keeps their order.
@@ -52,8 +53,8 @@ def get_loader(
     """
     mixture = data if isinstance(data, Mixture) else Mixture({"data": data}, max_epochs=None)
     stores = open_stores(mixture.sources, tokenizer, session)
-    seq_len, packing = _rows_as_packed(stores, seq_len, packing)
-    settings = Settings(seq_len, packing, seed, WindowShuffle() if shuffle == "window" else shuffle)
+    packed = _as_packed(stores, seq_len, Packing(packing) if isinstance(packing, str) else packing, seed)
+    settings = Settings(*packed, WindowShuffle() if shuffle == "window" else shuffle)
     if prefetch is None:
         prefetch = 2 if any(store.remote is not None for store in stores.values()) else 0
     loader = Loader(stores, settings, batch_size, mixture, rank, world_size, prefetch)
@@ -62,16 +63,19 @@ def get_loader(
     return loader
 
 
-def _rows_as_packed(
-    stores: Mapping[str, TokenStore], seq_len: int | None, packing: Packing | None
-) -> tuple[int, Packing]:
-    """Row length and packing: as given, else as the tokens are packed."""
+def _as_packed(
+    stores: Mapping[str, TokenStore], seq_len: int | None, packing: Packing | None, seed: int | None
+) -> Packed:
+    """Row length, packing and seed: as given, else as the tokens are packed."""
     notes = {note for store in stores.values() if (note := packed_note(store.folder)) is not None}
-    ways = {(seq_len or note.seq_len, packing or note.packing) for note in notes}
+    options: dict[str, Any] = {"seq_len": seq_len, "packing": packing, "seed": seed}
+    given = {name: value for name, value in options.items() if value is not None}
+    ways = {note._replace(**given) for note in notes}
     if len(ways) > 1:
-        raise RecipeError("the sources are packed in different ways", "Give `seq_len` and `packing`.")
+        missing = [f"`{name}`" for name in Packed._fields if len({getattr(way, name) for way in ways}) > 1]
+        raise RecipeError("the sources are packed in different ways", f"Give {' and '.join(missing)}.")
     if ways:
         return ways.pop()
     if seq_len is None:
         raise RecipeError("there is no row length", "Give `seq_len`, or tokens that the step `Pack` has packed.")
-    return seq_len, packing or Packing("best_fit")
+    return Packed(seq_len, packing or Packing("best_fit"), seed or 0)

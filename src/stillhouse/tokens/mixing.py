@@ -102,8 +102,12 @@ def checked_weights(weights: Mapping[str, float], names: Mapping[str, object]) -
         wrong = f"no source is called `{unknown[0]}`" if unknown else f"`{missing[0]}` has no weight"
         raise RecipeError(f"Mixture: {wrong}", f"Give one weight for each of {', '.join(names)}.")
     for name, weight in weights.items():
-        if not isfinite(weight) or weight < 0:
-            raise RecipeError(f"Mixture: the weight of `{name}` is {weight}", "Weights are finite and not negative.")
+        try:
+            fits = isfinite(weight) and weight >= 0
+        except TypeError:  # no number at all
+            fits = False
+        if not fits:
+            raise RecipeError(f"Mixture: the weight of `{name}` is {weight!r}", "Weights are finite and not negative.")
     if not any(weights.values()):
         raise RecipeError("Mixture: all weights are 0", "At least one source needs a weight above 0.")
     return {name: float(weights[name]) for name in names}
