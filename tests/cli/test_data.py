@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import jsonschema
@@ -11,6 +12,7 @@ import pytest
 from stillhouse.cli.output import visible
 from stillhouse.recipes.file_schema import mix_schema
 from stillhouse.recipes.mix import SHIPPED
+from stillhouse.tokens._pack import _FORMAT, NOTE
 from stillhouse.tokens.loader import get_loader
 from stillhouse.tokens.packing import Packing
 from stillhouse.tokens.store import TokenStore
@@ -56,6 +58,9 @@ def test_rows_are_tokenised_and_found_by_their_name(made: Shell) -> None:
     assert "1 rows could not be used" in done.err
     assert made("data", "stats", "pages", "--json").json["tokens"] == source["tokens"]
     assert "empty" in made("data", "stats", "pages", "--rejects").out
+    found = made("data", "stats", "pages", "--vocabulary")
+    assert re.search(r"pages +40 +[\d,]+ +\d\.\d\d +\d\.\d\d\n", found.out)
+    assert "← advised" in found.out
     assert made("data", "stats", source["key"][:10], "--json").json["documents"] == 40
 
 
@@ -114,6 +119,18 @@ def test_packed_rows_are_shown_as_the_loader_gives_them(tmp_path: Path, shell: S
     assert "no tokenizer beside the tokens" in done.err
     wanted = shell(*words, "--id", store.row_ids([3])[0], "--json").json
     assert [span["document"] for row in wanted for span in row["spans"]].count(3) == 1
+
+
+def test_packed_tokens_are_shown_as_they_are_packed(shell: Shell) -> None:
+    store = make_store(shell.folder / "tokens", [5, 9, 3, 12, 7])
+    note = {"format": _FORMAT, "seq_len": 8, "packing": {"method": "concat"}, "seed": 0}
+    (store.folder / NOTE).write_text(json.dumps(note))
+    rows = shell("data", "peek", "tokens", "--step", "1", "--batch-size", "2", "--json").json
+    seen = [(row.row_id, row.offset, row.length) for row in get_loader(store, batch_size=2).rows_at_step(1)]
+    assert [(span["row_id"], span["offset"], len(span["tokens"])) for row in rows for span in row["spans"]] == seen
+    assert max(sum(len(span["tokens"]) for span in row["spans"]) for row in rows) == 8
+    told = shell("data", "peek", "tokens", "--packed", "--packing", "one", "--seq-len", "16").out
+    assert " of 16 positions" in told
 
 
 def test_tokens_go_out_and_come_back(made: Shell) -> None:

@@ -181,6 +181,12 @@ def test_the_shipped_mixes_are_whole(name: str) -> None:
         ("sources: {a: {path: a.jsonl}}", r"x.yaml:1: .*either `text` or `template`"),
         ("sources: {a: {path: a.jsonl, text: t}}\nprobes: {p: a}", r"x.yaml:2: .*needs held-out rows of `a`"),
         ("sources: {a: {path: a.jsonl, text: t}}\nweights: {b: 1}", r"x.yaml:2: .*no source is called `b`"),
+        (
+            "sources: {a: {path: a.jsonl, text: t, weight: 1}}\npolicy: {uses: tokens.natural}",
+            r"x.yaml:2: .*a policy and weights \(of `a`\).*Leave out one",
+        ),
+        ("sources: {a: {path: a.jsonl, text: t, weight: 1}, b: {path: b.jsonl, text: t}}", r"x.yaml:1: .*`b` has no w"),
+        ("sources: {a: {path: a.jsonl, text: t}}\nfloors: {c: 0.1}", r"x.yaml:2: .*no source is called `c`"),
         ("seq_len: 4", r"x.yaml:1: a mix is a mapping with `sources`"),
         ("sources: {a: 3}", r"x.yaml:1: `sources.a` is 3, expected a mapping"),
     ],

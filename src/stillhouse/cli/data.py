@@ -69,7 +69,9 @@ def _stats(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seq-len", type=_numbers, metavar="N,N", help=text)
     parser.add_argument("--longest", type=int, default=5, metavar="N", help="how many of the longest documents to show")
     parser.add_argument("--rejects", action="store_true", help="list the rows that could not be used")
-    parser.add_argument("--vocabulary", action="store_true", help="how the tokens spread over the vocabulary")
+    parser.add_argument(
+        "--vocabulary", action="store_true", help="how the tokens spread over the vocabulary, and which size would do"
+    )
     parser.add_argument("--svg", metavar="FILE", help="draw the lengths into a file")
     _quiet(parser)
 
@@ -142,7 +144,7 @@ def _making(parser: argparse.ArgumentParser) -> None:
 
 
 def _loading(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("how rows are made (default: as the mix says)")
+    group = parser.add_argument_group("how rows are made (default: as the mix, or what packed the tokens, says)")
     group.add_argument("--seq-len", type=positive, metavar="N", help="tokens of a row (default: 1024)")
     group.add_argument("--batch-size", type=positive, metavar="N", help="rows of a step (default: 16)")
     group.add_argument("--packing", metavar="METHOD", help="best_fit, windows, stream, concat or one")

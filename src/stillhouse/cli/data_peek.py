@@ -85,27 +85,29 @@ def _chosen(stores: Mapping[str, TokenStore], source: str | None) -> Mapping[str
 
 
 def loader_of(target: Target, stores: Mapping[str, TokenStore], arguments: argparse.Namespace) -> Loader:
-    """The loader over the target's tokens, as the mix and the command line want it."""
+    """The loader over the target's tokens, as the mix, the step `Pack` or the command line want it."""
     from ..core.errors import RecipeError
+    from ..tokens._pack import packed_note
     from ..tokens.loader import get_loader
     from ..tokens.mixing import Mixture
     from ..tokens.packing import Packing
 
     alone = next(iter(stores.values())) if len(stores) == 1 else None  # named as a training names its only source
     mixture = Mixture({"data": alone} if alone is not None else stores, max_epochs=None)
-    options: dict[str, Any] = {"seq_len": 1024, "batch_size": 16}
+    options: dict[str, Any] = {"batch_size": 16}
     if target.mix is not None:
         mixture, options = target.mix.training.replace(sources=stores), target.mix.options
-    else:
-        options["packing"] = Packing(too_long="split")
+    elif all(packed_note(store.folder) is None for store in stores.values()):
+        options |= {"seq_len": 1024, "packing": Packing(too_long="split")}
     given = {name: getattr(arguments, name) for name in ("seq_len", "batch_size", "seed")}
     options |= {name: value for name, value in given.items() if value is not None}
     if arguments.packing:
-        options["packing"] = Packing(arguments.packing, too_long=options["packing"].too_long)
+        shown = options.get("packing") or Packing(too_long="split")
+        options["packing"] = Packing(arguments.packing, too_long=shown.too_long)
     try:
         return get_loader(mixture, **options)
     except RecipeError as error:
-        hint = (error.hint or "").replace("`seq_len`", "`--seq-len`")
+        hint = (error.hint or "").replace("`seq_len`", "`--seq-len`").replace("`packing`", "`--packing`")
         raise RecipeError(error.message, hint or None) from error
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import shutil
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,11 +15,18 @@ from .data_target import load_tokenizer_of, open_target
 from .output import print_json, say, styled, table, visible
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from ..text.analysis import SizeAdvice, TokenAnalysis
     from ..tokens.statistics import TokenStatistics
     from ..tokens.store import TokenStore
 
 _SHOWN_REJECTS = 50
 _METHODS = ("best_fit", "concat", "one")
+_SAMPLED_TOKENS = 200_000
+_FEW_TEXTS = 10
+_WIDTH = 512
+"""Of the embeddings whose parameters are told beside each size of a vocabulary."""
 
 
 def stats(arguments: argparse.Namespace) -> int:
@@ -147,11 +154,13 @@ def _rejects(stores: Mapping[str, TokenStore]) -> Iterator[dict[str, Any]]:
 
 
 def _vocabulary(stores: Mapping[str, TokenStore], arguments: argparse.Namespace) -> Any:
-    """How tokens spread over the vocabulary."""
+    """How tokens spread over the vocabulary; with a tokenizer, how long they are and which size would do."""
     import numpy as np
 
+    from ..tokens.peek import TokenTexts
+
     first = next(iter(stores.values()))
-    counts = np.zeros(first.layout.vocab_size, dtype=np.int64)
+    counts = np.zeros(max(store.layout.vocab_size for store in stores.values()), dtype=np.int64)
     for store in stores.values():
         for tokens in store.tokens:
             for start in range(0, len(tokens), 1 << 22):
@@ -160,15 +169,64 @@ def _vocabulary(stores: Mapping[str, TokenStore], arguments: argparse.Namespace)
     shares = np.cumsum(counts[order]) / max(1, int(counts.sum()))
     covering = {f"{share:.0%}": int(np.searchsorted(shares, share)) + 1 for share in (0.5, 0.9, 0.95, 0.99)}
     tokenizer = load_tokenizer_of(first, arguments)
-    from ..tokens.peek import TokenTexts
-
-    commonest = [(visible(text), int(counts[number])) for number, text in zip(
-        order[:10].tolist(), TokenTexts(tokenizer)(order[:10].tolist()), strict=True
-    )]  # fmt: skip
     used = int(np.count_nonzero(counts))
+    top = order[: min(10, used)].tolist()
+    texts = TokenTexts(tokenizer)(top)
+    commonest = [(visible(text), int(counts[number])) for number, text in zip(top, texts, strict=True)]
     facts = {"vocabulary": len(counts), "used": used, "covering": covering, "commonest": commonest}
+    fit = None if tokenizer is None else _Fit.of(tokenizer, stores)
     if arguments.json:
-        return facts
+        return {**facts, **({} if fit is None else fit.plain())}
     told = ", ".join(f"{share} by {count:,}" for share, count in covering.items())
-    top = ", ".join(f"`{text}` {count:,}" for text, count in commonest)
-    return f"vocabulary: {used:,} of {len(counts):,} ids are used; of the tokens are covered {told}\ncommonest: {top}"
+    parts = [
+        f"vocabulary: {used:,} of {len(counts):,} ids are used; of the tokens are covered {told}",
+        "commonest: " + ", ".join(f"`{text}` {count:,}" for text, count in commonest),
+    ]
+    if fit is None:
+        parts.append("there is no tokenizer beside the tokens; with `--tokenizer` it is told how it fits the texts")
+    return "\n".join(parts) + ("" if fit is None else f"\n\n{fit}")
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """How a tokenizer fits the texts of some documents of each source, and what other sizes would give."""
+
+    analysis: TokenAnalysis
+    advice: SizeAdvice | None
+
+    @classmethod
+    def of(cls, tokenizer: PreTrainedTokenizerBase, stores: Mapping[str, TokenStore]) -> _Fit:
+        from ..text.analysis import token_analysis, vocabulary_advice
+
+        texts = {name: _some_texts(tokenizer, store) for name, store in stores.items()}
+        together = [text for some in texts.values() for text in some]
+        advice = vocabulary_advice(together, width=_WIDTH) if len(together) >= _FEW_TEXTS else None
+        return cls(token_analysis(tokenizer, texts, longest=5), advice)
+
+    def plain(self) -> dict[str, Any]:
+        return {"fit": self.analysis.plain(), "advice": None if self.advice is None else asdict(self.advice)}
+
+    def __str__(self) -> str:
+        lines = [
+            (name, one.texts, one.tokens, f"{one.bytes_per_token:.2f}", f"{one.tokens_per_word:.2f}")
+            for name, one in self.analysis.sources.items()
+        ]
+        longest = ", ".join(f"`{visible(text)}` {count:,}" for text, count in self.analysis.longest)
+        parts = [
+            table(lines, ["in some texts of", "texts", "tokens", "bytes/token", "tokens/word"]),
+            f"longest: {longest}",
+        ]
+        if self.advice is None:
+            parts.append(f"For advice on the size of the vocabulary there must be {_FEW_TEXTS} texts or more.")
+        else:
+            parts.append(f"{styled('sizes', 'bold')}, tried on these texts (embeddings {_WIDTH} wide):\n{self.advice}")
+        return "\n\n".join(parts)
+
+
+def _some_texts(tokenizer: PreTrainedTokenizerBase, store: TokenStore) -> list[str]:
+    """Documents from all over the store as texts, some 200,000 tokens of them."""
+    mean = max(1, store.num_tokens // max(1, store.num_documents))
+    number = min(store.num_documents, max(_FEW_TEXTS, _SAMPLED_TOKENS // mean))
+    chosen = [store.num_documents * place // number for place in range(number)]
+    pieces = [store.document(one).ids[: _SAMPLED_TOKENS // _FEW_TEXTS].tolist() for one in chosen]
+    return [text for ids in pieces if (text := tokenizer.decode(ids, skip_special_tokens=True))]

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -166,11 +166,23 @@ class Mix(Part, tag="recipes.mix/1"):
 
     @model_validator(mode="after")
     def _fits(self) -> Mix:
-        for name in self.weights:
-            if name not in self.sources:
-                raise RecipeError(
-                    f"Mix: no source is called `{name}`", _suggestion(name, list(self.sources)), where=f"weights.{name}"
-                )
+        for field in ("weights", "floors", "ceilings", "max_epochs"):
+            named = getattr(self, field)
+            for name in named if isinstance(named, Mapping) else ():
+                if name not in self.sources:
+                    hint = _suggestion(name, list(self.sources))
+                    raise RecipeError(f"Mix: no source is called `{name}`", hint, where=f"{field}.{name}")
+        given = self._given_weights()
+        if given and self.policy is not None:
+            raise RecipeError(
+                f"Mix: there are a policy and weights (of {_listed(given)})", "Leave out one of them.", where="policy"
+            )
+        if given and (missing := [name for name in self.sources if name not in given]):
+            raise RecipeError(
+                f"Mix: {_listed(missing)} has no weight, and others have one",
+                "Give each source a weight (0 keeps it at hand), or none.",
+                where=f"sources.{missing[0]}",
+            )
         for domain, probe in self.probes.items():
             for name in probe.sources:
                 place = f"probes.{domain}"
@@ -196,10 +208,9 @@ class Mix(Part, tag="recipes.mix/1"):
     @property
     def training(self) -> Mixture:
         """What is learnt: all rows but those held out and what is like them."""
-        given = {name: source.weight for name, source in self.sources.items() if source.weight is not None}
         rails = {name: getattr(self, name) for name in _RAILS if name in self.model_fields_set}
         parts = {name: self._part(name, "train") for name in self.sources}
-        return Mixture(parts, {**given, **self.weights} or None, **rails)
+        return Mixture(parts, self._given_weights() or None, **rails)
 
     @property
     def testing(self) -> Mixture | None:
@@ -237,6 +248,10 @@ class Mix(Part, tag="recipes.mix/1"):
 
         whole = {**self.options, "packing": Packing(too_long=self.packing.too_long), "shuffle": False, **options}
         return {name: get_loader(source, session=session, **whole) for name, source in mixture.sources.items()}
+
+    def _given_weights(self) -> dict[str, float]:
+        own = {name: source.weight for name, source in self.sources.items() if source.weight is not None}
+        return {**own, **self.weights}
 
     def _tokens(self, name: str) -> Step[Tokens]:
         return self.sources[name].tokens(self.tokenizer)
@@ -367,6 +382,10 @@ def _part(kind: type[Part], value: Any, where: str) -> Any:
         raise RecipeError(
             f"in `{where}`: {error.message}", error.hint, where=f"{where}.{error.where}" if error.where else where
         ) from None
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
 
 
 def _suggestion(word: str, known: Sequence[str]) -> str:
