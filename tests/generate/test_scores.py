@@ -17,6 +17,7 @@ from stillhouse.calls.ask import Ask
 from stillhouse.calls.providers.scripted import script
 from stillhouse.calls.reply import Usage
 from stillhouse.core.errors import ModelError, RecipeError
+from stillhouse.core.serial import from_table, to_table
 from stillhouse.core.session import Session
 from stillhouse.generate._calibration import _with_interval, pearson, ranks
 from stillhouse.generate._rubric import Scorer
@@ -79,6 +80,99 @@ def test_scores_and_their_reasons_become_columns(session: Session) -> None:
     assert made.record["facts"]["scores"]["score"] == {"mean": 4.5, "deviation": 1.0, "least": 3.5, "greatest": 5.5}
     (batch,) = made.batches(lineage=True)
     assert [len(row["_calls"]) for row in batch] == [3, 3]
+
+
+def opinionated(name: str, add: float, *, silent: str = "never") -> Ask:
+    """A judge whose scores are the number in the text and `add`, with nothing to say of texts with `silent`."""
+
+    def reply(messages: Any, schema: Any, sample: int) -> str:
+        text = messages[0]["content"].partition("\n")[0]
+        number = float(text.split()[-1])
+        if silent in text:
+            return "hm"
+        one = {"reason": f"{name} says so", "score": number + add}
+        if schema["title"] == "YesOrNo":
+            return json.dumps({"reason": name, "answer": "yes" if number + add > 4 else "no"})
+        return json.dumps(one if schema["title"] == "Score" else dict.fromkeys(schema["properties"], one))
+
+    script(name, reply)
+    return Ask(model=f"scripted:{name}")
+
+
+def test_the_score_of_a_panel_is_the_mean_and_each_opinion_is_kept(session: Session) -> None:
+    panel = [opinionated("mild", 2), opinionated("strict", 0, silent="5")]
+    step = ScoreWithPrompt(rows=ROWS, by=panel, template="{{ text }}")
+    made = session.run(step)
+    rows = content(made)
+    assert [row["score"] for row in rows] == [4, 7, 2, 5, 7, 3]
+    assert rows[0]["score_judges"] == [
+        {"judge": "scripted:mild", "score": 5.0, "reason": "mild says so", "fault": None},
+        {"judge": "scripted:strict", "score": 3.0, "reason": "strict says so", "fault": None},
+    ]
+    silent = rows[1]["score_judges"][1]
+    assert silent["score"] is None
+    assert silent["fault"].startswith("invalid")
+    facts = made.record["facts"]
+    assert facts["apart"] == 2
+    assert facts["judges"]["scripted:strict"]["without_score"] == 2
+    assert facts["judges"]["scripted:strict"]["above_the_mean"] == -1
+    assert facts["judges"]["scripted:mild"]["above_the_mean"] == 1
+    (batch,) = made.batches(lineage=True)
+    assert [len(row["_calls"]) for row in batch] == [2, 1, 2, 2, 1, 2]
+    assert step.expect(6, session).calls == 12
+
+
+def test_a_panel_of_one_is_that_one() -> None:
+    alone, other = opinionated("alone", 0), Ask(model="a/b")
+    steps: list[Any] = [
+        ScoreWithPrompt(rows=ROWS, by=alone, template="{{ text }}"),
+        FilterWithPrompt(rows=ROWS, by=alone, template="{{ text }}"),
+        JudgeRubric(rows=ROWS, by=alone, template="{{ text }}", criteria=(CLARITY,)),
+    ]
+    for one in steps:
+        assert one.replace(by=[alone]).recipe_key == one.recipe_key
+        both: Any = from_table(to_table(one.replace(by=[alone, other])))
+        assert both.by == (alone, other)
+        with pytest.raises(RecipeError, match="stands there twice"):
+            one.replace(by=[alone, alone])
+        with pytest.raises(RecipeError, match="nobody is asked"):
+            one.replace(by=[])
+
+
+def test_most_of_a_panel_must_say_yes(session: Session) -> None:
+    panel = [
+        opinionated("low", 0, silent="1"),
+        opinionated("middle", 1, silent="1"),
+        opinionated("high", 3, silent="1"),
+    ]
+    made = session.run(FilterWithPrompt(rows=ROWS, by=panel, template="{{ text }}"))
+    assert [row["text"] for row in made] == ["text 5", "text 4", "text 5"]
+    dropped = {row["reason"] + "|" + row["detail"] for row in made.dropped()}
+    assert dropped == {
+        "1 of 3 models say yes|scripted:low: no (low)\nscripted:middle: no (middle)\nscripted:high: yes (high)"
+    }
+    assert [row["kind"] for row in made.failed()] == ["invalid"]
+
+
+def test_two_that_disagree_keep_nothing_either_way(session: Session) -> None:
+    panel = [opinionated("no", -9), opinionated("yes", 9), opinionated("mute", 0, silent="text")]
+    for keep in ("yes", "no"):
+        made = session.run(FilterWithPrompt(rows=ROWS, by=panel, template="{{ text }}", keep=keep))
+        assert len(made) == 0
+        assert "scripted:mute: no vote (invalid" in next(iter(made.dropped()))["detail"]
+
+
+def test_a_rubric_by_a_panel_averages_every_criterion(session: Session) -> None:
+    rows = Import(data=({"text": "text 2"}, {"text": "text 3"}), require=())
+    panel = (opinionated("kind", 2, silent="3"), opinionated("plain", 0))
+    made = session.run(JudgeRubric(rows=rows, by=panel, criteria=(CLARITY, DEPTH), template="{{ text }}"))
+    first, second = content(made)
+    assert (first["score"], first["score_depth"], second["score_depth"]) == (0.5, 3.0, 3.0)
+    assert first["score_judges"][0] == {
+        "judge": "scripted:kind", "score": 0.75, "scores": {"clarity": 4.0, "depth": 4.0}, "fault": None,
+    }  # fmt: skip
+    assert second["score_judges"][0]["scores"] == {"clarity": None, "depth": None}
+    assert made.record["facts"]["apart"] == 0.5
 
 
 def test_a_score_outside_the_scale_is_none(session: Session) -> None:

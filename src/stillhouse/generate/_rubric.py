@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from functools import lru_cache
 from statistics import fmean
@@ -14,7 +15,9 @@ from ..core.errors import RowFault
 from ..core.outcome import Emit, Outcome, Row
 from ..text.schema import Schema
 from ._asking import failed, refuse_taken
+from ._panel import refuse_unheard
 from ._scores import usable
+from .judges import members, names_of
 from .rubric import Criterion, Rubric
 from .template import Template
 
@@ -115,23 +118,35 @@ class Scorer:
 
 
 def judge_rows(step: JudgeRubric, context: Context) -> Callable[[Sequence[Row]], Awaitable[list[Outcome]]]:
-    scorer, calls, column = Scorer(step.rubric), context.calls, step.column
-    added = [column]
+    scorers, calls, column = [Scorer(rubric) for rubric in step.rubrics], context.calls, step.column
+    names, evidence = names_of(members(step.by)), f"{column}_judges"
+    added = [column, *((evidence,) if len(scorers) > 1 else ())]
     for each in step.criteria:
         added += [f"{column}_{each.name}", f"{column}_{each.name}_reason"]
     refuse_taken("JudgeRubric", context.get(step.rows), added, "Give another name in `column`.")
 
-    def outcome(row: Row, scored: Scored | RowFault) -> Outcome:
-        if isinstance(scored, RowFault):
-            return failed(scored)
-        made = {**row, column: scored.total}
+    def opinion(judge: str, said: Scored | RowFault) -> dict[str, Any]:
+        scores: dict[str, float | None] = {each.name: None for each in step.criteria}
+        if isinstance(said, RowFault):
+            return {"judge": judge, "score": None, "scores": scores, "fault": str(said)}
+        return {"judge": judge, "score": said.total, "scores": said.scores, "fault": None}
+
+    def outcome(row: Row, said: Sequence[Scored | RowFault]) -> Outcome:
+        try:
+            refuse_unheard(said)
+        except RowFault as fault:
+            return failed(fault)
+        good = [one for one in said if isinstance(one, Scored)]
+        made = {**row, column: fmean(one.total for one in good)}
         for each in step.criteria:
-            made[f"{column}_{each.name}"] = scored.scores[each.name]
-            made[f"{column}_{each.name}_reason"] = scored.reasons[each.name]
-        return Emit((made,), scored.keys)
+            made[f"{column}_{each.name}"] = fmean(one.scores[each.name] for one in good)
+            made[f"{column}_{each.name}_reason"] = good[0].reasons[each.name]
+        if len(scorers) > 1:
+            made[evidence] = [opinion(judge, one) for judge, one in zip(names, said, strict=True)]
+        return Emit((made,), tuple(key for one in good for key in one.keys))
 
     async def judged(rows: Sequence[Row]) -> list[Outcome]:
-        found = await scorer.score(calls, rows)
-        return [outcome(row, one) for row, one in zip(rows, found, strict=True)]
+        found = await asyncio.gather(*(scorer.score(calls, rows) for scorer in scorers))
+        return [outcome(row, said) for row, said in zip(rows, zip(*found, strict=True), strict=True)]
 
     return judged

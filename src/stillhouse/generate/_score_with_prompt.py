@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from statistics import fmean
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..calls.answer import Answer
 from ..calls.request import Prompt as Question
@@ -13,7 +13,9 @@ from ..core.errors import RowFault
 from ..core.outcome import Emit, Outcome, Row
 from ..text.schema import Schema
 from ._asking import failed, refuse_taken
+from ._panel import heard, refuse_unheard
 from ._scores import usable
+from .judges import members, names_of
 from .template import Template
 
 if TYPE_CHECKING:
@@ -25,11 +27,26 @@ QUESTION = """\
 Say in `reason`, in one or two sentences, what decides it. Then give the `score`, a number from {low:g} to {high:g}."""
 
 
+class Opinion(NamedTuple):
+    """What one model says of one row: the mean of its samples, and the reason of the first."""
+
+    score: float
+    reason: str
+    keys: tuple[str, ...]
+
+
+def _column(judge: str, said: Opinion | RowFault) -> dict[str, Any]:
+    if isinstance(said, RowFault):
+        return {"judge": judge, "score": None, "reason": None, "fault": str(said)}
+    return {"judge": judge, "score": said.score, "reason": said.reason, "fault": None}
+
+
 def scoring(step: ScoreWithPrompt, context: Context) -> Callable[[Sequence[Row]], Awaitable[list[Outcome]]]:
     fill, calls, column = Template(step.template), context.calls, step.column
-    refuse_taken(
-        "ScoreWithPrompt", context.get(step.rows), (column, f"{column}_reason"), "Give another name in `column`."
-    )
+    panel, evidence = members(step.by), f"{column}_judges"
+    names = names_of(panel)
+    added = (column, f"{column}_reason", *((evidence,) if len(panel) > 1 else ()))
+    refuse_taken("ScoreWithPrompt", context.get(step.rows), added, "Give another name in `column`.")
     schema = Schema(
         {
             "title": "Score",
@@ -43,17 +60,25 @@ def scoring(step: ScoreWithPrompt, context: Context) -> Callable[[Sequence[Row]]
         }
     )
 
-    def outcome(row: Row, answers: Sequence[Answer | RowFault]) -> Outcome:
+    def opinion(answers: Sequence[Answer | RowFault]) -> Opinion | RowFault:
         try:
             good = usable(answers)
         except RowFault as fault:
+            return fault
+        score = fmean(float(answer.value["score"]) for answer in good)
+        keys = tuple(key for answer in good for key in answer.keys)
+        return Opinion(score, good[0].value["reason"].strip(), keys)
+
+    def outcome(row: Row, said: Sequence[Opinion | RowFault]) -> Outcome:
+        try:
+            refuse_unheard(said)
+        except RowFault as fault:
             return failed(fault)
-        made = {
-            **row,
-            column: fmean(float(answer.value["score"]) for answer in good),
-            f"{column}_reason": good[0].value["reason"].strip(),
-        }
-        return Emit((made,), tuple(key for answer in good for key in answer.keys))
+        good = [one for one in said if isinstance(one, Opinion)]
+        made = {**row, column: fmean(one.score for one in good), f"{column}_reason": good[0].reason}
+        if len(panel) > 1:
+            made[evidence] = [_column(name, one) for name, one in zip(names, said, strict=True)]
+        return Emit((made,), tuple(key for one in good for key in one.keys))
 
     async def scored(rows: Sequence[Row]) -> list[Outcome]:
         asked: list[Question] = []
@@ -65,10 +90,11 @@ def scoring(step: ScoreWithPrompt, context: Context) -> Callable[[Sequence[Row]]
                 outcomes[place] = failed(fault)
                 continue
             asked += [Question(text, schema, sample) for sample in range(step.samples)]
-        answers = iter(await calls.ask_many(step.by, asked) if asked else ())
+        judges = [iter(answers) for answers in await heard(calls, panel, asked)]
         for place, row in enumerate(rows):
             if place not in outcomes:
-                outcomes[place] = outcome(row, [next(answers) for _ in range(step.samples)])
+                said = [opinion([next(answers) for _ in range(step.samples)]) for answers in judges]
+                outcomes[place] = outcome(row, said)
         return [outcomes[place] for place in range(len(rows))]
 
     return scored

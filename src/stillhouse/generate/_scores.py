@@ -27,14 +27,16 @@ def usable(answers: Sequence[Answer | RowFault]) -> list[Answer]:
 
 def spread_of(made: Rows, columns: Sequence[str]) -> dict[str, Any]:
     """Mean, standard deviation, least and greatest of each column, for the record; in one pass (Welford 1962)."""
-    spreads = {column: _Spread() for column in columns}
+    spreads = {column: Spread() for column in columns}
     for row in made:
         for column, spread in spreads.items():
             spread.add(row[column])
     return {column: spread.facts() for column, spread in spreads.items() if spread.number}
 
 
-class _Spread:
+class Spread:
+    """Mean, deviation, least and greatest of numbers that are told one by one (Welford 1962)."""
+
     def __init__(self) -> None:
         self.number = 0
         self._mean = self._squares = 0.0

@@ -24,6 +24,28 @@ Asks = Annotated[tuple[Ask, ...], BeforeValidator(_several), Field(min_length=1)
 """Field type: one model, or a list of different ones."""
 
 
+def _one_or_several(value: Any) -> Any:
+    """A list of one is that one, so that both are one recipe."""
+    return value[0] if isinstance(value, list | tuple) and len(value) == 1 else value
+
+
+def _panel(by: Ask | tuple[Ask, ...]) -> Ask | tuple[Ask, ...]:
+    if isinstance(by, tuple):
+        if not by:
+            raise ValueError("nobody is asked: name a model, or several")
+        _different(by)
+    return by
+
+
+Panel = Annotated[Ask | tuple[Ask, ...], BeforeValidator(_one_or_several), AfterValidator(_panel)]
+"""Field type: one model, or a list of different ones whose opinions count together."""
+
+
+def members(by: Ask | tuple[Ask, ...]) -> tuple[Ask, ...]:
+    """Who is on a panel."""
+    return by if isinstance(by, tuple) else (by,)
+
+
 def names_of(asks: Iterable[Ask]) -> list[str]:
     """What each is called in columns and reports: its name, numbered where another has the same."""
     found: list[str] = []

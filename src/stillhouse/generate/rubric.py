@@ -11,7 +11,8 @@ from ..core.context import Context
 from ..core.part import Part
 from ..core.step import Mapper, MapStep
 from .checks import Column, Instruction, check_samples
-from .expectation import expected
+from .expectation import Load, expected_of
+from .judges import Panel, members
 
 if TYPE_CHECKING:
     from ..core.plan import Expectation
@@ -81,9 +82,12 @@ class JudgeRubric(MapStep, tag="generate.judge_rubric/1"):
     The model reasons about a criterion before it scores it. `template` shows what is judged. With `samples` above 1 the
     scores are averaged; the reasons are those of the first usable reply. A row fails when no reply was usable.
     `Calibrate` holds the scores against those of people.
+
+    With several models in `by` all scores are the means of theirs, and `score_judges` holds what each gave; one whose
+    reply cannot be used has none, and its fault stands there. The record's facts tell how far they lie apart.
     """
 
-    by: Ask
+    by: Panel
     criteria: tuple[Criterion, ...] = Field(min_length=1)
     template: Instruction
     samples: int = Field(1, ge=1)
@@ -92,18 +96,21 @@ class JudgeRubric(MapStep, tag="generate.judge_rubric/1"):
     @model_validator(mode="after")
     def _whole(self) -> "JudgeRubric":
         different(self.criteria)
-        check_samples(self.by, self.samples)
+        for by in members(self.by):
+            check_samples(by, self.samples)
         return self
 
     @property
-    def rubric(self) -> Rubric:
-        return Rubric(by=self.by, criteria=self.criteria, template=self.template, samples=self.samples)
+    def rubrics(self) -> list[Rubric]:
+        """That of each model."""
+        told = {"criteria": self.criteria, "template": self.template, "samples": self.samples}
+        return [Rubric(by=by, **told) for by in members(self.by)]
 
     def asks_about(self) -> Sequence[str]:
         """What the rubric reads."""
         from .template import columns_read
 
-        return columns_read(self.rubric.template)
+        return columns_read(self.template)
 
     def mapper(self, context: Context) -> Mapper:
         from ._rubric import judge_rows
@@ -111,13 +118,17 @@ class JudgeRubric(MapStep, tag="generate.judge_rubric/1"):
         return judge_rows(self, context)
 
     def summary(self, made: Rows) -> Mapping[str, Any]:
-        """Mean and spread of every score."""
+        """Mean and spread of every score, and how the judges differ, where there are several."""
+        from ._panel import between
         from ._scores import spread_of
 
-        return {"scores": spread_of(made, [self.column, *(f"{self.column}_{each.name}" for each in self.criteria)])}
+        columns = [self.column, *(f"{self.column}_{each.name}" for each in self.criteria)]
+        found = {"scores": spread_of(made, columns)}
+        return {**found, **between(made, f"{self.column}_judges")} if isinstance(self.by, tuple) else found
 
     def expect(self, rows_in: int | None, session: "Session") -> "Expectation":
-        """A call for each row and sample."""
+        """A call for each row, sample and model."""
         calls = None if rows_in is None else rows_in * self.samples
         reply = 220 * len(self.criteria)
-        return expected(self.by, session, rows=rows_in, calls=calls, prompt=self.rubric.prompt_length, reply=reply)
+        loads = [Load(rubric.by, calls, rubric.prompt_length, reply) for rubric in self.rubrics]
+        return expected_of(loads, session, rows=rows_in)

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, model_validator
 
-from ..calls.ask import Ask
 from ..core.artifact import Rows
 from ..core.context import Context
 from ..core.step import Mapper, MapStep, Step
 from .checks import Column, Instruction, check_samples
-from .expectation import expected
+from .expectation import Load, expected_of
+from .judges import Panel, members
 
 if TYPE_CHECKING:
     from ..core.plan import Expectation
@@ -28,9 +28,12 @@ class ScoreWithPrompt(MapStep, tag="generate.score_with_prompt/1"):
 
     The question is a template over the row: `How useful is this to a beginner? {{ text }}`. With `samples` above 1 the
     scores are averaged and the reason is that of the first. A row without a usable score fails.
+
+    With several models in `by` the score is the mean of theirs, and `score_judges` holds what each gave; one whose
+    reply cannot be used has none, and its fault stands there. The record's facts tell how far they lie apart.
     """
 
-    by: Ask
+    by: Panel
     template: Instruction
     low: float = 1
     high: float = 10
@@ -40,7 +43,8 @@ class ScoreWithPrompt(MapStep, tag="generate.score_with_prompt/1"):
     @model_validator(mode="after")
     def _whole(self) -> "ScoreWithPrompt":
         _check_scale(self.low, self.high)
-        check_samples(self.by, self.samples)
+        for by in members(self.by):
+            check_samples(by, self.samples)
         return self
 
     def asks_about(self) -> Sequence[str]:
@@ -55,15 +59,18 @@ class ScoreWithPrompt(MapStep, tag="generate.score_with_prompt/1"):
         return scoring(self, context)
 
     def summary(self, made: Rows) -> Mapping[str, Any]:
-        """Mean and spread of the scores."""
+        """Mean and spread of the scores, and how the judges differ, where there are several."""
+        from ._panel import between
         from ._scores import spread_of
 
-        return {"scores": spread_of(made, [self.column])}
+        found = {"scores": spread_of(made, [self.column])}
+        return {**found, **between(made, f"{self.column}_judges")} if isinstance(self.by, tuple) else found
 
     def expect(self, rows_in: int | None, session: "Session") -> "Expectation":
-        """A call for each row and sample."""
+        """A call for each row, sample and model."""
         calls = None if rows_in is None else rows_in * self.samples
-        return expected(self.by, session, rows=rows_in, calls=calls, prompt=len(self.template) + 600, reply=200)
+        prompt = len(self.template) + 600
+        return expected_of([Load(by, calls, prompt, 200) for by in members(self.by)], session, rows=rows_in)
 
 
 class RankWithPrompt(Step[Rows], tag="generate.rank_with_prompt/1"):
@@ -74,7 +81,7 @@ class RankWithPrompt(Step[Rows], tag="generate.rank_with_prompt/1"):
     """
 
     rows: Step[Rows]
-    by: Ask
+    by: Panel
     template: Instruction
     low: float = 1
     high: float = 10
@@ -87,7 +94,8 @@ class RankWithPrompt(Step[Rows], tag="generate.rank_with_prompt/1"):
     @model_validator(mode="after")
     def _whole(self) -> "RankWithPrompt":
         _check_scale(self.low, self.high)
-        check_samples(self.by, self.samples)
+        for by in members(self.by):
+            check_samples(by, self.samples)
         if self.least is not None and not self.low <= self.least <= self.high:
             raise ValueError(f"`least` is {self.least:g}, but scores go from {self.low:g} to {self.high:g}")
         return self
