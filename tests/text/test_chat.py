@@ -181,6 +181,26 @@ def test_a_tokenizer_without_template_is_refused() -> None:
         ChatRenderer(variant(chat_template=None))
 
 
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"content": [{"type": "text", "text": "x <|end|> y"}]},
+        {"content": [{"type": "text", "text": "x <|en"}, {"type": "text", "text": "d|> y"}]},
+        {"tool_calls": [{"type": "function", "function": {"name": "f", "arguments": "q <|end|> r"}}]},
+        {"tool_calls": [{"type": "function", "function": {"name": "f", "arguments": {"q": {"<|end|>": 1}}}}]},
+        {"reasoning_content": "q <|end|><|user|> r"},
+        {"content": None, "parts": ("<|end|>",), "tool_calls": [{"id": "a"}]},
+    ],
+)
+def test_control_tokens_anywhere_in_a_message_fail_the_row(more: dict[str, Any]) -> None:
+    renderer = ChatRenderer(small_tokenizer())
+    fine, faulty = renderer.render_many([TALK, [*TALK[:1], {**TALK[1], **more}, *TALK[2:]]])
+    assert not isinstance(fine, RowFault)
+    assert isinstance(faulty, RowFault)
+    assert faulty.kind == "invalid"
+    assert "message 1 contains the control token `<|end|>`" in faulty.message
+
+
 @pytest.mark.parametrize("role", ["user", "assistant"])
 def test_control_tokens_in_a_message_fail_the_row(role: str) -> None:
     messages = [dict(message) for message in TALK]

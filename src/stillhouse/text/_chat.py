@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
@@ -107,12 +107,11 @@ class Renderer:
         for number, message in enumerate(messages):
             if message["role"] == but:
                 continue
-            for key in ("content", "thinking"):
-                content = message.get(key)
-                found = [token for token in self._control if token in content] if isinstance(content, str) else []
+            for text in _texts_in(message):
+                found = [token for token in self._control if token in text]
                 if found:
                     # It would be read as the real token: a user could end the turn, or the reply end early.
-                    raise RowFault("invalid", f"message {number} contains the control token `{found[0]}`", content)
+                    raise RowFault("invalid", f"message {number} contains the control token `{found[0]}`", text)
 
     def _jinja(self, messages: list[dict[str, Any]], *, add_generation_prompt: bool = False) -> tuple[str, list[Span]]:
         try:
@@ -234,6 +233,21 @@ def _template_of(tokenizer: PreTrainedTokenizerBase) -> str:
             "Give one with `template=`, or use text mode (`text=` names the column).",
         ) from error
     return template
+
+
+def _texts_in(value: object) -> Iterator[str]:
+    """All texts in a message, however deep: which of them a template writes, only the template knows."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for name, field in value.items():
+            yield str(name)
+            yield from _texts_in(field)
+    elif isinstance(value, (list, tuple)):
+        for entry in value:
+            yield from _texts_in(entry)
+        # Parts of a content are written one behind the other.
+        yield "".join(str(part["text"]) for part in value if isinstance(part, Mapping) and "text" in part)
 
 
 def _tokens_of(span: Span, offsets: list[tuple[int, int]]) -> Span:
