@@ -3,13 +3,17 @@ from __future__ import annotations
 import itertools
 import random
 import unicodedata
+from collections import Counter
+from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from stillhouse import Dedup, Import, RecipeError, Rows, Session, Take
-from stillhouse.curate._minhash import Bands
+from stillhouse.curate._minhash import BandFiles, Bands
+from stillhouse.curate._shingles import mixed
 from stillhouse.text.ngrams import ngrams, words
 
 WORDS = [f"w{number:03d}" for number in range(300)]
@@ -181,6 +185,29 @@ def test_bands_find_a_pair_at_the_threshold(threshold: float) -> None:
     bands = Bands.finding(threshold)
     assert bands.num * bands.width <= 128
     assert 1 - (1 - threshold**bands.width) ** bands.num >= 0.995 - 1e-12
+
+
+@pytest.mark.parametrize("distinct", [1, 40, 10**9])
+def test_rows_meet_where_they_share_the_value_of_a_band(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, distinct: int
+) -> None:
+    monkeypatch.setattr("stillhouse.curate._minhash.PIECE_ROWS", 30)
+    values = mixed(np.random.default_rng(0).integers(distinct, size=(100, 3)).astype(np.uint64))
+    files = BandFiles(tmp_path, 3)
+    for start in range(0, 100, 37):
+        files.add(values[start : start + 37])
+    meetings = files.meetings()
+    groups = meetings.groups(0, 100)
+    names: set[tuple[int, int]] = set()
+    for band in range(3):
+        often = Counter(values[:, band].tolist())
+        shared = [often[value] > 1 for value in values[:, band].tolist()]
+        assert (groups[band] >= 0).tolist() == shared
+        names |= set(zip(groups[band][shared].tolist(), values[shared, band].tolist(), strict=True))
+    assert len(names) == len({group for group, _ in names}) == meetings.num_groups
+    assert sorted(group for group, _ in names) == list(range(meetings.num_groups))
+    assert meetings.flagged.tolist() == (groups >= 0).any(axis=0).tolist()
+    assert (meetings.groups(29, 61) == groups[:, 29:61]).all()
 
 
 def test_words_are_what_the_rest_of_the_project_calls_words() -> None:

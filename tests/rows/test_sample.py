@@ -4,12 +4,14 @@ from collections import Counter
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from stillhouse import Import, RecipeError, Rows, Session, Shuffle, Split, Take
 from stillhouse.rows._apportion import chosen, equal_quotas, quotas
+from stillhouse.rows._split import Numbers
 from stillhouse.rows.sample import Sample
 
 
@@ -102,6 +104,33 @@ def test_rows_without_a_group_stand_by_themselves(session: Session) -> None:
     test = session.run(split.test)
     assert len(test) == 6
     assert Counter(row["group"] for row in test)["x"] in (0, 4)
+
+
+@pytest.mark.parametrize("missing_apart", [False, True])
+@pytest.mark.parametrize(
+    "values",
+    [
+        [3, None, 1, 3, None, 1],
+        ["a", "b", None, "a", "", None],
+        [0.5, float("nan"), None, 0.5, float("nan"), None],
+        [{"a": 1}, {"a": 2}, None, {"a": 1}, None, {"a": 2}],
+        [[1], [1, 2], [], [1], None, [1, 2]],
+        [],
+    ],
+)
+def test_equal_values_have_one_number_in_whatever_batches_they_come(values: list[Any], missing_apart: bool) -> None:
+    column = pa.array(values)
+    found = Numbers(missing_apart=missing_apart)
+    for half in (column.slice(0, 2), column.slice(2)):
+        found.add(pa.record_batch({"group": half}), "group")
+    numbers = found.array().tolist()
+    # A number that is none is written as nothing is, so the two are one value; yet only what is missing stands apart.
+    names = [
+        f"row {row}" if value is None and missing_apart else "None" if value != value else str(value)
+        for row, value in enumerate(values)
+    ]
+    assert len(set(zip(numbers, names, strict=True))) == len(set(names)) == len(set(numbers))
+    assert set(numbers) == set(range(len(set(names))))
 
 
 @given(
