@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from stillhouse.tokens import _plan_files
 from stillhouse.tokens._epochs import SourceRows
 from stillhouse.tokens._packing import Plan, make_plan
 from stillhouse.tokens._plan_files import _MOST_CACHED, PlanKey, kept_plan, read_plan, write_plan
@@ -85,6 +86,20 @@ def test_a_damaged_file_is_made_again(store: TokenStore, damage: str) -> None:
     assert read_plan(path, store, key) is None
     assert same(kept_plan(store, key, fewest=0), made)
     assert path.read_bytes() == whole
+
+
+def test_damage_anywhere_in_a_large_plan_is_found(store: TokenStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_plan_files, "_BLOCK", 8)
+    key = plan_key("best_fit")
+    kept_plan(store, key, fewest=0)
+    [path] = cached(store)
+    whole = path.read_bytes()
+    begin = whole.index(b"\n") + 1
+    assert len(whole) - begin > 20 * 64
+    assert read_plan(path, store, key) is not None
+    for place in range(begin, len(whole), 64):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
+        assert read_plan(path, store, key) is None
 
 
 def test_where_nothing_can_be_written_the_plan_lives_in_memory(store: TokenStore) -> None:

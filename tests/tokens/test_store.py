@@ -4,6 +4,7 @@ import json
 import os
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,10 +17,12 @@ from stillhouse.tokens._segments import (
     Layout,
     SegmentWriter,
     Weighting,
+    chained,
     token_type,
     write_manifest,
     written_segments,
 )
+from stillhouse.tokens.loader import get_loader
 from stillhouse.tokens.store import TokenStore, reweighted_store, store_with_extra
 from tests.tokens.stores import append_documents, ids_of, layout, make_store, row_id
 
@@ -201,14 +204,27 @@ def test_damage_at_the_ends_of_a_file_is_found_when_the_store_is_opened(tmp_path
 
 
 def test_a_store_of_before_still_opens_under_its_fingerprint(tmp_path: Path) -> None:
-    """Its manifest knows of no samples, no extra arrays and no weights that were set later."""
-    store = make_store(tmp_path, [3, 4], weighting="mask")
+    """Its manifest knows of no samples, no extra arrays, no weights that were set later and no contents."""
+    new = make_store(tmp_path, [3, 4], weighting="mask", per_segment=1)
     manifest = json.loads((tmp_path / "manifest.json").read_text())
-    assert manifest["format"] == "stillhouse-tokens/1"
     assert "extras" not in manifest["layout"]
-    del manifest["segments"][0]["samples"]
-    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
-    assert TokenStore(tmp_path).fingerprint == store.fingerprint
+    written = chained(new.layout, new.segments)
+    for segment, fingerprint in zip(manifest["segments"], written, strict=True):
+        del segment["samples"], segment["contents"]
+        segment["fingerprint"] = fingerprint
+    (tmp_path / "manifest.json").write_text(json.dumps({**manifest, "format": "stillhouse-tokens/1"}))
+    old = TokenStore(tmp_path)
+    assert old.fingerprint == written[1] != new.fingerprint
+    assert TokenStore(tmp_path, fingerprint=written[0]).num_documents == 1
+    linked = reweighted_store(old, np.ones(2, np.float32), tmp_path / "linked")
+    assert TokenStore(tmp_path / "linked", fingerprint=written[1]).fingerprint == written[1]
+    assert json.loads((tmp_path / "linked" / "manifest.json").read_text())["format"] == "stillhouse-tokens/2"
+    assert TokenStore(tmp_path / "linked", fingerprint=linked.fingerprint).example_weights is not None
+    write_manifest(tmp_path, new.layout, new.segments)  # as a step of today writes it over the same segments
+    assert TokenStore(tmp_path).fingerprint == new.fingerprint
+    for count, fingerprint in enumerate(written, start=1):
+        former = TokenStore(tmp_path, fingerprint=fingerprint)
+        assert (former.fingerprint, former.num_documents) == (fingerprint, count)
     assert Layout(100, 0, (1,)).digest == "81b115a16e37113f619470bb98e68d36"
 
 
@@ -281,3 +297,106 @@ def test_an_array_can_be_added_to_a_store_without_touching_it(tmp_path: Path) ->
         store_with_extra(store, Extra("two", "<i4"), lambda document: [1, 2], tmp_path / "c")
     with pytest.raises(RecipeError, match="cannot be called"):
         store_with_extra(more, doubled, lambda document: document.ids, tmp_path / "c")
+
+
+@given(lengths=lengths_lists, cuts=st.tuples(st.integers(1, 12), st.integers(1, 12)), seed=st.integers(0, 9))
+@settings(max_examples=15)
+def test_a_fingerprint_does_not_tell_how_a_store_was_cut(
+    tmp_path_factory: pytest.TempPathFactory, lengths: list[int], cuts: tuple[int, int], seed: int
+) -> None:
+    folder = tmp_path_factory.mktemp("store")
+    examples = np.random.default_rng(seed).integers(0, 3, len(lengths)).astype(float).tolist()
+    # Loss weights are drawn segment after segment from one generator, so that they are equal too.
+    one, other = (
+        make_store(folder / f"{cut}", lengths, weighting="mask", per_segment=cut, example_weights=examples, seed=seed)
+        for cut in (cuts[0], cuts[1] + 12)
+    )
+    assert one.fingerprint == other.fingerprint
+    loaders = [get_loader(store, seq_len=64, batch_size=2) for store in (one, other)]
+    for taken, given_to in (loaders, reversed(loaders)):
+        next(taken)
+        given_to.load_state_dict(taken.state_dict())
+        assert next(given_to).ids.tolist() == next(taken).ids.tolist()
+    halved = np.full(len(lengths), 0.5, np.float32)
+    weighted = [reweighted_store(store, halved, folder / f"w{number}") for number, store in enumerate((one, other))]
+    assert weighted[0].fingerprint == weighted[1].fingerprint != one.fingerprint
+    flag = Extra("flag", "|u1")
+    more = [
+        store_with_extra(store, flag, lambda document: document.ids % 7, folder / f"e{number}")
+        for number, store in enumerate((one, other))
+    ]
+    assert more[0].fingerprint == more[1].fingerprint != one.fingerprint
+
+
+def test_a_fingerprint_tells_every_part_of_a_document(tmp_path: Path) -> None:
+    wide = Layout(100, 0, (1,), weighting="float", extras=(Extra("flag", "|u1"),))
+    plain: dict[str, Any] = {"row_id": "a", "ids": [5, 6], "weights": [1, 1], "source": "b", "weight": 1.0}
+    plain |= {"roles": [("user", 0, 1), ("tool", 1, 2)], "extras": {"flag": [1, 2]}}
+    changes: list[dict[str, Any]] = [
+        {}, {"row_id": "ab", "source": ""}, {"ids": [5, 7]}, {"weights": [1, 2]}, {"weight": 2.0},
+        {"roles": [("user", 0, 1)]}, {"roles": [("user", 0, 1), ("tool", 0, 2)]}, {"extras": {"flag": [1, 3]}},
+        {"ids": [5], "weights": [1], "extras": {"flag": [1]}},
+    ]  # fmt: skip
+    found = set()
+    for number, change in enumerate(changes):
+        for first in (False, True):
+            folder = tmp_path / f"{number}{first}"
+            writer = SegmentWriter(folder / "segments", 0, wide)
+            for changed in (first, not first):
+                writer.add(**(plain | change if changed else plain))
+            write_manifest(folder, wide, [writer.close((0, 2))])
+            found.add(TokenStore(folder).fingerprint)
+    assert len(found) == 2 * len(changes) - 1
+
+
+def test_a_fingerprint_that_a_store_never_had_is_refused(tmp_path: Path) -> None:
+    store = make_store(tmp_path / "a", [3, 4], per_segment=1)
+    weighted = reweighted_store(store, np.full(2, 0.5, np.float32), tmp_path / "b")
+    for one in (store, weighted):
+        with pytest.raises(StoreError, match="never had the fingerprint nonsense"):
+            TokenStore(one.folder, fingerprint="nonsense")
+        assert not one.had("nonsense")
+        assert one.had(one.fingerprint)
+        assert one.had(store.fingerprint)
+    again = TokenStore(weighted.folder, fingerprint=weighted.fingerprint)
+    assert again.fingerprint == weighted.fingerprint
+    assert again.example_weights is not None
+
+
+def test_a_store_is_never_written_over_another(tmp_path: Path) -> None:
+    """The other's files may be links to those of a third."""
+    store, other = make_store(tmp_path / "a", [3, 4]), make_store(tmp_path / "b", [9, 9, 9])
+    halved = np.full(2, 0.5, np.float32)
+    written = reweighted_store(store, halved, tmp_path / "c")
+    for write in (
+        lambda: reweighted_store(store, halved, written.folder),
+        lambda: store_with_extra(other, Extra("flag", "|u1"), lambda document: document.ids % 7, written.folder),
+        lambda: reweighted_store(store, halved, store.folder),
+    ):
+        with pytest.raises(RecipeError, match=r"holds a store already\n.*new folder"):
+            write()
+    for one in (store, other, written):
+        TokenStore(one.folder).verify()
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "mine.txt").write_text("of the user")
+    with pytest.raises(RecipeError, match=r"is not empty: it holds `mine.txt`"):
+        reweighted_store(store, halved, tmp_path / "d")
+    (tmp_path / "c" / "manifest.json").unlink()  # as if it had been killed before the last step
+    assert reweighted_store(other, np.full(3, 0.5, np.float32), tmp_path / "c").num_documents == 3
+    for one in (store, other):
+        TokenStore(one.folder).verify()
+
+
+@pytest.mark.parametrize("weighting", ["none", "mask"])
+def test_examples_that_weigh_nothing_are_not_learnt(tmp_path: Path, weighting: Weighting) -> None:
+    weights = [1, 0, 2, 0]
+    store = make_store(tmp_path / "a", [9, 8, 7, 6], weighting=weighting, per_segment=3, example_weights=weights)
+    later = reweighted_store(
+        make_store(tmp_path / "b", [9, 8, 7, 6], weighting=weighting, per_segment=3),
+        np.array(weights, np.float32),
+        tmp_path / "c",
+    )
+    within = store.with_weights({row_id(0): 0})
+    for one in (store, later, within):
+        assert one.num_learnt == sum(int(np.count_nonzero(document.weights[1:])) for document in one)
+    assert within.num_learnt < store.num_learnt == later.num_learnt

@@ -13,6 +13,8 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 
 from stillhouse.core.artifact import Tokens
 from stillhouse.core.errors import RecipeError, RowFault
@@ -21,7 +23,7 @@ from stillhouse.rows.import_ import Import
 from stillhouse.text.chat import render
 from stillhouse.text.tokenizer import load_tokenizer
 from stillhouse.text.train_tokenizer import TrainTokenizer
-from stillhouse.tokens._documents import Encoded, Writing, text_encoder
+from stillhouse.tokens._documents import Documenter, Encoded, Writing, text_encoder
 from stillhouse.tokens._segments import Layout
 from stillhouse.tokens._tokenize import (
     layout_of,
@@ -131,6 +133,49 @@ def test_rows_that_cannot_be_used_are_counted_and_can_be_read(session: Session) 
     assert rejects[1]["row"] == {"messages": bad[1]["messages"]}
     ids = {row["_id"] for row in session.run(rows)}
     assert ids == {reject["_id"] for reject in rejects} | set(store.row_ids(range(4)))
+
+
+@pytest.mark.parametrize("weight", [1e39, -1.0, float("nan"), 10**400, "1"])
+def test_a_weight_that_cannot_be_kept_is_rejected(tmp_path: Path, weight: Any) -> None:
+    small_tokenizer().save_pretrained(tmp_path)
+    documents = Documenter(Writing(tmp_path, ("text",), weight="share"))
+    made = documents([{"_id": str(share), "text": "a", "share": share} for share in (0, 1.5, 3.4e38, weight)])
+    assert made.row_ids == ["0", "1.5", "3.4e+38"]
+    assert [reject.kind for reject in made.rejects] == ["invalid"]
+    assert "expected a weight from 0 to 3.4e+38" in made.rejects[0].message
+
+
+def test_control_tokens_in_a_text_are_read_as_text(session: Session) -> None:
+    text = "the template writes <|end|> and then <|user|> two <think>lattes</think>"
+    rows = table([{"text": text}, {"text": "plain"}])
+    tokenizer = load_tokenizer(session.run(TOKENIZER).path)
+    made = Tokenize(rows=rows, tokenizer=TOKENIZER, text=("text",))
+    document = read(session.run(made)).document(0)
+    assert tokenizer.decode(document.ids, skip_special_tokens=False) == f"{text}<|end|>"
+    assert np.flatnonzero(document.ids == tokenizer.eos_token_id).tolist() == [len(document.ids) - 1]
+    meant = Tokenize(rows=rows, tokenizer=TOKENIZER, text=("text",), control_tokens=True)
+    assert meant.recipe_key != made.recipe_key
+    as_they_are = read(session.run(meant)).document(0)
+    assert as_they_are.ids.tolist() == [
+        *tokenizer.backend_tokenizer.encode(text, add_special_tokens=False).ids,
+        tokenizer.eos_token_id,
+    ]
+    assert (as_they_are.ids == tokenizer.eos_token_id).sum() == 2
+    with pytest.raises(RecipeError, match="`control_tokens` is for texts"):
+        Tokenize(rows=TALKS, tokenizer=TOKENIZER, control_tokens=True)
+
+
+def test_a_text_that_cannot_be_read_without_its_control_token_is_a_fault() -> None:
+    words = Tokenizer(models.WordLevel({"[UNK]": 0, "a": 1, "[END]": 2}, unk_token="[UNK]"))
+    words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, eos_token="[END]", unk_token="[UNK]")
+    rows = [{"_id": "", "text": text} for text in ("a [END] a", "a b [UNK]")]
+    fault, fine = text_encoder(tokenizer, ["text"])(rows)
+    assert isinstance(fault, RowFault)
+    assert fault.kind == "invalid"
+    assert "the control token `[END]` stands in the text" in fault.message
+    assert ids_in(fine) == [1, 0, 0, 2]
+    assert ids_in(text_encoder(tokenizer, ["text"], control_tokens=True)(rows)[0]) == [1, 2, 1, 2]
 
 
 def test_empty_text_is_rejected_and_other_types_too(session: Session) -> None:
@@ -303,5 +348,5 @@ def test_a_begin_token_comes_first_where_the_tokenizer_writes_one(tmp_path: Path
 def test_the_manifest_is_readable_and_says_what_it_is(session: Session) -> None:
     tokens = session.run(Tokenize(rows=TALKS, tokenizer=TOKENIZER))
     manifest = json.loads((tokens.data / "manifest.json").read_text())
-    assert manifest["format"] == "stillhouse-tokens/1"
+    assert manifest["format"] == "stillhouse-tokens/3"
     assert manifest["fingerprint"] == read(tokens).fingerprint

@@ -20,7 +20,7 @@ import pyarrow as pa
 from ..core.artifact import Artifact
 from ..core.errors import StoreError
 from ..core.keys import DIGEST_BYTES
-from ._segments import Segment, content_digest, read_manifest
+from ._segments import Layout, Segment, content_digest, contents_of, link_file, read_manifest
 
 
 class RowIds:
@@ -95,7 +95,7 @@ def _segments_in(folder: Path) -> Iterator[Known]:
         rejects += segment.num_rejected
 
 
-def take_over(known: Known, segments: Path, number: int) -> Segment | None:
+def take_over(known: Known, segments: Path, number: int, layout: Layout) -> Segment | None:
     """Put the segment under `segments` as number `number`, as links where the disk has them.
 
     None where its files are gone by now or not as they were written.
@@ -106,7 +106,7 @@ def take_over(known: Known, segments: Path, number: int) -> Segment | None:
     part.mkdir(parents=True)
     try:
         for file, digest in known.segment.files.items():
-            link(known.folder / "segments" / known.segment.name / file, part / file)
+            link_file(known.folder / "segments" / known.segment.name / file, part / file)
             if content_digest(part / file) != digest:
                 return None
         with (known.folder / "rejects.jsonl").open("rb") as source, (part / "rejects.jsonl").open("wb") as target:
@@ -116,20 +116,11 @@ def take_over(known: Known, segments: Path, number: int) -> Segment | None:
             return None
     except FileNotFoundError:
         return None
-    segment = replace(known.segment, name=name, rows=(known.start, known.stop))
+    contents = known.segment.contents or contents_of(part, layout)  # none: written under a former format
+    segment = replace(known.segment, name=name, rows=(known.start, known.stop), contents=contents)
     with (part / "segment.json").open("w", encoding="utf-8") as record:
         json.dump(asdict(segment), record)
         record.flush()
         os.fsync(record.fileno())
     os.replace(part, segments / name)
     return segment
-
-
-def link(source: Path, target: Path) -> None:
-    """One file under two names, or a copy where the disk cannot do that."""
-    try:
-        os.link(source, target)
-    except FileNotFoundError:
-        raise
-    except OSError:  # another disk, or one without links
-        shutil.copyfile(source, target)

@@ -11,6 +11,7 @@ import json
 import os
 from contextlib import suppress
 from dataclasses import asdict
+from io import BufferedReader
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +20,7 @@ import numpy.typing as npt
 
 from ..core.keys import digest
 from ._packing import Arrays, PackingReport, Plan, RowName, make_plan, plan_of_arrays
+from ._segments import close_durably
 from .packing import Packing
 from .store import TokenStore
 
@@ -31,8 +33,7 @@ _FEWEST_DOCUMENTS = 4096
 _MOST_CACHED = 12
 _ALIGNED = 64
 _BLOCK = 1 << 19
-_CHECKED_BLOCKS = 16
-"""Words of eight bytes in a block whose sum is kept, and how many blocks are summed again on reading: 64 MB at most."""
+"""Words of eight bytes in a block whose sum is kept."""
 
 
 class PlanKey(NamedTuple):
@@ -75,7 +76,7 @@ def write_plan(path: Path, plan: Plan) -> None:
     payload = np.zeros(size, np.uint8)
     for name, values in arrays.items():
         payload[places[name] : places[name] + values.nbytes] = values.view(np.uint8)
-    header = {"format": _FORMAT, "report": asdict(plan.report), "arrays": described, "sums": _sums(payload, 1)}
+    header = {"format": _FORMAT, "report": asdict(plan.report), "arrays": described, "sums": _sums(payload)}
     line = json.dumps(header).encode()
     line += b" " * (-(len(line) + 1) % _ALIGNED) + b"\n"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -84,6 +85,7 @@ def write_plan(path: Path, plan: Plan) -> None:
         with part.open("wb") as file:
             file.write(line)
             payload.tofile(file)
+            close_durably(file)  # else a power cut may leave a file of its name that holds zeros
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
@@ -94,7 +96,9 @@ def read_plan(path: Path, store: TokenStore, key: PlanKey) -> Plan | None:
     try:
         with path.open("rb") as file:
             line = file.readline(1 << 24)
-        header = json.loads(line)
+            header = json.loads(line)
+            if header["sums"] != _sums_of_file(file):
+                return None
         if header["format"] != _FORMAT:
             return None
         size, places = _laid_out(header["arrays"])
@@ -103,9 +107,6 @@ def read_plan(path: Path, store: TokenStore, key: PlanKey) -> Plan | None:
         payload = np.empty(0, np.uint8)
         if size:
             payload = np.memmap(path, dtype=np.uint8, mode="r", offset=len(line), shape=(size,)).view(np.ndarray)
-        step = -(-len(header["sums"]) // _CHECKED_BLOCKS) or 1
-        if _sums(payload, step) != header["sums"][::step]:
-            return None
         arrays = {
             name: payload[places[name] : places[name] + count * np.dtype(dtype).itemsize].view(dtype)
             for name, (dtype, count) in header["arrays"].items()
@@ -133,10 +134,19 @@ def _laid_out(described: dict[str, Any]) -> tuple[int, dict[str, int]]:
     return place, places
 
 
-def _sums(payload: npt.NDArray[np.uint8], step: int) -> list[int]:
-    """The sum, modulo 2^64, of every `step`-th block: a flipped bit changes it."""
+def _sums(payload: npt.NDArray[np.uint8]) -> list[int]:
+    """The sum, modulo 2^64, of every block: a flipped bit changes it."""
     words = payload.view(np.uint64)
-    return [int(words[first : first + _BLOCK].sum(dtype=np.uint64)) for first in range(0, len(words), step * _BLOCK)]
+    return [int(words[first : first + _BLOCK].sum(dtype=np.uint64)) for first in range(0, len(words), _BLOCK)]
+
+
+def _sums_of_file(file: BufferedReader) -> list[int]:
+    """The same of the rest of a file: read, not mapped, so that the memory of a large plan is not taken for this."""
+    block = np.empty(8 * _BLOCK, np.uint8)
+    found = []
+    while size := file.readinto(block):
+        found += _sums(block[:size])
+    return found
 
 
 def _delete_oldest(folder: Path) -> None:

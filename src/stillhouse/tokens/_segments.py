@@ -20,12 +20,17 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from ..core.errors import StoreError
+from ..core.errors import RecipeError, StoreError
 from ..core.keys import DIGEST_BYTES, digest
+from ._contents import NOTHING, array_digest, documents_digest, joined
 
-FORMAT = "stillhouse-tokens/1"
-FORMAT_WITH_MORE = "stillhouse-tokens/2"
-"""A store with extra arrays or with example weights set later: who knows only the first format would overlook them."""
+FORMAT = "stillhouse-tokens/3"
+"""The fingerprint is that of the documents, however they are cut into segments."""
+FORMER_FORMAT = "stillhouse-tokens/1"
+"""The fingerprint is that of the segments as they were cut."""
+FORMER_FORMAT_WITH_MORE = "stillhouse-tokens/2"
+"""The same with extra arrays or with example weights set later."""
+_KNOWN_FORMATS = (FORMER_FORMAT, FORMER_FORMAT_WITH_MORE, FORMAT)
 SET_WEIGHTS = "example_weights.bin"
 """[documents] float32: the weights of the examples that were set after tokenising, for all segments."""
 Weighting = Literal["none", "mask", "float"]
@@ -102,10 +107,14 @@ class Layout:
 
     def token_files(self) -> dict[str, int]:
         """The files that are aligned with the tokens, each with its bytes for one token."""
+        return self.document_files() | {extra.file: extra.token_bytes for extra in self.extras}
+
+    def document_files(self) -> dict[str, int]:
+        """Those without the extra arrays."""
         sizes = {"tokens.bin": self.dtype.itemsize}
         if self.weighting != "none":
             sizes["weights.bin"] = np.dtype(WEIGHT_TYPES[self.weighting]).itemsize
-        return sizes | {extra.file: extra.token_bytes for extra in self.extras}
+        return sizes
 
 
 @dataclass(frozen=True)
@@ -116,7 +125,7 @@ class Segment:
     num_documents: int
     num_tokens: int
     num_learnt: int
-    """Tokens with a weight above 0, the first token of each document aside."""
+    """Tokens with a weight above 0, the first token of each document aside, whatever the examples weigh."""
     rows: tuple[int, int]
     """The input rows that it was made from, rejected ones included: first, and one past the last."""
     num_rejected: int
@@ -127,11 +136,14 @@ class Segment:
     samples: Mapping[str, str] = field(default_factory=dict)
     """Digest of a few blocks of each file, which is looked at whenever the store is opened."""
     first_row: str = ""
-    """Id of the first input row; with `row_ids` it tells whether other rows are the same, so that nothing is repeated."""
+    """Id of the first input row; with `row_ids` it tells whether other rows are the same, not to repeat them."""
     row_ids: str = ""
     """Digest of the ids of all its input rows, in order."""
     rejects: str = ""
     """Digest of its lines in `rejects.jsonl`."""
+    contents: Mapping[str, str] = field(default_factory=dict)
+    """Digest of its documents, and of each extra array, that can be joined with those of other segments; segments that
+    were written under a former format have none."""
 
     @property
     def digest(self) -> str:
@@ -147,6 +159,23 @@ def content_digest(path: Path) -> str:
     """Digest of a file as it is on the disk now; never remembered, since damage does not change a file's time."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=DIGEST_BYTES)).hexdigest()
+
+
+_DOCUMENTS = "documents"
+
+
+def contents_of(folder: Path, layout: Layout) -> dict[str, str]:
+    """The `contents` of the segment whose files are in `folder`."""
+    docs = read_docs(folder / "docs.arrow")
+    aligned = [(folder / name, width) for name, width in layout.document_files().items()]
+    extras = {e.file: array_digest(docs, folder / e.file, e.token_bytes) for e in layout.extras}
+    return {_DOCUMENTS: documents_digest(docs, aligned), **extras}
+
+
+def read_docs(path: Path) -> pa.RecordBatch:
+    """The document index in a file, memory-mapped."""
+    with pa.memory_map(str(path)) as source:
+        return pa.ipc.open_file(source).get_batch(0)
 
 
 _SAMPLED_BLOCKS, _SAMPLED_BYTES = 4, 4096
@@ -264,7 +293,7 @@ class SegmentWriter:
         """Write the index, make everything durable and give the segment its name; see `Segment` for what is given."""
         for file in (self._tokens, self._weights, self._rejects, *self._extras.values()):
             if file is not None:
-                _close_durably(file)
+                close_durably(file)
         self._write_docs()
         names = ["docs.arrow", *self._layout.token_files()]
         segment = Segment(
@@ -280,10 +309,11 @@ class SegmentWriter:
             first_row=first_row,
             row_ids=row_ids,
             rejects=content_digest(self._folder / "rejects.jsonl"),
+            contents=contents_of(self._folder, self._layout),
         )
         with (self._folder / "segment.json").open("w", encoding="utf-8") as file:
             json.dump(asdict(segment), file)
-            _close_durably(file)
+            close_durably(file)
         os.replace(self._folder, self._target)
         return segment
 
@@ -365,42 +395,63 @@ def write_manifest(
 
     `weights` [documents] take the place of the example weights that were stored with the documents.
     """
-    chain = layout.digest
-    entries = []
-    for segment in segments:
-        chain = chained(chain, segment)
-        entries.append({**asdict(segment), "fingerprint": chain})
+    prints, by_content = fingerprints(layout, segments)
+    entries = [{**asdict(segment), "fingerprint": own} for segment, own in zip(segments, prints, strict=True)]
+    own = prints[-1] if prints else layout.digest
     more: dict[str, Any] = {}
     if weights is not None:
         part = folder / f"{SET_WEIGHTS}.part"
         with part.open("wb") as file:
             file.write(np.ascontiguousarray(weights, dtype="<f4").tobytes())
-            _close_durably(file)
+            close_durably(file)
         os.replace(part, folder / SET_WEIGHTS)
         more["example_weights"] = content_digest(folder / SET_WEIGHTS)
-        chain = reweighted(chain, more["example_weights"])
+        own = reweighted(own, more["example_weights"])
+    former = FORMER_FORMAT_WITH_MORE if more or layout.extras else FORMER_FORMAT
     manifest = {
-        "format": FORMAT_WITH_MORE if more or layout.extras else FORMAT,
+        "format": FORMAT if by_content else former,
         "layout": layout.described(),
         "segments": entries,
         **more,
-        "fingerprint": chain,
+        "fingerprint": own,
     }
     path = folder / "manifest.json.part"
     with path.open("w", encoding="utf-8") as text:
         json.dump(manifest, text, indent=1)
-        _close_durably(text)
+        close_durably(text)
     os.replace(path, folder / "manifest.json")
 
 
-def chained(chain: str, segment: Segment) -> str:
-    """The fingerprint of a store that is one segment longer: a store that grew knows its former fingerprints."""
-    return digest(f"{chain} {segment.digest}".encode())
+def fingerprints(layout: Layout, segments: Sequence[Segment]) -> tuple[list[str], bool]:
+    """The fingerprint of the store up to each segment, and whether it is one of the documents alone.
+
+    Where a segment has no `contents`, all are those of the former formats, so that such a store keeps its own.
+    """
+    names = [_DOCUMENTS, *(extra.file for extra in layout.extras)]
+    if any(name not in segment.contents for segment in segments for name in names):
+        return chained(layout, segments), False
+    found = []
+    count, contents = 0, dict.fromkeys(names, NOTHING)
+    for segment in segments:
+        count += segment.num_documents
+        contents = {name: joined(contents[name], segment.contents[name], segment.num_documents) for name in names}
+        found.append(digest(json.dumps([layout.digest, count, contents], sort_keys=True).encode()))
+    return found, True
 
 
-def reweighted(chain: str, weights: str) -> str:
+def chained(layout: Layout, segments: Sequence[Segment]) -> list[str]:
+    """The fingerprints of the former formats: of the segments as they were cut."""
+    found = []
+    chain = layout.digest
+    for segment in segments:
+        chain = digest(f"{chain} {segment.digest}".encode())
+        found.append(chain)
+    return found
+
+
+def reweighted(own: str, weights: str) -> str:
     """The fingerprint of a store whose example weights were set later; `weights` is the digest of their file."""
-    return digest(f"{chain} weights {weights}".encode())
+    return digest(f"{own} weights {weights}".encode())
 
 
 @dataclass(frozen=True)
@@ -414,6 +465,24 @@ class Manifest:
     weights: str | None
     """Digest of the example weights that were set later."""
 
+    def opened(self, fingerprint: str | None) -> tuple[int, str, str | None] | None:
+        """Number of segments, fingerprint and set weights of the store that has a fingerprint, or of the present one.
+
+        Those of the former formats are known too. None where the store never had it.
+        """
+        whole = len(self.segments)
+        for prints in (self.fingerprints, chained(self.layout, self.segments)):
+            present = prints[-1] if prints else self.layout.digest
+            if fingerprint is None:
+                return whole, present, self.weights
+            if self.weights is not None and fingerprint == reweighted(present, self.weights):
+                return whole, present, self.weights
+            if fingerprint in prints:
+                return prints.index(fingerprint) + 1, fingerprint, None
+            if fingerprint == present:
+                return whole, present, None
+        return None
+
 
 def read_manifest(folder: Path) -> Manifest:
     """The manifest of the store in `folder`; raises `StoreError` where there is none, or none that can be read."""
@@ -425,9 +494,9 @@ def read_manifest(folder: Path) -> Manifest:
         raise StoreError(f"`{folder}` holds no finished token store: there is no manifest.json") from error
     except ValueError as error:
         raise StoreError(f"`{path}` is damaged: {error}", again) from error
-    if not isinstance(manifest, dict) or manifest.get("format") not in (FORMAT, FORMAT_WITH_MORE):
+    if not isinstance(manifest, dict) or manifest.get("format") not in _KNOWN_FORMATS:
         found = manifest.get("format") if isinstance(manifest, dict) else manifest
-        raise StoreError(f"`{path}` has the format `{found!s:.40}`, expected `{FORMAT}` or `{FORMAT_WITH_MORE}`")
+        raise StoreError(f"`{path}` has the format `{found!s:.40}`, expected `{FORMAT}` or one before it")
     try:
         prints = [entry["fingerprint"] for entry in manifest["segments"]]
         segments = [Segment.of(entry) for entry in manifest["segments"]]
@@ -436,16 +505,44 @@ def read_manifest(folder: Path) -> Manifest:
         raise StoreError(f"`{path}` is damaged: {type(error).__name__} {error}", again) from error
 
 
+_OF_A_STORE = {"segments", "rejects.jsonl", "tokenizer", "plans", "manifest.json.part", f"{SET_WEIGHTS}.part"}
+_OF_A_STORE |= {SET_WEIGHTS, "packing.json", "split.jsonl", "left_out.jsonl"}
+
+
+def begin_store(folder: Path) -> None:
+    """Make `folder` for a new store. What a store that was never finished left there is removed.
+
+    Raises `RecipeError` where anything else is in it: links to the files of another store must not be written through.
+    """
+    try:
+        names = {path.name for path in folder.iterdir()}
+    except FileNotFoundError:
+        names = set()
+    except NotADirectoryError:
+        raise RecipeError(f"`{folder}` is a file", "Give a new folder.") from None
+    if names and ("segments" not in names or not names <= _OF_A_STORE):
+        held = "holds a store already" if "manifest.json" in names else f"is not empty: it holds `{min(names)}`"
+        raise RecipeError(f"`{folder}` {held}", "Give a new folder, or remove this one first.")
+    for name in names:
+        path = folder / name
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+    folder.mkdir(parents=True, exist_ok=True)
+
+
 def link_file(source: Path, target: Path) -> None:
-    """The same file under another name: a hard link where the disk has them, else a copy."""
+    """The same file under another name, which must be new: a hard link where the disk has them, else a copy."""
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         os.link(source, target)
+    except (FileExistsError, FileNotFoundError):
+        raise
     except OSError:  # another disk, or one without links
-        shutil.copyfile(source, target)
+        with source.open("rb") as read, target.open("xb") as written:
+            shutil.copyfileobj(read, written)
+            close_durably(written)
 
 
-def _close_durably(file: IO[Any]) -> None:
+def close_durably(file: IO[Any]) -> None:
     file.flush()
     os.fsync(file.fileno())
     file.close()

@@ -31,9 +31,9 @@ from ..text.chat import ChatRenderer, check_tokenizer
 from ..text.encoder import Mismatch
 from ..text.tokenizer import load_tokenizer, tokenizer_digest
 from ._documents import Documenter, Documents, Writing, text_of
-from ._known import Known, RowIds, known_segments, link, take_over
+from ._known import Known, RowIds, known_segments, take_over
 from ._processes import Chunk, Processes
-from ._segments import Layout, Segment, SegmentWriter, write_manifest, written_segments
+from ._segments import Layout, Segment, SegmentWriter, link_file, write_manifest, written_segments
 from .store import TokenStore
 
 if TYPE_CHECKING:
@@ -63,8 +63,8 @@ def tokenize(step: Tokenize, context: Context) -> None:
     layout = layout_of(tokenizer, step.template, chat=step.text is None)
     fast = step.text is not None and sum(path.stat().st_size for path in rows.paths) > _SMALL_BYTES
     fields = (step.text, step.template, step.max_length, step.weight, step.source)
-    known = context.facts["writing"] = digest_of([step.tag, layout.digest, *fields])
-    writing = Writing(folder, *fields, fast=fast)
+    known = context.facts["writing"] = digest_of([step.tag, layout.digest, *fields, step.control_tokens])
+    writing = Writing(folder, *fields, fast=fast, control_tokens=step.control_tokens)
     work = _Work(context, rows, layout, known)
     segments = work.segments(writing, tokenizer)
     publish(context.scratch / "segments", context.folder, layout, segments)
@@ -75,11 +75,12 @@ def tokenize(step: Tokenize, context: Context) -> None:
     tokenizer.save_pretrained(context.folder / "tokenizer")
     _check_rejected(segments, context.folder / "rejects.jsonl")
     context.digest = content_of(context.folder)
+    learnt = TokenStore(context.folder).num_learnt
     kinds = Counter(reject["kind"] for reject in rejects_of(context.folder))
     context.note(
         documents=sum(segment.num_documents for segment in segments),
         tokens=sum(segment.num_tokens for segment in segments),
-        learnt=sum(segment.num_learnt for segment in segments),
+        learnt=learnt,
         rejected=sum(segment.num_rejected for segment in segments),
         **({"rejected_for": dict(kinds)} if kinds else {}),
     )
@@ -206,7 +207,7 @@ def write_segments(
             if writer is not None:
                 segments.append(writer.close(done))
                 writer = None
-            taken = take_over(entry, folder, len(segments))
+            taken = take_over(entry, folder, len(segments), layout)
             if taken is None:
                 raise _Lost(entry)
             segments.append(taken)
@@ -318,7 +319,7 @@ def publish(segments: Path, target: Path, layout: Layout, found: Sequence[Segmen
         for segment in found:
             (target / "segments" / segment.name).mkdir(parents=True)
             for name in segment.files:
-                link(segments / segment.name / name, target / "segments" / segment.name / name)
+                link_file(segments / segment.name / name, target / "segments" / segment.name / name)
             with (segments / segment.name / "rejects.jsonl").open("rb") as part:
                 shutil.copyfileobj(part, rejects)
     write_manifest(target, layout, found)

@@ -10,6 +10,7 @@ import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -19,14 +20,18 @@ import pyarrow as pa
 
 from ..core.errors import RecipeError, StoreError
 from ..core.keys import digest
+from ._contents import array_digest
 from ._segments import (
     SET_WEIGHTS,
     WEIGHT_TYPES,
     Extra,
     Layout,
     Segment,
+    begin_store,
+    close_durably,
     content_digest,
     link_file,
+    read_docs,
     read_manifest,
     reweighted,
     sample_digest,
@@ -94,7 +99,7 @@ class TokenStore:
     """The token files in `folder`, memory-mapped; several may be open on one folder.
 
     `fingerprint` opens the store as it was when it had that fingerprint, should segments have been appended since.
-    Raises `StoreError` where the files are not those that the manifest names.
+    Raises `StoreError` where it never had it, and where the files are not those that the manifest names.
     """
 
     def __init__(
@@ -105,13 +110,15 @@ class TokenStore:
         """Where the token files are, if not in `folder`; they are fetched when they are first read."""
         manifest = read_manifest(self.folder)
         self.layout: Layout = manifest.layout
-        segments, prints = manifest.segments, manifest.fingerprints
-        former = fingerprint is not None and fingerprint in prints
-        if former and fingerprint is not None:
-            segments = segments[: prints.index(fingerprint) + 1]
+        opened = manifest.opened(fingerprint)
+        if opened is None:
+            raise StoreError(
+                f"the store in `{self.folder}` never had the fingerprint {fingerprint}",
+                "Give the fingerprint that it had, as a loader's state names it, or none to open it as it is.",
+            )
+        count, self._written, self._set_weights = opened
+        segments = manifest.segments[:count]
         self.segments: list[Segment] = segments
-        self._written = prints[len(segments) - 1] if segments else self.layout.digest
-        self._set_weights = None if former else manifest.weights
         documents = np.cumsum([0, *(segment.num_documents for segment in segments)])
         self.document_bounds: npt.NDArray[np.int64] = documents.astype(np.int64)
         """[segments + 1] number of the first document of each segment, then that of all."""
@@ -123,8 +130,15 @@ class TokenStore:
 
     @property
     def fingerprint(self) -> str:
-        """Digest of all that is here: equal for equal stores, however they came to be."""
+        """Digest of all documents: equal for equal ones in the same order, however they are cut into segments.
+
+        A store that was written before fingerprints were so keeps the one that its manifest names.
+        """
         return self._written if self._set_weights is None else reweighted(self._written, self._set_weights)
+
+    def had(self, fingerprint: str) -> bool:
+        """Whether the store in this folder had a fingerprint once, so that it can be opened as it was."""
+        return read_manifest(self.folder).opened(fingerprint) is not None
 
     @property
     def num_documents(self) -> int:
@@ -136,8 +150,21 @@ class TokenStore:
 
     @property
     def num_learnt(self) -> int:
-        """Tokens with a weight above 0, the first of each document aside."""
-        return sum(segment.num_learnt for segment in self.segments)
+        """Tokens with a weight above 0, the first of each document and examples that weigh 0 aside."""
+        learnt = sum(segment.num_learnt for segment in self.segments)
+        examples = self.example_weights
+        if examples is None or bool(examples.all()):
+            return learnt
+        for number, (first, stop) in enumerate(pairwise(self.document_bounds.tolist())):
+            silent = np.flatnonzero(examples[first:stop] == 0)
+            starts, lengths = self.starts[first:stop][silent], self.lengths[first:stop][silent]
+            if self.weights is None:
+                learnt -= int((lengths - 1).sum(dtype=np.int64))
+            elif len(silent):
+                weights = self.weights[number]
+                spans = zip((starts + 1).tolist(), (starts + lengths).tolist(), strict=True)
+                learnt -= sum(int(np.count_nonzero(weights[a:b])) for a, b in spans)
+        return learnt
 
     @property
     def num_rejected(self) -> int:
@@ -164,11 +191,7 @@ class TokenStore:
     @cached_property
     def docs(self) -> list[pa.RecordBatch]:
         """The document index of each segment, memory-mapped."""
-        found = []
-        for segment in self.segments:
-            with pa.memory_map(str(self._path(segment, "docs.arrow"))) as source:
-                found.append(pa.ipc.open_file(source).get_batch(0))
-        return found
+        return [read_docs(self._path(segment, "docs.arrow")) for segment in self.segments]
 
     @cached_property
     def lengths(self) -> npt.NDArray[np.int32]:
@@ -361,7 +384,7 @@ def weights_of(
 def reweighted_store(store: TokenStore, weights: npt.NDArray[np.float32], folder: Path | str) -> TokenStore:
     """Write a store with these example weights [documents] into `folder`: the same segments, as links, and the weights.
 
-    The fingerprint is another; plans of packing stay valid.
+    The fingerprint is another; plans of packing stay valid. Raises `RecipeError` where `folder` is not empty.
     """
     if weights.shape != (store.num_documents,):
         raise RecipeError(f"{len(weights)} example weights for {store.num_documents} documents")
@@ -376,8 +399,8 @@ def store_with_extra(
 ) -> TokenStore:
     """Write a store with one more array beside the tokens into `folder`: `values` gives [tokens, width] of a document.
 
-    The segments that were there are linked, not copied. For what is found out about tokens after tokenising, as the
-    probabilities that a teacher gives them.
+    The segments that were there are linked, not copied; `folder` must be empty. For what is found out about tokens
+    after tokenising, as the probabilities that a teacher gives them.
     """
     if extra.name in {known.name for known in store.layout.extras} or not extra.name.isidentifier():
         raise RecipeError(f"an extra array cannot be called `{extra.name}`", "Give a new name of letters and digits.")
@@ -387,15 +410,18 @@ def store_with_extra(
     segments = []
     for number, segment in enumerate(store.segments):
         path = target / "segments" / segment.name / extra.file
-        with path.open("wb") as file:
+        with path.open("xb") as file:
             for document in range(*store.document_bounds[number : number + 2].tolist()):
                 given = np.asarray(values(store.document(document)), dtype=extra.dtype)
                 if given.size != store.lengths[document] * extra.width or len(given) != store.lengths[document]:
                     shape = f"[{store.lengths[document]}, {extra.width}]"
                     raise RecipeError(f"document {document}: `{extra.name}` has shape {list(given.shape)}, not {shape}")
                 file.write(given.tobytes())
+            close_durably(file)
         files = {**segment.files, extra.file: content_digest(path)}
-        segments.append(replace(segment, files=files, samples={**segment.samples, extra.file: sample_digest(path)}))
+        samples = {**segment.samples, extra.file: sample_digest(path)}
+        contents = {**segment.contents, extra.file: array_digest(store.docs[number], path, extra.token_bytes)}
+        segments.append(replace(segment, files=files, samples=samples, contents=contents))
     own = store.example_weights if store._set_weights is not None else None
     write_manifest(target, layout, segments, weights=own)
     return TokenStore(target)
@@ -409,7 +435,8 @@ def link_store(store: TokenStore, folder: Path) -> None:
 
 
 def link_segments(store: TokenStore, folder: Path) -> None:
-    """Put the files of the segments, and what lies beside them, under `folder`."""
+    """Put the files of the segments, and what lies beside them, under `folder`, which must not hold a store."""
+    begin_store(folder)
     for segment in store.segments:
         for name in (*segment.files, "rejects.jsonl"):
             path = store.folder / "segments" / segment.name / name
