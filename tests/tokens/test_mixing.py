@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -126,6 +128,17 @@ def test_golden_schedule() -> None:
     schedule = Schedule(integer_weights([0.6, 0.3, 0.1]))
     schedule.change(12, integer_weights([0.1, 0.1, 0.8]))
     assert "".join(map(str, schedule.place(0, 24).sources.tolist())) == "010100201001222022221222"
+
+
+def test_golden_schedule_of_many_sources() -> None:
+    def shares(number: int) -> tuple[int, ...]:
+        return integer_weights([1.0 + (source * 37 + number * 11) % 101 for source in range(48)])
+
+    schedule = Schedule(shares(0))
+    for number in range(1, 13):
+        schedule.change(number * 70, shares(number * number))
+    placed = schedule.place(0, 1200).sources.astype("<u1").tobytes()
+    assert hashlib.sha256(placed).hexdigest()[:16] == "bade5ee144d5960d"
 
 
 def test_a_change_before_the_last_one_is_refused() -> None:

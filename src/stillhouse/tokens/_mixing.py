@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from fractions import Fraction
 from functools import cached_property
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -44,14 +44,14 @@ _REACHES = (10, 15, 20, 30, 50, 1000)
 _GOOD = 3 * TOTAL // 2
 
 
-class _Node(NamedTuple):
-    """Of the first n rows here, floor((n · `share` + `phase`) / `whole`), kept within 0 … n, go left."""
+_BITS = 32
+_NUMBERS = (1 << _BITS) - 1
 
-    left: int
-    right: int
-    share: int
-    whole: int
-    phase: int
+_Node: TypeAlias = tuple[int, int, int, int, int]
+"""Left, right, share, whole, phase: of the first n rows here, floor((n · share + phase) / whole) go left, but 0 … n.
+
+A plain tuple: a run with many sources and changes makes tens of thousands when it is resumed.
+"""
 
 
 class Place(NamedTuple):
@@ -62,9 +62,10 @@ class Place(NamedTuple):
 
 
 class _Tree(NamedTuple):
+    """Nodes are numbered after the sources, children before their parents; the last is the root."""
+
     root: int
-    nodes: dict[int, _Node]
-    parents: dict[int, int]
+    nodes: list[_Node]
 
 
 class Segment:
@@ -82,7 +83,7 @@ class Segment:
         leads = [rows * TOTAL - share for rows, share in zip(taken, owed, strict=True)]
         farthest, tree = _best_tree(self.weights, leads)
         self.farthest = farthest / TOTAL
-        self._root, self._nodes, self._parents = tree
+        self._root, self._nodes = tree
 
     def place(self, rows: Int64s) -> Place:
         """Source and ordinal (over the whole run) of rows counted from the segment's start."""
@@ -101,70 +102,83 @@ class Segment:
     @cached_property
     def _columns(self) -> Int64s:
         """[left, right, share, whole, phase; nodes] the nodes by their numbers, those of the sources left out."""
-        nodes = [self._nodes[number] for number in range(len(self.weights), len(self.weights) + len(self._nodes))]
-        return np.array(nodes, dtype=np.int64).T
+        return np.array(self._nodes, dtype=np.int64).T
 
     def counts(self, num_rows: int) -> tuple[int, ...]:
         """How many of the segment's first `num_rows` rows come from each source."""
-        found = [0] * len(self.weights)
-        todo = [(self._root, num_rows)]
-        while todo:
-            number, count = todo.pop()
-            node = self._nodes.get(number)
-            if node is None:
-                found[number] = count
-                continue
-            left = min(max((count * node.share + node.phase) // node.whole, 0), count)
-            todo += [(node.left, left), (node.right, count - left)]
-        return tuple(found)
+        num_sources = len(self.weights)
+        found = [0] * (num_sources + len(self._nodes))
+        found[self._root] = num_rows
+        for number in range(len(self._nodes) - 1, -1, -1):
+            left, right, share, whole, phase = self._nodes[number]
+            count = found[num_sources + number]
+            found[left] = before = min(max((count * share + phase) // whole, 0), count)
+            found[right] = count - before
+        return tuple(found[:num_sources])
 
     def row_of(self, source: int, draw: int) -> int:
         """The row, from the segment's start, that is the source's draw number `draw` (from 0) in this segment."""
         number = source
         while number != self._root:
             parent = self._parents[number]
-            node = self._nodes[parent]
+            left, _, share, whole, phase = self._nodes[parent - len(self.weights)]
             # The least count at the parent with which this child has draw + 1 rows, less one.
-            if number == node.left:
-                least = -((node.phase - (draw + 1) * node.whole) // node.share)
+            if number == left:
+                least = -((phase - (draw + 1) * whole) // share)
             else:
-                least = -(-(draw * node.whole + 1 + node.phase) // (node.whole - node.share))
+                least = -(-(draw * whole + 1 + phase) // (whole - share))
             draw = max(least, draw + 1) - 1
             number = parent
         return draw
 
+    @cached_property
+    def _parents(self) -> dict[int, int]:
+        """The parent of each node and source."""
+        first = len(self.weights)
+        return {child: first + number for number, node in enumerate(self._nodes) for child in node[:2]}
+
 
 def _best_tree(weights: Sequence[int], leads: Sequence[int]) -> tuple[int, _Tree]:
     """The first tree whose bound is good, else the best: which nodes are joined matters while leads are paid back."""
-    found: list[tuple[int, _Tree]] = []
-    for reach in _REACHES:
-        tree = _tree(weights, leads, reach)
-        found.append((_bound(tree), tree))
-        if found[-1][0] <= _GOOD:
-            return found[-1]
-    return min(found, key=lambda pair: pair[0])
+    tree = _tree(weights, leads, _REACHES[0])
+    farthest = _bound(tree)
+    for reach in _REACHES[1:]:
+        if farthest <= _GOOD:
+            break
+        other = _tree(weights, leads, reach)
+        bound = _bound(other)
+        if bound < farthest:
+            farthest, tree = bound, other
+    return farthest, tree
 
 
 def _tree(weights: Sequence[int], leads: Sequence[int], reach: int) -> _Tree:
     """Join the lightest node with that partner, up to `reach` tenths of the next weight, that best cancels its lead."""
-    lead = dict(enumerate(leads))
-    waiting = sorted((weight, number) for number, weight in enumerate(weights) if weight)
-    nodes: dict[int, _Node] = {}
-    parents: dict[int, int] = {}
-    number = len(weights)
+    lead = [*leads]
+    # Weight and number in one integer, which is ordered as the pair is.
+    waiting = sorted(weight << _BITS | number for number, weight in enumerate(weights) if weight)
+    nodes: list[_Node] = []
     while len(waiting) > 1:
-        share, left = waiting.pop(0)
-        partners = waiting[: max(1, bisect_right(waiting, (waiting[0][0] * reach // 10, number)))]
-        chosen = min(range(len(partners)), key=lambda index: (abs(lead[left] + lead[partners[index][1]]), index))
-        other, right = waiting.pop(chosen)
-        whole, lead[number] = share + other, lead[left] + lead[right]
+        first = waiting.pop(0)
+        share, left = first >> _BITS, first & _NUMBERS
+        mine, limit = lead[left], ((waiting[0] >> _BITS) * reach // 10 + 1) << _BITS
+        chosen, least = 0, abs(mine + lead[waiting[0] & _NUMBERS])
+        for index in range(1, len(waiting)):
+            partner = waiting[index]
+            if partner >= limit or not least:
+                break
+            gap = abs(mine + lead[partner & _NUMBERS])
+            if gap < least:
+                chosen, least = index, gap
+        second = waiting.pop(chosen)
+        right = second & _NUMBERS
+        whole = share + (second >> _BITS)
+        joint = mine + lead[right]
         # The left child's lead over its share of the joint lead, so that the rounding begins by paying it back.
-        ahead = (lead[left] * whole - share * lead[number]) // TOTAL
-        nodes[number] = _Node(left, right, share, whole, whole // 2 - ahead)
-        parents[left] = parents[right] = number
-        insort(waiting, (whole, number))
-        number += 1
-    return _Tree(waiting[0][1], nodes, parents)
+        nodes.append((left, right, share, whole, whole // 2 - (mine * whole - share * joint) // TOTAL))
+        insort(waiting, whole << _BITS | len(lead))
+        lead.append(joint)
+    return _Tree(waiting[0] & _NUMBERS, nodes)
 
 
 def _bound(tree: _Tree) -> int:
@@ -173,20 +187,18 @@ def _bound(tree: _Tree) -> int:
     A node's rounding strays between half a row either way, or from where it begins; to a child's comes its share of
     the node's own.
     """
-    farthest = 0
-    todo = [(tree.root, 0, 0)]
-    while todo:
-        number, low, high = todo.pop()
-        node = tree.nodes.get(number)
-        if node is None:
-            farthest = max(farthest, -low, high)
-            continue
-        ahead = (node.whole // 2 - node.phase) * TOTAL // node.whole
-        less, more = min(ahead, -TOTAL // 2), max(ahead, TOTAL // 2)
-        rest = node.whole - node.share
-        todo.append((node.left, low * node.share // node.whole + less, -(-high * node.share // node.whole) + more))
-        todo.append((node.right, low * rest // node.whole - more, -(-high * rest // node.whole) - less))
-    return farthest
+    half = TOTAL // 2
+    num_sources = tree.root + 1 - len(tree.nodes)
+    low, high = [0] * (tree.root + 1), [0] * (tree.root + 1)
+    for number in range(len(tree.nodes) - 1, -1, -1):
+        left, right, share, whole, phase = tree.nodes[number]
+        under, over = low[num_sources + number], high[num_sources + number]
+        ahead = (whole // 2 - phase) * TOTAL // whole
+        less, more = min(ahead, -half), max(ahead, half)
+        rest = whole - share
+        low[left], high[left] = under * share // whole + less, -(-over * share // whole) + more
+        low[right], high[right] = under * rest // whole - more, -(-over * rest // whole) - less
+    return max(-min(low[:num_sources]), max(high[:num_sources])) if tree.nodes else 0
 
 
 class Rails(Protocol):
