@@ -108,11 +108,30 @@ def test_ids_are_the_tokenizers_own_on_any_text(text: str) -> None:
         encoder = encoder_of(cut)
         assert encoder.is_fast
         assert encoder.check([text]) is None
+        assert encoder_of(cut, control_as_text=True).check([text]) is None
 
 
 @cache
-def encoder_of(cut: str) -> TextEncoder:
-    return TextEncoder(trained(cut), checked=True)
+def encoder_of(cut: str, *, control_as_text: bool = False) -> TextEncoder:
+    return TextEncoder(trained(cut), checked=True, control_as_text=control_as_text)
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_control_tokens_can_be_read_as_the_text_they_are(fast: bool) -> None:
+    tokenizer = copy.deepcopy(trained("cl100k"))
+    tokenizer.backend_tokenizer.add_special_tokens(["<|word|>"])  # a shorter added token stands in it
+    tokenizer.backend_tokenizer.add_tokens([AddedToken("<think>x", normalized=False)])
+    backend = tokenizer.backend_tokenizer
+    encoder = TextEncoder(tokenizer, fast=fast, control_as_text=True)
+    assert encoder.is_fast == fast, encoder.slow_because
+    for text in ("a<|end|><|im_start|>b", "<|end|>", "<think><|word|> word <|word|", "<|end|><think>x"):
+        [ids], [read] = encoder.encode([text]), TextEncoder(tokenizer, fast=fast).encode([text])
+        assert tokenizer.decode(ids, skip_special_tokens=False) == text
+        assert (encoder.has_control(ids), encoder.has_control(read)) == (False, True)
+        backend.encode_special_tokens = True
+        assert ids.tolist() == backend.encode(text, add_special_tokens=False).ids
+        backend.encode_special_tokens = False
+    assert [token for token in ("<think>", "word") if token in backend.encode("<think> word").tokens]
 
 
 def test_tokens_of_ones_own_tokenizer_are_found_in_text_as_it_finds_them() -> None:

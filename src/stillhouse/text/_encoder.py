@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cache
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -37,7 +38,7 @@ class Unsuited(Exception):
 class FastWay:
     """What tiktoken does for one tokenizer; texts for which it cannot speak are left to the tokenizer."""
 
-    def __init__(self, backend: Tokenizer) -> None:
+    def __init__(self, backend: Tokenizer, control_as_text: bool = False) -> None:
         try:
             import tiktoken
         except ImportError as error:
@@ -54,7 +55,7 @@ class FastWay:
         self._doubtful = (
             re.compile(f"[{re.escape(''.join(_disputed_digits()))}]") if digits and _disputed_digits() else None
         )
-        self._added = _Added(backend, self._normalise is not None)
+        self._added = _Added(backend, self._normalise is not None, control_as_text)
 
     def encode(self, text: str) -> Ids | None:
         """The ids; None where only the tokenizer can tell them."""
@@ -118,25 +119,48 @@ def _alternatives(pattern: str) -> list[str]:
     return [*parts, pattern[start:]]
 
 
-def encoded(backend: Tokenizer, fast: FastWay | None, texts: Sequence[str]) -> list[Ids]:
+def encoded(backend: Tokenizer, fast: FastWay | None, texts: Sequence[str], control_as_text: bool = False) -> list[Ids]:
     """The ids of each text; those for which the fast way cannot speak go to the tokenizer."""
     if fast is None:
-        return [
-            np.array(found.ids, np.uint32) for found in backend.encode_batch_fast(list(texts), add_special_tokens=False)
-        ]
+        with _control_as_text(backend, control_as_text):
+            return [
+                np.array(found.ids, np.uint32)
+                for found in backend.encode_batch_fast(list(texts), add_special_tokens=False)
+            ]
     found = [fast.encode(text) for text in texts]
     left = [number for number, ids in enumerate(found) if ids is None]
     for number, ids in zip(
-        left, encoded(backend, None, [texts[number] for number in left]) if left else [], strict=True
+        left,
+        encoded(backend, None, [texts[number] for number in left], control_as_text) if left else [],
+        strict=True,
     ):
         found[number] = ids
     return [ids for ids in found if ids is not None]
 
 
+@contextmanager
+def _control_as_text(backend: Tokenizer, wanted: bool) -> Iterator[None]:
+    """The tokenizer with its reading of control tokens set for a while: transformers sets it with each of its calls."""
+    before = backend.encode_special_tokens
+    backend.encode_special_tokens = wanted
+    try:
+        yield
+    finally:
+        backend.encode_special_tokens = before
+
+
+def control_table(backend: Tokenizer, unknown: int | None) -> npt.NDArray[np.bool_]:
+    """[ids] whether each is a control token: an added one that is marked as special, but for the unknown one."""
+    added = backend.get_added_tokens_decoder()
+    table = np.zeros(1 + max([*added, *backend.get_vocab(with_added_tokens=True).values()], default=0), np.bool_)
+    table[[number for number, token in added.items() if token.special and number != unknown]] = True
+    return table
+
+
 class _Added:
     """Added tokens in a text: first those that are looked for in the text as it is, then those in its normal form."""
 
-    def __init__(self, backend: Tokenizer, normalises: bool) -> None:
+    def __init__(self, backend: Tokenizer, normalises: bool, control_as_text: bool) -> None:
         tokens = {number: token for number, token in backend.get_added_tokens_decoder().items() if token.content}
         touchy = [token for token in tokens.values() if token.lstrip or token.rstrip or token.single_word]
         self._touchy = _any_of([token.content for token in touchy])
@@ -145,6 +169,8 @@ class _Added:
         plain = {token.content: number for number, token in tokens.items() if token not in touchy}
         as_it_is = [token.content for token in tokens.values() if not token.normalized and token.content in plain]
         self._numbers = plain
+        # They are looked for none the less: a shorter token inside one is not found by the tokenizer either.
+        self._left = {token.content for token in tokens.values() if control_as_text and token.special}
         self._first = _any_of(as_it_is)
         self._second = _any_of([content for content in plain if content not in as_it_is])
 
@@ -163,6 +189,8 @@ class _Added:
         start = 0
         if pattern is not None:
             for match in pattern.finditer(text):
+                if match.group() in self._left:
+                    continue
                 if match.start() > start:
                     yield text[start : match.start()]
                 yield self._numbers[match.group()]

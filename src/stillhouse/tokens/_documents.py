@@ -19,6 +19,9 @@ from ..text.chat import ChatRenderer
 from ..text.encoder import TextEncoder
 from ..text.tokenizer import load_tokenizer, starts_with_bos
 
+_LARGEST_WEIGHT = float(np.finfo(np.float32).max)
+"""Weights are kept as float32: a larger one would be infinite."""
+
 
 @dataclass(frozen=True)
 class Writing:
@@ -32,6 +35,8 @@ class Writing:
     source: str = ""
     fast: bool = True
     """Whether texts may take the fast way of `TextEncoder`, which was checked for this tokenizer."""
+    control_tokens: bool = False
+    """Whether control tokens that stand in a text are read as such."""
 
 
 @dataclass(frozen=True)
@@ -117,8 +122,10 @@ class Documenter:
         if writing.text is None:
             self._encode = chat_encoder(tokenizer, writing.template)
         else:
-            self.texts = TextEncoder(tokenizer, fast=writing.fast, checked=checked)
-            self._encode = text_encoder(tokenizer, writing.text, self.texts)
+            self.texts = TextEncoder(
+                tokenizer, fast=writing.fast, checked=checked, control_as_text=not writing.control_tokens
+            )
+            self._encode = text_encoder(tokenizer, writing.text, self.texts, control_tokens=writing.control_tokens)
 
     def __call__(self, rows: Sequence[Row]) -> Documents:
         kept: list[tuple[str, Encoded, float]] = []
@@ -173,19 +180,31 @@ def chat_encoder(tokenizer: PreTrainedTokenizerBase, template: str | None) -> En
 
 
 def text_encoder(
-    tokenizer: PreTrainedTokenizerBase, columns: Sequence[str], texts: TextEncoder | None = None
+    tokenizer: PreTrainedTokenizerBase,
+    columns: Sequence[str],
+    texts: TextEncoder | None = None,
+    *,
+    control_tokens: bool = False,
 ) -> Encoder:
-    """Texts, each with the end token after it, and the begin token before it where the tokenizer itself puts one."""
+    """Texts, each with the end token after it, and the begin token before it where the tokenizer itself puts one.
+
+    A text that the tokenizer can only read with a control token in it is a fault, but where `control_tokens` are meant.
+    """
     before = np.array([tokenizer.bos_token_id] if starts_with_bos(tokenizer) else [], np.uint32)
     end = np.array([tokenizer.eos_token_id], np.uint32)
-    encoder = texts or TextEncoder(tokenizer, fast=False)
+    encoder = texts or TextEncoder(tokenizer, fast=False, control_as_text=not control_tokens)
+
+    def document(ids: npt.NDArray[np.uint32]) -> Encoded | RowFault:
+        if not control_tokens and encoder.has_control(ids):
+            token = next(number for number in ids if encoder.has_control(np.array([number])))
+            written = tokenizer.convert_ids_to_tokens(int(token))
+            return RowFault("invalid", f"the control token `{written}` stands in the text, and cannot be read as text")
+        return Encoded(np.concatenate([before, ids, end]))
 
     def encode(rows: Sequence[Row]) -> list[Encoded | RowFault]:
         found = [text_of(row, columns) for row in rows]
         ids = iter(encoder.encode([text for text in found if isinstance(text, str)]))
-        return [
-            text if isinstance(text, RowFault) else Encoded(np.concatenate([before, next(ids), end])) for text in found
-        ]
+        return [text if isinstance(text, RowFault) else document(next(ids)) for text in found]
 
     return encode
 
@@ -209,6 +228,6 @@ def _weight_of(row: Row, column: str | None) -> float:
     if column is None:
         return 1.0
     value = row.get(column)
-    if not isinstance(value, (int, float)) or not 0.0 <= value < float("inf"):
-        raise RowFault("invalid", f"`{column}` is {value!r}, expected a weight of 0 or more")
+    if not isinstance(value, (int, float)) or not 0.0 <= value <= _LARGEST_WEIGHT:
+        raise RowFault("invalid", f"`{column}` is {value!r}, expected a weight from 0 to {_LARGEST_WEIGHT:.1e}")
     return float(value)
