@@ -327,3 +327,48 @@ def test_imported_tokens_are_read_by_the_loader(session: sh.Session, tmp_path: P
     assert session.run(moved).key == tokens.key
     (tmp_path / "other" / "b.bin").write_bytes(b"\x1f\x00" + (tmp_path / "other" / "b.bin").read_bytes()[2:])
     assert session.run(moved.replace()).digest != tokens.digest
+
+
+@pytest.mark.parametrize("format", ["megatron", "olmo", "arrow"])
+def test_an_export_is_never_mixed_with_another(tmp_path: Path, format: Format) -> None:
+    large = make_store(tmp_path / "a", LENGTHS, weighting="mask", per_segment=2)
+    small = make_store(tmp_path / "b", LENGTHS[:2])
+    export_tokens(large, tmp_path / "out", format, without_weights=format == "megatron")
+    export_tokens(large, tmp_path / "out", format, without_weights=format == "megatron")  # the same again
+    if format == "megatron":  # whose files are two, whatever they hold
+        export_tokens(small, tmp_path / "out", format)
+        assert documents(read_back(tmp_path / "out", format, tmp_path / "c")) == documents(small)
+        return
+    with pytest.raises(RecipeError, match=r"which is no part of this export .* more\n.*new folder"):
+        export_tokens(small, tmp_path / "out", format)
+    if format == "olmo":
+        with pytest.raises(RecipeError, match="`labels_mask_part_0000.npy`, which is no part"):
+            export_tokens(large, tmp_path / "out", format, without_weights=True)
+    assert documents(read_back(tmp_path / "out", format, tmp_path / "c")) == documents(large)
+
+
+def test_of_a_folder_of_datasets_the_files_are_read_that_it_names(tmp_path: Path) -> None:
+    store = make_store(tmp_path / "a", LENGTHS, per_segment=2)
+    first, *_ = export_tokens(store, tmp_path / "out", "arrow")
+    (tmp_path / "out" / "cache-1.arrow").write_bytes(first.read_bytes())
+    assert documents(read_back(tmp_path / "out", "arrow", tmp_path / "b")) == documents(store)
+    first.unlink()
+    with pytest.raises(RecipeError, match=r"no file .*data-00000-of-00003.arrow`, which `state.json` names"):
+        read_back(tmp_path / "out", "arrow", tmp_path / "c")
+    (tmp_path / "out" / "state.json").write_text("[]")
+    with pytest.raises(RecipeError, match="names no files"):
+        read_back(tmp_path / "out", "arrow", tmp_path / "c")
+
+
+def test_an_import_goes_to_a_new_folder_or_one_where_it_was_interrupted(tmp_path: Path) -> None:
+    write_megatron_by_hand(tmp_path / "m", [[3, 4], [5]], [0, 1, 2])
+    store = read_back(tmp_path / "m", "megatron", tmp_path / "store")
+    with pytest.raises(RecipeError, match=r"store` holds a store already\n.*new folder"):
+        read_back(tmp_path / "m", "megatron", tmp_path / "store")
+    (tmp_path / "store" / "manifest.json").unlink()
+    (tmp_path / "store" / "segments" / "00001.part").mkdir()
+    again = read_back(tmp_path / "m", "megatron", tmp_path / "store")
+    assert again.fingerprint == store.fingerprint
+    again.verify()
+    with pytest.raises(RecipeError, match="m.bin` is a file"):
+        read_back(tmp_path / "m", "megatron", tmp_path / "m.bin")

@@ -129,6 +129,9 @@ def test_weights_from_a_table_take_the_place_of_those_that_were_stored(session: 
     assert after.example_weights.tolist() == [number / 4 for number in range(7)]
     assert after.fingerprint != before.fingerprint
     assert plain.record["facts"]["without_weight"] == 1
+    assert plain.record["facts"]["learnt"] == after.num_learnt < before.num_learnt
+    assert "unknown" not in plain.record["facts"]
+    assert derived.record["facts"].get("unknown") is None
     half = TokenStore(derived.data).example_weights
     assert half is not None
     assert half.tolist() == [0.25, 0.125, 0.25, 0.375, 0.5, 0.625, 0.25]
@@ -146,10 +149,14 @@ def test_weights_may_name_rows_by_a_column(session: sh.Session) -> None:
     store = TokenStore(tokens.data)
     ids = store.row_ids(range(3))
     table = sh.Import(data=[{"of": ids[2], "weight": 5.0}, {"of": "0" * 24, "weight": 1.0}], require=())
+    warnings: list[str] = []
+    session.bus.subscribe(lambda event: warnings.append(event.data["message"]) if event.kind == "warning" else None)
     made = session.run(Reweight(tokens=TOKENS, weights=table, row="of"))
     weights = TokenStore(made.data).example_weights
     assert weights is not None
     assert weights.tolist() == [1, 1, 5, 1, 1, 1, 1]
+    assert made.record["facts"]["unknown"] == 1
+    assert [said for said in warnings if said.startswith("1 of 2 rows with a weight speak of no row")]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -368,11 +369,12 @@ def test_a_store_is_never_written_over_another(tmp_path: Path) -> None:
     store, other = make_store(tmp_path / "a", [3, 4]), make_store(tmp_path / "b", [9, 9, 9])
     halved = np.full(2, 0.5, np.float32)
     written = reweighted_store(store, halved, tmp_path / "c")
-    for write in (
+    writes: list[Callable[[], object]] = [
         lambda: reweighted_store(store, halved, written.folder),
         lambda: store_with_extra(other, Extra("flag", "|u1"), lambda document: document.ids % 7, written.folder),
         lambda: reweighted_store(store, halved, store.folder),
-    ):
+    ]
+    for write in writes:
         with pytest.raises(RecipeError, match=r"holds a store already\n.*new folder"):
             write()
     for one in (store, other, written):

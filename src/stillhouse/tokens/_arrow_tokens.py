@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from ..core.errors import RecipeError
-from ._foreign import Run
+from ._foreign import Run, check_no_others
 from ._segments import Weighting
 from .batch import IGNORED
 from .store import TokenStore
@@ -119,6 +119,7 @@ def write_arrow(store: TokenStore, folder: Path, *, without_weights: bool) -> li
     folder.mkdir(parents=True, exist_ok=True)
     count = len(store.segments)
     found = [folder / f"data-{number:05d}-of-{count:05d}.arrow" for number in range(count)]
+    check_no_others(folder, "*.arrow", found)
     weighting: Weighting = "none" if without_weights else store.layout.weighting
     schema = _schema(weighting, without_weights)
     for number, path in enumerate(found):

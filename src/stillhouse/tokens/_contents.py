@@ -7,6 +7,7 @@ digest of each file is for those.
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Iterable, Iterator, Sequence
 from hashlib import blake2b
 from pathlib import Path
@@ -87,4 +88,7 @@ def _bounds(docs: pa.RecordBatch) -> Iterator[tuple[int, int]]:
 
 
 def _bytes_of(path: Path) -> memoryview:
-    return memoryview(np.memmap(path, np.uint8, mode="r")) if path.stat().st_size else memoryview(b"")
+    if not path.stat().st_size:  # an empty file cannot be mapped
+        return memoryview(b"")
+    with path.open("rb") as file:
+        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))

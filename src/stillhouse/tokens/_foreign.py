@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from hashlib import blake2b
@@ -14,7 +15,7 @@ import numpy.typing as npt
 from ..core.context import Context
 from ..core.errors import RecipeError
 from ..core.step import Step
-from ._segments import Layout, Segment, SegmentWriter, Weighting, write_manifest
+from ._segments import Layout, Segment, SegmentWriter, Weighting, begin_store, write_manifest
 from .store import TokenStore
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 _SEGMENT_TOKENS = 1 << 26
 _SUFFIXES = {"olmo": ".npy", "arrow": ".arrow"}
+_STATE = "state.json"
 
 
 class Run(NamedTuple):
@@ -51,6 +53,8 @@ def input_files(path: Path, format: Format) -> list[Path]:
     suffix = _SUFFIXES[format]
     if path.is_file():
         found = [path]
+    elif format == "arrow" and (path / _STATE).is_file():
+        found = _named_in(path / _STATE)
     else:
         found = [file for file in sorted(path.glob(f"*{suffix}")) if not file.name.startswith("labels_mask")]
     if not found:
@@ -59,6 +63,30 @@ def input_files(path: Path, format: Format) -> list[Path]:
         beside = [other for file in found for other in (index_of(file), mask_of(file)) if other and other.is_file()]
         found += beside
     return found
+
+
+def _named_in(state: Path) -> list[Path]:
+    """The files of a folder that `datasets` saved: others may lie there, of an earlier save or of its cache."""
+    try:
+        found = [state.parent / entry["filename"] for entry in json.loads(state.read_bytes())["_data_files"]]
+    except (ValueError, KeyError, TypeError) as error:
+        raise RecipeError(f"`{state}` is damaged: it names no files", "Save the data set again.") from error
+    for file in found:
+        if not file.is_file():
+            raise RecipeError(f"there is no file `{file}`, which `{_STATE}` names", "Copy the folder again.")
+    return found
+
+
+def check_no_others(folder: Path, pattern: str, written: Sequence[Path]) -> None:
+    """Raise `RecipeError` where files of another export would stay beside those that are to be written."""
+    names = {path.name for path in written}
+    others = sorted(path.name for path in folder.glob(pattern) if path.name not in names)
+    if others:
+        raise RecipeError(
+            f"`{folder}` holds `{others[0]}`, which is no part of this export and would be read with it"
+            + (f", and {len(others) - 1} more" if len(others) > 1 else ""),
+            "Give a new folder, or remove what is in this one.",
+        )
 
 
 def index_of(tokens: Path) -> Path:
@@ -88,7 +116,11 @@ def import_step(step: ImportTokens, context: Context) -> None:
 def import_files(
     files: Sequence[Path], format: Format, layout: Layout, target: Path, context: Context | None = None
 ) -> TokenStore:
-    """Write the documents of the files as a store into `target`, a segment in memory at no time."""
+    """Write the documents of the files as a store into `target`, a segment in memory at no time.
+
+    Raises `RecipeError` where `target` holds anything but what an import left that was interrupted.
+    """
+    begin_store(target)
     weighting, runs = _runs(files, format, layout)
     layout = replace(layout, weighting=weighting)
     segments: list[Segment] = []

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..core.errors import RecipeError
-from ._foreign import Run, index_of, mask_of
+from ._foreign import Run, check_no_others, index_of, mask_of
 from ._segments import Layout, Weighting, token_type
 from .store import TokenStore
 
@@ -117,9 +117,11 @@ def _separated(ids: npt.NDArray[Any], layout: Layout, path: Path) -> Iterator[tu
 def write_olmo(store: TokenStore, folder: Path, *, masked: bool) -> list[Path]:
     """A part for each segment, with its index and, if `masked`, its label mask."""
     folder.mkdir(parents=True, exist_ok=True)
+    parts = [folder / f"token_ids_part_{number:04d}.npy" for number in range(len(store.segments))]
+    masks = [mask for path in parts if (mask := mask_of(path)) is not None] if masked else []
+    check_no_others(folder, "*.npy", [*parts, *masks])
     found: list[Path] = []
-    for number, tokens in enumerate(store.tokens):
-        path = folder / f"token_ids_part_{number:04d}.npy"
+    for number, (path, tokens) in enumerate(zip(parts, store.tokens, strict=True)):
         _write(path, tokens, store.layout.dtype)
         found.append(path)
         mask = mask_of(path)

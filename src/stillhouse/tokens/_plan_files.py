@@ -142,10 +142,10 @@ def _sums(payload: npt.NDArray[np.uint8]) -> list[int]:
 
 def _sums_of_file(file: BufferedReader) -> list[int]:
     """The same of the rest of a file: read, not mapped, so that the memory of a large plan is not taken for this."""
-    block = np.empty(8 * _BLOCK, np.uint8)
+    block = bytearray(8 * _BLOCK)
     found = []
     while size := file.readinto(block):
-        found += _sums(block[:size])
+        found += _sums(np.frombuffer(block, np.uint8, size))
     return found
 
 

@@ -22,7 +22,8 @@ def reweight(step: Reweight, context: Context) -> None:
     store = TokenStore(context.get(step.tokens).data)
     table = _table(step, context.get(step.weights))
     values = _values(step, table)
-    found = _named(table, step.row) if step.row is not None else _by_lineage(table, store)
+    known = pa.chunked_array([docs.column("row_id") for docs in store.docs], pa.string())
+    found = _named(table, step.row) if step.row is not None else _by_lineage(table, known)
     named: dict[str, float] = {}
     for row_id, place in found:
         if named.setdefault(row_id, values[place]) != values[place]:
@@ -35,15 +36,21 @@ def reweight(step: Reweight, context: Context) -> None:
             "Reweight: none of the rows with weights was made from a row of these tokens",
             "Name the column that holds the ids of tokenised rows with `row`.",
         )
+    here = pc.is_in(pa.array([row_id for row_id, _ in found], pa.string()), value_set=known).to_pylist()
+    unknown = len(table) - len({place for (_, place), tokenised in zip(found, here, strict=True) if tokenised})
     weights = weights_of(store, [*named], [*named.values()], others=step.others)
-    reweighted_store(store, weights, context.folder)
+    made = reweighted_store(store, weights, context.folder)
     before = np.ones(len(weights), np.float32) if store.example_weights is None else store.example_weights
     context.note(
         documents=store.num_documents,
         changed=int(np.count_nonzero(weights != before)),
         without_weight=int(np.count_nonzero(weights == 0)),
         sum_of_weights=float(weights.sum(dtype=np.float64)),
+        learnt=made.num_learnt,
+        **({"unknown": unknown} if unknown else {}),
     )
+    if unknown:
+        context.warn(f"{unknown} of {len(table)} rows with a weight speak of no row of these tokens and change nothing")
 
 
 def _table(step: Reweight, rows: Rows) -> pa.Table:
@@ -74,9 +81,8 @@ def _named(table: pa.Table, column: str) -> list[tuple[str, int]]:
     return [(row_id, place) for place, row_id in enumerate(ids) if row_id is not None]
 
 
-def _by_lineage(table: pa.Table, store: TokenStore) -> list[tuple[str, int]]:
+def _by_lineage(table: pa.Table, known: pa.ChunkedArray) -> list[tuple[str, int]]:
     """Each row under its own id where that was tokenised, else under the parents that were."""
-    known = pa.chunked_array([docs.column("row_id") for docs in store.docs], pa.string())
     own = table.column("_id")
     here = pc.is_in(own, value_set=known).to_pylist()
     found = [(row_id, place) for place, row_id in enumerate(own.to_pylist()) if here[place]]

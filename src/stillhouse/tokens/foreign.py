@@ -31,11 +31,12 @@ def import_tokens(
     pad_id: int | None = None,
     tokenizer: str = "",
 ) -> TokenStore:
-    """A store in the folder `to` with the documents of another tool's files.
+    """A store in the new folder `to` with the documents of another tool's files.
 
     `path` is a file, Megatron's prefix without `.bin`, or a folder. `vocab_size` and `end_ids` are the tokenizer's, of
     which the files say nothing; `tokenizer` may hold the digest of its files. OLMo files without an index of documents
-    are cut after each end token. Raises `RecipeError` for files that are damaged or do not fit, naming file and place.
+    are cut after each end token. Raises `RecipeError` for files that are damaged or do not fit, naming file and place,
+    and where `to` holds anything but what an import left that was interrupted.
     """
     from ._foreign import import_files, input_files
     from ._segments import Layout
@@ -50,7 +51,8 @@ def export_tokens(store: TokenStore, path: Path | str, format: Format, *, withou
     """Write the documents of a store for another tool; returns the files.
 
     `path` is Megatron's prefix, else a folder. A format that cannot hold the loss weights of the store is refused,
-    unless `without_weights`: Megatron holds none, OLMo only masks; the weights of examples only Arrow.
+    unless `without_weights`: Megatron holds none, OLMo only masks; the weights of examples only Arrow. So is a folder
+    with parts of another export that this one would leave there.
     """
     from ._foreign import export_files
 

@@ -12,7 +12,8 @@ class Reweight(Step[Tokens], tag="tokens.reweight/1"):
 
     The token files are linked, not copied. A row of `weights` speaks of the row whose id stands in its column `row`;
     without `row`, of the tokenised row that it is, or was made from. Examples of which no row speaks keep their weight,
-    or weigh `others`. Plans of packing stay valid.
+    or weigh `others`. Rows of `weights` that speak of no row of the tokens are counted (`unknown`) and warned of. Plans
+    of packing stay valid.
     """
 
     tokens: Step[Tokens]
