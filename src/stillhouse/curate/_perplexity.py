@@ -31,12 +31,17 @@ def scorer(step: Perplexity, context: Context) -> Mapper:
         texts = ["\n".join(plain_text(row[name]) for name in step.columns) for row in rows]
         found = losses(texts)
         return [
-            # More than a float holds would be no JSON; nothing readable is that surprising.
-            Emit([{**content_of(row), step.name: None if loss is None else math.exp(min(loss, 700.0))}])
+            Emit([{**content_of(row), step.name: None if loss is None else _perplexity(loss)}])
             for row, loss in zip(rows, found, strict=True)
         ]
 
     return scored
+
+
+def _perplexity(loss: float) -> float:
+    """To nine digits: the last ones of a logarithm are another processor's affair, and would be another row's id."""
+    # More than a float holds would be no JSON; nothing readable is that surprising.
+    return float(f"{math.exp(min(loss, 700.0)):.9g}")
 
 
 def _by_words(step: Perplexity, context: Context) -> Losses:

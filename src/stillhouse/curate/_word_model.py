@@ -7,6 +7,7 @@ p(w | h) = (c(h w) + T(h) p(w | h')) / (c(h) + T(h)); h' is h without its first 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -53,7 +54,6 @@ class WordModel:
     def losses(self, texts: Sequence[str]) -> list[float | None]:
         """The mean of −log p of the words of each text, in nats; None for a text without words."""
         units = units_of(texts, "words")
-        lengths = np.diff(units.offsets)
         p = np.full(len(units.codes_U), 1 / (self.num_words + 1))
         for size, order in enumerate(self._orders, start=1):
             befores, runs = _runs(units, size)
@@ -66,9 +66,13 @@ class WordModel:
             known = total > 0
             here = places[known]
             p[here] = (seen[known] + kinds[known] * p[here]) / (total[known] + kinds[known])
-        sums = np.append(0, np.cumsum(-np.log(p)))
-        means = np.diff(sums[units.offsets]) / np.maximum(lengths, 1)
-        return [float(mean) if length else None for mean, length in zip(means, lengths, strict=True)]
+        losses = -np.log(p)
+        bounds = units.offsets.tolist()
+        # Each text summed alone: what its neighbours hold must not reach its last digits.
+        return [
+            float(losses[start:stop].sum() / (stop - start)) if stop > start else None
+            for start, stop in itertools.pairwise(bounds)
+        ]
 
 
 def _ends(units: Units, size: int) -> Counts:

@@ -9,8 +9,8 @@ from ..core.step import Mapper, MapStep, Step
 from ..rows.transform import missing_column
 
 
-class Perplexity(MapStep, tag="curate.perplexity/1"):
-    """The same rows with a column `name`: the perplexity of their text, e to the mean loss of a token.
+class Perplexity(MapStep, tag="curate.perplexity/2"):
+    """The same rows with a column `name`: the perplexity of their text, e to the mean loss of a token, to nine digits.
 
     Either a local `model` reads it (the first `max_tokens` of its tokens; the first token is not judged unless the
     tokenizer puts a begin token before it), or a word model counted from the texts of `reference`: runs of up to
