@@ -172,6 +172,8 @@ if TYPE_CHECKING:
     from .rows.split import Split as Split
     from .rows.transform import Filter as Filter
     from .rows.transform import Map as Map
+    from .text.analysis import token_analysis as token_analysis
+    from .text.analysis import vocabulary_advice as vocabulary_advice
     from .text.pretrained_tokenizer import PretrainedTokenizer as PretrainedTokenizer
     from .text.schema import Schema as Schema
     from .text.train_tokenizer import TrainTokenizer as TrainTokenizer
@@ -249,6 +251,8 @@ _HOME = {
     "preview_html": "rows.preview",
     "TrainTokenizer": "text.train_tokenizer",
     "PretrainedTokenizer": "text.pretrained_tokenizer",
+    "token_analysis": "text.analysis",
+    "vocabulary_advice": "text.analysis",
     "check_boundaries": "models.boundaries",
     "Pretrained": "models.pretrained",
     "FromScratch": "models.scratch",

@@ -13,7 +13,6 @@ from stillhouse.core.session import Session
 from stillhouse.rows.import_ import Import
 from stillhouse.rows.slices import Take
 from stillhouse.text.train_tokenizer import TrainTokenizer
-from stillhouse.tokens._tokenize import rejects_of
 from stillhouse.tokens.loader import get_loader
 from stillhouse.tokens.mixing import Mixture
 from stillhouse.tokens.source import Source
@@ -139,7 +138,7 @@ def test_rows_that_cannot_be_used_are_kept_with_the_reason(session: Session, fil
     source = Source(tmp_path / "b.jsonl", text="text", columns=("text",))
     store = get_loader(source, seq_len=256, batch_size=1, tokenizer=tokenizer(file), session=session).sources[0].store
     assert (store.num_documents, store.num_rejected) == (len(ROWS), 2)
-    assert [(reject["kind"], reject["row"]) for reject in rejects_of(store.folder)] == [
+    assert [(reject["kind"], reject["row"]) for reject in store.rejects()] == [
         ("empty", {"text": " "}),
         ("empty", {"text": None}),
     ]

@@ -28,7 +28,6 @@ from stillhouse.tokens._segments import Layout
 from stillhouse.tokens._tokenize import (
     layout_of,
     publish,
-    rejects_of,
     write_segments,
 )
 from stillhouse.tokens.loader import get_loader
@@ -127,7 +126,7 @@ def test_rows_that_cannot_be_used_are_counted_and_can_be_read(session: Session) 
     assert tokens.record["facts"]["rejected"] == 3
     store = read(tokens)
     assert (store.num_documents, store.num_rejected) == (4, 3)
-    rejects = list(rejects_of(tokens.data))
+    rejects = list(store.rejects())
     assert [reject["kind"] for reject in rejects] == ["too_long", "invalid", "invalid"]
     assert "at most 128" in rejects[0]["message"]
     assert rejects[1]["row"] == {"messages": bad[1]["messages"]}
@@ -181,7 +180,7 @@ def test_a_text_that_cannot_be_read_without_its_control_token_is_a_fault() -> No
 def test_empty_text_is_rejected_and_other_types_too(session: Session) -> None:
     rows = table([{"text": "fine"}, {"text": "good"}, {"text": "ok"}, {"text": " "}, {"text": None}])
     tokens = session.run(Tokenize(rows=rows, tokenizer=TOKENIZER, text=("text",)))
-    assert [reject["kind"] for reject in rejects_of(tokens.data)] == ["empty", "empty"]
+    assert [reject["kind"] for reject in TokenStore(tokens.data).rejects()] == ["empty", "empty"]
 
 
 def test_when_most_rows_are_rejected_the_step_stops_with_the_first(session: Session) -> None:

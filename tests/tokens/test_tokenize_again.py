@@ -18,7 +18,7 @@ from stillhouse.text import _encoder, nasty
 from stillhouse.text.train_tokenizer import TrainTokenizer
 from stillhouse.tokens import _processes, _tokenize
 from stillhouse.tokens._documents import Documenter, Documents, Writing
-from stillhouse.tokens._tokenize import layout_of, publish, rejects_of, write_segments
+from stillhouse.tokens._tokenize import layout_of, publish, write_segments
 from stillhouse.tokens.store import TokenStore
 from stillhouse.tokens.tokenize import Tokenize
 from tests.text.tokenizers import SENTENCES, small_tokenizer
@@ -126,8 +126,8 @@ def test_rejected_rows_are_taken_over_too(session: Session, work: Work) -> None:
     first = session.run(step(rows, max_length=200))
     grown, done = work.of(session, step([*rows, {"text": "more"}, {"text": ""}], max_length=200))
     assert done == 2
-    kinds = [reject["kind"] for reject in rejects_of(grown.data)]
-    assert kinds == [reject["kind"] for reject in rejects_of(first.data)] + ["empty"]
+    kinds = [reject["kind"] for reject in TokenStore(grown.data).rejects()]
+    assert kinds == [reject["kind"] for reject in TokenStore(first.data).rejects()] + ["empty"]
     assert grown.record["facts"]["rejected_for"] == {"empty": 3, "too_long": 1}
 
 

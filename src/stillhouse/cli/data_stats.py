@@ -146,10 +146,8 @@ def _list_rejects(stores: Mapping[str, TokenStore], *, as_json: bool) -> int:
 
 
 def _rejects(stores: Mapping[str, TokenStore]) -> Iterator[dict[str, Any]]:
-    from ..tokens.statistics import rejected_rows
-
     for name, store in stores.items():
-        for line in rejected_rows(store):
+        for line in store.rejects():
             yield {"source": name, **line}
 
 

@@ -76,7 +76,7 @@ def tokenize(step: Tokenize, context: Context) -> None:
     _check_rejected(segments, context.folder / "rejects.jsonl")
     context.digest = content_of(context.folder)
     learnt = TokenStore(context.folder).num_learnt
-    kinds = Counter(reject["kind"] for reject in rejects_of(context.folder))
+    kinds = Counter(reject["kind"] for reject in TokenStore(context.folder).rejects())
     context.note(
         documents=sum(segment.num_documents for segment in segments),
         tokens=sum(segment.num_tokens for segment in segments),
@@ -393,10 +393,3 @@ def _check_rejected(segments: Sequence[Segment], rejects: Path) -> None:
         with rejects.open(encoding="utf-8") as file:
             first = file.readline().strip()
         raise RecipeError(f"Tokenize: {rejected} of {seen} rows cannot be used", f"The first: {first[:400]}")
-
-
-def rejects_of(folder: Path) -> Iterator[dict[str, Any]]:
-    """The rows that a store rejected: `_id`, `kind`, `message`, `row`."""
-    with (folder / "rejects.jsonl").open(encoding="utf-8") as file:
-        for line in file:
-            yield json.loads(line)

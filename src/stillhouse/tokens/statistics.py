@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -128,20 +126,10 @@ def token_statistics(
         quantiles=_quantiles(ordered),
         histogram=_histogram(ordered),
         longest=_longest(full, num_longest),
-        rejects=dict(Counter(str(line["kind"]) for store in stores.values() for line in rejected_rows(store))),
+        rejects=dict(Counter(str(line["kind"]) for store in stores.values() for line in store.rejects())),
         row_lengths=row_lengths,
         advice=_advice(row_lengths, int(ordered[-1])),
     )
-
-
-def rejected_rows(store: TokenStore) -> Iterator[dict[str, Any]]:
-    """The rows that could not be used: `_id`, `kind`, `message`, `row`."""
-    path = store.folder / "rejects.jsonl"
-    if not path.is_file():
-        return
-    with path.open(encoding="utf-8") as file:
-        for line in file:
-            yield json.loads(line)
 
 
 def suitable_lengths(ordered: npt.NDArray[np.int32]) -> list[int]:

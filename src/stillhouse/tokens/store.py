@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -168,8 +169,18 @@ class TokenStore:
 
     @property
     def num_rejected(self) -> int:
-        """Rows that could not be used; they stand in `rejects.jsonl`."""
+        """Rows that could not be used; `rejects` reads them."""
         return sum(segment.num_rejected for segment in self.segments)
+
+    def rejects(self) -> Iterator[dict[str, Any]]:
+        """The rows that could not be used, in their order: `_id`, `kind`, `message` (why), `row` (what was in it).
+
+        They stand in `rejects.jsonl`, which stays where it is: none come for a store elsewhere.
+        """
+        path = self.folder / "rejects.jsonl"
+        if path.is_file():
+            with path.open(encoding="utf-8") as lines:
+                yield from map(json.loads, islice(lines, self.num_rejected))
 
     @cached_property
     def tokens(self) -> Sequence[Tokens1D]:
