@@ -17,11 +17,13 @@ from hypothesis import strategies as st
 
 from stillhouse.core.errors import RecipeError
 from stillhouse.tokens import _course
+from stillhouse.tokens._segments import Extra
 from stillhouse.tokens.batch import IGNORED, Batch
 from stillhouse.tokens.loader import Loader, get_loader
 from stillhouse.tokens.mixing import Mixture
 from stillhouse.tokens.packing import Method, Packing
-from stillhouse.tokens.store import TokenStore
+from stillhouse.tokens.store import TokenStore, store_with_extra
+from stillhouse.tokens.torch_dataset import tensors
 from tests.tokens.stores import PAD, append_documents, ids_of, layout, make_store, row_id
 
 SEQ = 24
@@ -145,6 +147,31 @@ def test_pad_equal_to_the_end_token_hides_nothing(tmp_path: Path) -> None:
     batch = next(get_loader(TokenStore(tmp_path), seq_len=6, batch_size=1))
     assert batch.ids.tolist() == [[5, 6, 1, 1, 1, 1]]
     assert batch.labels.tolist() == [[IGNORED, 6, 1, IGNORED, IGNORED, IGNORED]]
+
+
+def numbered(name: str, width: int) -> Extra:
+    return Extra(name, "<i4", width)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_extra_arrays_come_with_the_tokens_that_they_stand_beside(tmp_path: Path, method: Method) -> None:
+    plain = make_store(tmp_path / "plain", [3, 5, 9, 2, 7] * 3)
+    chat = make_store(tmp_path / "chat", [4, 20, 6, 8], per_segment=2, seed=1)
+    teacher = store_with_extra(
+        chat, numbered("teacher", 2), lambda document: np.stack([document.ids, -document.ids], 1), tmp_path / "taught"
+    )
+    sources = {"plain": (plain, 1.0), "chat": (teacher, 1.0)}
+    loader = get_loader(Mixture(sources), seq_len=SEQ, batch_size=4, packing=Packing(method))
+    for batch in (next(loader), next(loader), loader.row(3), *loader.once()):
+        taught = (batch.document_ids >= 0) & np.isin(batch.document_ids, np.flatnonzero(batch.source_ids == 1))
+        expected = np.where(taught[..., None], np.stack([batch.ids, -batch.ids], 2), 0)
+        assert np.array_equal(batch.extras["teacher"], expected)
+        assert batch.extras["teacher"].dtype == np.int32
+        assert tensors(batch)["extras.teacher"].shape == (*batch.ids.shape, 2)
+    other = store_with_extra(plain, numbered("teacher", 1), lambda document: document.ids, tmp_path / "other")
+    with pytest.raises(RecipeError, match="the extra array `teacher` of the source `chat`"):
+        get_loader(Mixture({"plain": other, "chat": teacher}), seq_len=SEQ, batch_size=4)
+    assert not get_loader(plain, seq_len=SEQ, batch_size=4).batch(0).extras
 
 
 # Exactly once
@@ -304,6 +331,13 @@ def test_a_state_with_a_hundred_changes_stays_small(stores: dict[str, TokenStore
     assert len(json.dumps(loader.state_dict()).encode()) < 4_500  # three sources; 4 kB with two
 
 
+def test_a_state_of_sources_in_another_order_is_refused(stores: dict[str, TokenStore]) -> None:
+    state = json.loads(json.dumps(mixed(stores).state_dict(), sort_keys=True))
+    mixed(stores, state=state)
+    with pytest.raises(RecipeError, match=r"order web, chat, code, now in code, chat, web"):
+        mixed(dict(reversed(stores.items())), state=state)
+
+
 def damaged(state: Any, **parts: Any) -> Any:
     return {name: value for name, value in {**state, **parts}.items() if value is not None}
 
@@ -320,6 +354,7 @@ def damaged(state: Any, **parts: Any) -> Any:
         ({"log": [[0, [1 << 23, 1 << 22, 1 << 22], 8], [16, None, 4], [8, None, 8]]}, "last change|first of a step"),
         ({"log": [[0, [1 << 23, 1 << 22, 1 << 22], 8, "", ["x", 1, 1]]]}, "damaged"),
         ({"log": 7}, "damaged"),
+        ({"sources": 7}, "damaged"),
         ({"epoch_ends": [1]}, "damaged"),
     ],
 )

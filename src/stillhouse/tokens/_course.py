@@ -21,6 +21,7 @@ from ._mixing import Schedule, Spent
 from ._mixing import Stage as RowStage
 from ._permutation import key_of, marks
 from ._rails import GuardRails, MaxEpochs
+from ._segments import Extra
 from .batch import Batch
 from .mixing import Mixture, checked_weights
 from .packing import Packing
@@ -362,3 +363,12 @@ def _check_compatible(sources: Sequence[SourceRows]) -> None:
                 f"the sources `{sources[0].name}` and `{source.name}` were tokenised with different tokenizers",
                 "Tokenise all sources of a mixture with one.",
             )
+    extras: dict[str, Extra] = {}
+    for source in sources:
+        for extra in source.store.layout.extras:
+            if extras.setdefault(extra.name, extra) != extra:
+                raise RecipeError(
+                    f"the extra array `{extra.name}` of the source `{source.name}` has another type or width than "
+                    "that of the sources before it",
+                    "Give arrays of one type and width the same name, others another.",
+                )

@@ -51,6 +51,9 @@ class Layout:
         self._weighted = any(source.store.layout.weighting != "none" for source in sources)
         self._weights_at: dict[int, Arrays | None] = {-1: None}
         """Loss weights of segments by their places; None where all tokens count 1."""
+        self._extras = {extra.name: extra for source in sources for extra in source.store.layout.extras}
+        self._extras_at: dict[int, dict[str, Arrays]] = {-1: {}}
+        """Extra arrays of segments by their places and names."""
         self._examples = any(source.store.example_weights is not None for source in sources)
         self._lay_out(rows)
 
@@ -141,6 +144,7 @@ class Layout:
             step=step,
             first_row=first_row,
             lookup=self._row_ids,
+            extras={name: self._extra(name, runs, len(ids)).reshape(*shape, -1) for name in self._extras},
         )
         return _cropped(batch) if self._crop else batch
 
@@ -150,6 +154,7 @@ class Layout:
             store, number = self._places[file]
             self._views[file] = store.tokens[number].data
             self._weights_at[file] = None if store.weights is None else store.weights[number]
+            self._extras_at[file] = {name: arrays[number] for name, arrays in store.extras.items()}
 
     def _weights(self, runs: Sequence[Run], starts: Int32s, spans: slice) -> Float32s:
         """Loss weights as stored, times those of the examples; 0 on padding."""
@@ -169,6 +174,17 @@ class Layout:
                     here = sources == number
                     examples[here] = weights[documents[here]]
             values *= np.repeat(examples, np.diff(starts))
+        return values
+
+    def _extra(self, name: str, runs: Sequence[Run], num_tokens: int) -> Arrays:
+        """[tokens, width] of an extra array; 0 on padding and where a source has none."""
+        extra = self._extras[name]
+        values = np.zeros((num_tokens, extra.width), extra.dtype)
+        at = 0
+        for file, start, end in runs:
+            if (stored := self._extras_at[file].get(name)) is not None:
+                values[at : at + end - start] = stored[start:end]
+            at += end - start
         return values
 
     def _row_ids(self, source: int, documents: Sequence[int]) -> list[str]:
@@ -199,6 +215,7 @@ def _cropped(batch: Batch) -> Batch:
         documents=batch.documents[kept],
         offsets=batch.offsets[kept],
         token_weights=None if batch.token_weights is None else np.ascontiguousarray(batch.token_weights[:, :width]),
+        extras={name: np.ascontiguousarray(values[:, :width]) for name, values in batch.extras.items()},
     )
 
 

@@ -206,7 +206,11 @@ class Loader:
     # State
 
     def state_dict(self) -> dict[str, Any]:
-        """All that another loader over the same sources needs to go on: a few integers, fingerprints and the log."""
+        """All that another loader over the same sources needs to go on.
+
+        A few integers, fingerprints and the log, to which each change of weights adds a number for each source; for
+        packing that is done anew each epoch also a number for each epoch so far.
+        """
         with self._course.lock:
             ends = {source.name: source.epoch_ends() for source in self.sources}
             return {
@@ -214,6 +218,7 @@ class Loader:
                 "step": self._step,
                 "settings": self._course.described(),
                 "sources": {source.name: source.store.fingerprint for source in self.sources},
+                "order": list(self._course.names),
                 "log": [_entry(change, first=number == 0) for number, change in enumerate(self._course.log)],
                 "epoch_ends": {name: found for name, found in ends.items() if found is not None},
             }
@@ -234,8 +239,11 @@ class Loader:
             **self._course.described(),
             **{f"source {s.name}": s.store.fingerprint for s in self.sources},
         }
-        other = {"format": state.get("format"), **state.get("settings", {})}
-        other |= {f"source {name}": found for name, found in state.get("sources", {}).items()}
+        try:
+            other = {"format": state.get("format"), **state.get("settings", {})}
+            other |= {f"source {name}": found for name, found in state.get("sources", {}).items()}
+        except (TypeError, AttributeError) as error:
+            raise _damaged(error) from error
         differing = [key for key in {**other, **mine} if mine.get(key) != other.get(key)]
         if differing:
             lines = [f"{key}: {other.get(key, 'none')} then, {mine.get(key, 'none')} now" for key in differing]
@@ -243,6 +251,7 @@ class Loader:
                 "the loader's state belongs to other data: " + "; ".join(lines),
                 self._remedy({key.removeprefix("source "): other.get(key) for key in differing}),
             )
+        self._check_order(state)
         step, log, ends = self._read(state)
         course = self._course
         with course.lock:
@@ -355,6 +364,15 @@ class Loader:
                     "rows, begin a new run."
                 )
         return "Give the sources and settings of the run that is to go on, or begin a new one."
+
+    def _check_order(self, state: Mapping[str, Any]) -> None:
+        """The log, and which rows come when, go by the sources' places; a dictionary's may change on its way here."""
+        then, now = [*state.get("order", state["sources"])], [*self._course.names]
+        if then != now:
+            raise RecipeError(
+                f"the sources of the loader's state stood in the order {', '.join(then)}, now in {', '.join(now)}",
+                "Give them in that order: it decides which rows come when.",
+            )
 
     def _read(self, state: Mapping[str, Any]) -> tuple[int, list[Change], dict[str, list[int]]]:
         """Step, log and ends of epochs of a state that another program may have written."""

@@ -7,9 +7,10 @@ flattened `B * T` positions in order, so `cu_seqlens` is what variable-length at
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -51,6 +52,8 @@ class Batch:
     first_row: int
     """Global number of the first row in this batch (the rank's rows follow one another)."""
     lookup: RowIds | None = field(default=None, repr=False, compare=False)
+    extras: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
+    """Arrays that stand beside the tokens, by name: each [B, T, width], 0 on padding and where a source has none."""
 
     @property
     def num_rows(self) -> int:
@@ -126,3 +129,9 @@ class Batch:
         """Number of document tokens in the batch from each source."""
         lengths = np.diff(self.cu_seqlens)
         return {name: int(lengths[self.source_ids == number].sum()) for number, name in enumerate(self.source_names)}
+
+
+def named_arrays(batch: Batch, fields: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
+    """The arrays of these fields by name, and the extras as `extras.NAME`."""
+    extras = {f"extras.{name}": values for name, values in batch.extras.items()}
+    return {name: getattr(batch, name) for name in fields} | extras

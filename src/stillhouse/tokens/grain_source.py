@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..core.errors import RecipeError
+from .batch import named_arrays
 from .loader import Loader
 
 FIELDS = ("ids", "labels", "weights", "position_ids", "document_ids")
@@ -19,9 +20,9 @@ class RowSource:
 
     Rows are mixed, shuffled and packed already, so Grain has only to slice, batch and hand them on; its state is then
     the number of rows read. A row is a dictionary of arrays of `seq_len`: ids, labels, weights, position_ids and
-    document_ids (from 0 in each row, -1 on padding), with `source` and `row` as numbers. Every rank asks for rows of
-    the whole run, whatever rank the loader has; Grain's own slicing deals them out. Threads of Grain may read it, its
-    worker processes may not.
+    document_ids (from 0 in each row, -1 on padding), extra arrays as `extras.NAME`, with `source` and `row` as numbers.
+    Every rank asks for rows of the whole run, whatever rank the loader has; Grain's own slicing deals them out. Threads
+    of Grain may read it, its worker processes may not.
     """
 
     def __init__(self, loader: Loader, num_steps: int) -> None:
@@ -47,7 +48,7 @@ class RowSource:
         if not 0 <= index < self._num_rows:
             raise IndexError(f"row {index} of {self._num_rows}")
         batch = self._loader.row(int(index))
-        found = {name: getattr(batch, name)[0] for name in FIELDS}
+        found = {name: array[0] for name, array in named_arrays(batch, FIELDS).items()}
         return {**found, "source": batch.source_ids[0], "row": np.int64(index)}
 
     def __repr__(self) -> str:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
 from ..core.errors import RecipeError
-from .batch import Batch
+from .batch import Batch, named_arrays
 from .loader import Loader
 
 FIELDS = ("ids", "labels", "weights", "position_ids", "document_ids", "cu_seqlens", "source_ids")
@@ -47,6 +47,9 @@ class LoaderDataset(IterableDataset[dict[str, Tensor]]):
 
 
 def tensors(batch: Batch, *, pin_memory: bool = False) -> dict[str, Tensor]:
-    """The batch's arrays as tensors that share their memory, or are copies in pinned memory."""
-    found = {name: torch.from_numpy(getattr(batch, name)) for name in FIELDS}
+    """The batch's arrays as tensors that share their memory, or are copies in pinned memory.
+
+    An extra array is called `extras.NAME`.
+    """
+    found = {name: torch.from_numpy(array) for name, array in named_arrays(batch, FIELDS).items()}
     return {name: tensor.pin_memory() for name, tensor in found.items()} if pin_memory else found
