@@ -347,6 +347,14 @@ def test_an_export_is_never_mixed_with_another(tmp_path: Path, format: Format) -
     assert documents(read_back(tmp_path / "out", format, tmp_path / "c")) == documents(large)
 
 
+@pytest.mark.parametrize("format", ["megatron", "olmo", "arrow"])
+def test_an_export_to_where_nothing_can_be_written_is_refused(tmp_path: Path, format: Format) -> None:
+    store = make_store(tmp_path / "a", LENGTHS)
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(RecipeError, match=r"file/out` cannot be written: .*Not a directory"):
+        export_tokens(store, tmp_path / "file" / "out", format)
+
+
 def test_of_a_folder_of_datasets_the_files_are_read_that_it_names(tmp_path: Path) -> None:
     store = make_store(tmp_path / "a", LENGTHS, per_segment=2)
     first, *_ = export_tokens(store, tmp_path / "out", "arrow")

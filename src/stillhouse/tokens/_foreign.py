@@ -197,6 +197,15 @@ def _content_ids(ids: npt.NDArray[Any], ends: npt.NDArray[np.int64], lengths: np
 
 def export_files(store: TokenStore, path: Path, format: Format, *, without_weights: bool) -> list[Path]:
     """Write the store in another format."""
+    try:
+        return _export(store, path, format, without_weights=without_weights)
+    except OSError as error:
+        raise RecipeError(
+            f"`{path}` cannot be written: {error}", "Give a folder that can be, with enough room."
+        ) from error
+
+
+def _export(store: TokenStore, path: Path, format: Format, *, without_weights: bool) -> list[Path]:
     if format == "arrow":
         from ._arrow_tokens import write_arrow
 
