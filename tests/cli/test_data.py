@@ -62,6 +62,8 @@ def test_rows_are_tokenised_and_found_by_their_name(made: Shell) -> None:
     assert re.search(r"pages +40 +[\d,]+ +\d\.\d\d +\d\.\d\d\n", found.out)
     assert "← advised" in found.out
     assert made("data", "stats", source["key"][:10], "--json").json["documents"] == 40
+    assert made("data", "tokenize", "pages", "--name", "sheets").code == 0
+    assert made("data", "stats", "sheets", "--json").json["documents"] == 40
 
 
 def test_the_plan_of_a_mix_is_what_its_loader_gives(made: Shell) -> None:
@@ -74,7 +76,10 @@ def test_the_plan_of_a_mix_is_what_its_loader_gives(made: Shell) -> None:
     assert (web["asked"], web["rows"], chat["rows"]) == (0.8, 16, 4)
     assert web["documents"] == stores["web"].num_documents
     text = made("data", "mix", "small.yaml", "--plan", "--steps", "200").out
-    assert "suffice for" in text
+    told = re.match(r"(\d+) of 200 steps of 4 rows", text)
+    assert told is not None
+    assert f"suffice for {told[1]} of 200 steps" in text
+    assert re.search(rf"^(web|chat) .* 4\.00 +{told[1]}$", text, re.MULTILINE)
     assert "`max_epochs`" in text
 
 
@@ -131,6 +136,7 @@ def test_packed_tokens_are_shown_as_they_are_packed(shell: Shell) -> None:
     assert max(sum(len(span["tokens"]) for span in row["spans"]) for row in rows) == 8
     told = shell("data", "peek", "tokens", "--packed", "--packing", "one", "--seq-len", "16").out
     assert " of 16 positions" in told
+    assert "· tokens ·" in told
 
 
 def test_tokens_go_out_and_come_back(made: Shell) -> None:
@@ -156,6 +162,7 @@ def test_lengths_are_drawn(shell: Shell) -> None:
 
 
 def test_what_cannot_be_read_is_told_with_what_is_there(made: Shell, tmp_path: Path) -> None:
+    rows = ("--tokenizer", "tokenizer")
     for words, message, hint in (
         (("stats", "small.yml"), "there is no file", "small.yaml"),
         (("stats", "fineweb_edu"), "no result in `out` and no mix", "Did you mean"),
@@ -167,10 +174,31 @@ def test_what_cannot_be_read_is_told_with_what_is_there(made: Shell, tmp_path: P
         (("peek", "small.yaml", "--id", "00ff"), "no document was made from the row", "--rejects"),
         (("mix", "web.jsonl", "--tokenizer", "tokenizer", "--text", "text"), "is no mix", "sources"),
         (("tokenize", "recipe.yaml"), "makes no tokens", "tokens.tokenize"),
+        (("tokenize", "web.jsonl", *rows), "neither `--text` nor `--template`", "--template chat"),
+        (("tokenize", "web.jsonl", *rows, "--template", "chta"), "is no chat template", "`--template chat`"),
+        (
+            ("tokenize", str(paths(made)["chat"]), "--folder", "other", "--name", "x"),
+            "only tokens of the session",
+            "out.",
+        ),
+        (("peek", "small.yaml", "--step", "-3"), "there is no step -3", "from 0"),
+        (("export", str(paths(made)["web"]), "web.jsonl/x", "--format", "olmo"), "cannot be written", "another place"),
+        (("export", str(paths(made)["chat"]), "x", "--format", "megatron"), "cannot hold", "`--without-weights`"),
     ):
         done = made("data", *words)
         assert done.code == 1, words
         assert message in done.err, words
+        assert hint in done.err, words
+    for words, hint in (
+        (("tokenise", "web.jsonl"), "Did you mean `tokenize`?"),
+        (("peek", "small.yaml", "--packd"), "Did you mean `--packed`?"),
+        (("export", "small.yaml", "x", "--format", "arow"), "Did you mean `arrow`?"),
+        (("mix", "small.yaml", "--plan", "--tokens", "1e400"), "1e400 is not from 1 to 1e18"),
+        (("tokenize", "small.yaml", "--max-length", "10"), "is a mix, about which `--max-length` says nothing"),
+        (("stats", str(paths(made)["web"]), "--text", "nothere"), "is tokens, about which `--text` says nothing"),
+    ):
+        done = made("data", *words)
+        assert done.code == 2, words
         assert hint in done.err, words
     assert made("data").code == 2
     assert made("data", "mix").code == 2

@@ -23,6 +23,13 @@ class _Action(Parser):
         for name, text in (("--json", "print JSON"), ("--debug", "show the traceback of an error")):
             self.add_argument(name, action="store_true", default=argparse.SUPPRESS, help=text)
 
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Refuses what it does not know itself, for it knows what was meant."""
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self._refuse(unknown)
+        return found, unknown
+
 
 def arguments(parser: Parser) -> None:
     parser.epilog = DESCRIPTION
@@ -166,10 +173,10 @@ def _amount(text: str) -> int:
     """500000, 500k, 2M, 10B."""
     units = {"k": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
     unit = units.get(text[-1:], 1)
-    number = round(float(text[:-1] if unit > 1 else text) * unit)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not above 0")
-    return number
+    number = float(text[:-1] if unit > 1 else text) * unit
+    if not 0.5 < number < 1e18:
+        raise argparse.ArgumentTypeError(f"{text} is not from 1 to 1e18")
+    return round(number)
 
 
 _amount.__name__ = "number of tokens"

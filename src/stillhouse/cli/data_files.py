@@ -24,8 +24,14 @@ def export(arguments: argparse.Namespace) -> int:
         path = target if len(stores) == 1 else target / part
         if not store.num_documents:
             raise RecipeError(f"`{name}` holds no documents to write")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        written += export_tokens(store, path, arguments.format, without_weights=arguments.without_weights)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            written += export_tokens(store, path, arguments.format, without_weights=arguments.without_weights)
+        except RecipeError as error:
+            hint = (error.hint or "").replace("`without_weights`", "`--without-weights`")
+            raise RecipeError(error.message, hint or None) from error
+        except OSError as error:
+            raise RecipeError(f"`{path}` cannot be written: {error.strerror}", "Name another place.") from error
     if arguments.json:
         print_json({"files": [str(path) for path in written]})
     else:

@@ -112,7 +112,7 @@ class PlannedSource:
     tokens_read: int
     epochs: float
     spent_at: int | None
-    """The step at which `max_epochs` is reached, within the run."""
+    """The step from which it gives no more (`max_epochs`), within the run."""
     shares: Sequence[float]
     """Its share in equal pieces of the run."""
 
@@ -140,17 +140,22 @@ def planned(loader: Loader, num_steps: int, asked: Mapping[str, float], *, of_to
                 rows=end.rows,
                 tokens_read=end.tokens,
                 epochs=end.epochs,
-                spent_at=_spent_at(loader, name, last, shares),
+                spent_at=_spent_at(loader, name, last, shares, ends=last < num_steps),
                 shares=shares,
             )
         )
     return found
 
 
-def _spent_at(loader: Loader, name: str, last: int, shares: Sequence[float]) -> int | None:
-    """The first step after which a source that was read gives no row to the end of the run; None where it gives on."""
-    if not any(shares) or shares[-1] > 0:
+def _spent_at(loader: Loader, name: str, last: int, shares: Sequence[float], *, ends: bool) -> int | None:
+    """The first step after which a source that was read gives no row; None where it still gives when the run is over.
+
+    `ends` says that the run is over since no source may give more.
+    """
+    if not any(shares):
         return None
+    if shares[-1] > 0:
+        return last if ends else None
     whole, low, high = loader.account(last)[name].rows, 0, last
     while low < high:
         middle = (low + high) // 2
@@ -238,8 +243,10 @@ def _tell_plan(mix: Mix, loader: Loader, arguments: argparse.Namespace) -> int:
             }
         )
         return exits.DONE
+    last = steps if loader.end is None else min(steps, loader.end)
+    wanted = "" if last == steps else f" of {steps:,}"
     print(
-        f"{steps:,} steps of {loader.batch_size} rows of {loader.settings.seq_len:,} tokens: "
+        f"{last:,}{wanted} steps of {loader.batch_size} rows of {loader.settings.seq_len:,} tokens: "
         f"{sum(one.tokens_read for one in sources):,} tokens\n"
     )
     lines = [
@@ -268,7 +275,7 @@ def _tell_plan(mix: Mix, loader: Loader, arguments: argparse.Namespace) -> int:
         "ends at step",
     ]
     print(table(lines, header))
-    print(f"\n{_chart(sources, steps if loader.end is None else min(steps, loader.end))}")
+    print(f"\n{_chart(sources, last)}")
     for warning in warnings:
         print(f"\n{styled('note', 'yellow')}: {warning}")
     return exits.DONE
@@ -281,7 +288,7 @@ def _warnings(mix: Mix, loader: Loader, steps: int, sources: Sequence[PlannedSou
             "rows, raise it, or train for less"
         )
     for one in sources:
-        if one.spent_at is not None:
+        if one.spent_at is not None and one.spent_at != loader.end:
             yield (
                 f"`{one.name}` has been read {one.epochs:.3g} times at step {one.spent_at:,} (`max_epochs`) and gives "
                 "no more; the others get its share from there"

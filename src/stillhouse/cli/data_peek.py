@@ -115,8 +115,11 @@ def _packed(target: Target, stores: Mapping[str, TokenStore], texts: TokenTexts,
     from ..core.errors import RecipeError
     from ..tokens.peek import peek_rows
 
-    loader = loader_of(target, _chosen(stores, arguments.source), arguments)
+    chosen = _chosen(stores, arguments.source)
+    loader = loader_of(target, chosen, arguments)
     step, first = arguments.step or 0, 0
+    if step < 0:
+        raise RecipeError(f"there is no step {step}", "Steps count from 0.")
     if arguments.row is not None:
         if arguments.row < 0:
             raise RecipeError(f"there is no row {arguments.row}", "Rows count from 0.")
@@ -127,6 +130,9 @@ def _packed(target: Target, stores: Mapping[str, TokenStore], texts: TokenTexts,
             raise RecipeError(f"no row of the first epoch holds a document of `{arguments.id}`", None)
         step = seen[0]
     rows = list(peek_rows(loader.batch(step), [source.store for source in loader.sources], texts))
+    if len(chosen) == 1:  # which the loader calls `data`
+        (name,) = chosen
+        rows = [row._replace(spans=tuple(span._replace(source=name) for span in row.spans)) for row in rows]
     if arguments.id is not None:
         rows = [row for row in rows if any(span.row_id == arguments.id for span in row.spans)]
     count = 1 if arguments.row is not None else arguments.rows

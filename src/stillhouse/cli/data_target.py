@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .opening import open_session
-from .parser import FOLDER
+from .parser import FOLDER, UsageError
 
 if TYPE_CHECKING:
     from ..core.artifact import Artifact
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ..core.step import Step
     from ..recipes.mix import Mix
     from ..recipes.settings import SessionSettings
+    from ..tokens.source import Source
     from ..tokens.store import TokenStore
 
 _YAML = (".yaml", ".yml")
@@ -40,7 +41,24 @@ class Target:
 
 
 def find_target(arguments: argparse.Namespace) -> Target:
-    """What `arguments.target` means; raises `RecipeError` with what is near it where it means nothing."""
+    """What `arguments.target` means; raises `RecipeError` with what is near it where it means nothing.
+
+    Raises `UsageError` for options that say nothing about such a target.
+    """
+    found = _meant(arguments)
+    what = "a mix" if found.mix is not None else "tokens" if found.made else None
+    if what is not None:
+        given = {"--text": arguments.text, "--template": arguments.template, "--max-length": arguments.max_length}
+        if found.mix is None:
+            given["--set"] = arguments.changes
+        for option, value in given.items():
+            if value:
+                other = "Change its file, or one value of it by `--set`." if found.mix is not None else "Leave it out."
+                raise UsageError(f"`{arguments.target}` is {what}, about which `{option}` says nothing", other)
+    return found
+
+
+def _meant(arguments: argparse.Namespace) -> Target:
     from ..core.errors import RecipeError
 
     text, folder = str(arguments.target), arguments.folder or FOLDER
@@ -149,16 +167,31 @@ def _of_folder(path: Path, arguments: argparse.Namespace) -> Target:
 
 def _of_rows(text: str, arguments: argparse.Namespace) -> Step[Any]:
     from ..core.errors import RecipeError
-    from ..tokens.source import Source
 
     if not arguments.tokenizer:
         raise RecipeError(
             f"`{text}` holds rows, and there is no tokenizer to read them with",
             "Name one with `--tokenizer`: a name on the hub, or a folder.",
         )
-    columns = tuple(arguments.text) if arguments.text else None
-    source = Source(text, text=columns, template=arguments.template, max_length=arguments.max_length)
-    return source.tokens(arguments.tokenizer)
+    return _source(text, arguments).tokens(arguments.tokenizer)
+
+
+def _source(rows: Any, arguments: argparse.Namespace) -> Source:
+    """What the command line says of rows."""
+    from ..core.errors import RecipeError
+    from ..tokens.source import Source
+
+    text, template = arguments.text, arguments.template
+    if bool(text) == bool(template):
+        raise RecipeError(
+            f"there {'are both `--text` and `--template`' if text else 'is neither `--text` nor `--template`'}",
+            "Write `--text COLUMN` where every token counts, or `--template chat` for conversations.",
+        )
+    if template and template != "chat" and "{" not in template:
+        raise RecipeError(
+            f"`--template {template}` is no chat template", "Write `--template chat`, or a Jinja template."
+        )
+    return Source(rows, text=tuple(text) if text else None, template=template, max_length=arguments.max_length)
 
 
 def _of_yaml(path: Path, arguments: argparse.Namespace) -> Target:
@@ -187,13 +220,10 @@ def _token_steps(step: Step[Any], nodes: Mapping[int, str], name: str, arguments
     """The steps of a recipe that make tokens, by name; rows are tokenised as the command line says."""
     from ..core.artifact import Rows
     from ..core.errors import RecipeError
-    from ..tokens.source import Source
 
     found = list(_making_tokens(step, set()))
     if not found and step.makes() is Rows and arguments.tokenizer:
-        columns = tuple(arguments.text) if arguments.text else None
-        source = Source(step, text=columns, template=arguments.template, max_length=arguments.max_length)
-        return {name: source.tokens(arguments.tokenizer)}
+        return {name: _source(step, arguments).tokens(arguments.tokenizer)}
     if not found:
         raise RecipeError(
             f"the recipe `{name}` makes no tokens",

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from . import exits
-from .data_target import find_target, make, session_for
+from .data_target import Target, find_target, make, session_for
 from .output import print_json, say, size, table
 
 
@@ -21,6 +22,8 @@ def tokenize(arguments: argparse.Namespace) -> int:
             made = make(session, target, arguments, arguments.name or target.name)
         folders |= {name: artifact.data for name, artifact in made.items()}
         keys |= {name: artifact.key for name, artifact in made.items()}
+    elif arguments.name:
+        _name_what_is_there(target, arguments.name)
     entries = {name: {**described(TokenStore(folder)), "key": keys[name]} for name, folder in folders.items()}
     if arguments.json:
         print_json({"name": arguments.name or target.name, "sources": entries})
@@ -30,6 +33,25 @@ def tokenize(arguments: argparse.Namespace) -> int:
     if rejected:
         say(f"{rejected:,} rows could not be used: `stillhouse data stats {arguments.target} --rejects` lists them")
     return exits.DONE
+
+
+def _name_what_is_there(target: Target, name: str) -> None:
+    """A further name for tokens of the session folder."""
+    from ..core.errors import RecipeError
+    from ..core.names import Names
+    from ..core.store import Store
+
+    store = Store(Path(target.folder))
+    folders = [
+        folder for folder in target.made.values() if folder == store.artifact_folder(folder.parent.name) / "data"
+    ]
+    if len(folders) != 1:
+        raise RecipeError(
+            f"`{target.name}` cannot be called `{name}`: only tokens of the session folder have names",
+            "Leave `--name` out.",
+        )
+    artifact = store.open(folders[0].parent.name)
+    Names(store).point(name, artifact.key, artifact.record["recipe_key"])
 
 
 def described(store: Any) -> dict[str, Any]:

@@ -51,7 +51,19 @@ class Parser(argparse.ArgumentParser):
         raise UsageError(f"{self.prog}: there is no option `{first}`", hint)
 
     def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{self.prog}: {message}", f"`{self.prog} --help` shows what it takes.")
+        raise UsageError(
+            f"{self.prog}: {message}", _choice_meant(message) or f"`{self.prog} --help` shows what it takes."
+        )
+
+
+def _choice_meant(message: str) -> str | None:
+    """The nearest of the choices that argparse lists in a message."""
+    import difflib
+    import re
+
+    found = re.search(r"invalid choice: '?([^' ]+)'? \(choose from (.+)\)", message)
+    close = difflib.get_close_matches(found[1], re.findall(r"[\w-]+", found[2]), n=1) if found else []
+    return f"Did you mean `{close[0]}`?" if close else None
 
 
 def positive(text: str) -> int:
