@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import threading
+import time
 from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -148,6 +149,17 @@ def test_the_one_used_last_stays_when_room_is_made(memory: Any, files: FetchedFi
     memory.pipe("/2", b" " * 100)
     files.find("memory://2")
     assert [files._path(one.url, one.marks).exists() for one in found] == [True, False]
+
+
+def test_what_killed_fetches_left_goes_after_a_day(memory: Any, files: FetchedFiles) -> None:
+    memory.pipe("/a.jsonl", lines(ROWS))
+    files.folder.mkdir()
+    old, new = files.folder / "a.1.part", files.folder / "b.1.part"
+    for path, age in ((old, 2), (new, 0)):
+        path.write_bytes(b"x")
+        os.utime(path, (time.time() - age * 86_400,) * 2)
+    files.find("memory://a.jsonl")
+    assert (old.exists(), new.exists()) == (False, True)
 
 
 class Handler(SimpleHTTPRequestHandler):

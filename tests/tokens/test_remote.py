@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -155,6 +157,16 @@ def test_the_note_on_packing_is_that_of_the_store_elsewhere(tmp_path: Path, monk
     monkeypatch.undo()
     fsspec.filesystem("memory").rm("/store/packing.json")
     assert not (open_remote(address).folder / "packing.json").exists()
+
+
+def test_what_killed_openings_left_goes_after_a_day(tmp_path: Path) -> None:
+    address = upload(local_store(tmp_path / "s", count=4).folder)
+    folder = open_remote(address).folder
+    for name, age in (("fetching-old", 2), ("fetching-new", 0)):
+        (folder / name / "0").mkdir(parents=True)
+        os.utime(folder / name, (time.time() - age * 86_400,) * 2)
+    open_remote(address)
+    assert [path.name for path in folder.glob("fetching-*")] == ["fetching-new"]
 
 
 def test_a_store_that_grew_elsewhere_is_opened_as_it_was_or_as_it_is(tmp_path: Path) -> None:

@@ -24,6 +24,8 @@ from .keys import DIGEST_BYTES, digest, file_digest
 MAX_BYTES = 20 << 30
 _BLOCK = 1 << 22
 _ATTEMPTS = 3
+_LEFT_SECONDS = 86_400
+"""What a fetch began and did not finish for so long was left by a process that was killed."""
 _PACKAGES = {
     "s3fs": "s3fs",
     "gcsfs": "gcsfs",
@@ -177,6 +179,8 @@ class FetchedFiles:
     def _make_room(self, newest: Path) -> None:
         files = []
         for path in self.folder.iterdir():
+            if path.suffix == ".part" and is_left(path):
+                path.unlink(missing_ok=True)
             if not path.suffix and path != newest and path.is_file():
                 with contextlib.suppress(OSError):  # another process may be making room too
                     stat = path.stat()
@@ -198,6 +202,14 @@ def keep_fetched(folder: str | os.PathLike[str], max_bytes: int = MAX_BYTES) -> 
     if max_bytes <= 0:
         raise RecipeError(f"`max_bytes` is {max_bytes}", "Give a number of bytes above 0.")
     FILES.folder, FILES.max_bytes = Path(folder).expanduser(), max_bytes
+
+
+def is_left(path: Path) -> bool:
+    """Whether a file or folder of a fetch has not been written to for a day: nobody is at it any more."""
+    try:
+        return time.time() - path.stat().st_mtime > _LEFT_SECONDS
+    except OSError:  # whoever is at it has just finished
+        return False
 
 
 def _is_whole(path: Path, found: Found) -> bool:

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from ..core.errors import StoreError
-from ..core.fetched import FILES, FetchedFiles, NoFile
+from ..core.fetched import FILES, FetchedFiles, NoFile, is_left
 from ..core.keys import digest
 from ._segments import SET_WEIGHTS, Segment, content_digest, read_manifest
 from .store import TokenStore
@@ -47,7 +47,8 @@ def open_remote(url: str, *, fingerprint: str | None = None, files: FetchedFiles
             except NoFile:  # whatever else is wrong must not look like a store that has none
                 (folder / name).unlink(missing_ok=True)
     finally:
-        shutil.rmtree(passing, ignore_errors=True)
+        for left in (passing, *filter(is_left, folder.glob("fetching-*"))):
+            shutil.rmtree(left, ignore_errors=True)
     return TokenStore(folder, fingerprint=fingerprint, remote=remote)
 
 
