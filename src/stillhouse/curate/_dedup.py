@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
@@ -112,6 +113,7 @@ def flagged_rows(batch: TextBatch, meetings: Meetings, sketcher: Sketcher) -> It
     if len(places) == 0:
         return
     sets = sketcher.sets([batch.texts[place] for place in places.tolist()]).shortened()
-    for order, place in enumerate(places.tolist()):
-        own = [group for group in groups[order] if group >= 0]
-        yield FlaggedRow(batch.start + place, own, sets.slice(order))
+    parts = itertools.pairwise(sets.offsets.tolist())
+    for place, found, (start, stop) in zip(places.tolist(), groups, parts, strict=True):
+        own = [group for group in found if group >= 0]
+        yield FlaggedRow(batch.start + place, own, sets.hashes_S[start:stop])

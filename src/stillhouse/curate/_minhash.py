@@ -283,7 +283,6 @@ def overlap(left: Hashes, right: Hashes) -> float:
     """Jaccard index of two sorted arrays of distinct hashes, neither empty."""
     if len(left) < len(right):
         left, right = right, left
-    places = np.searchsorted(left, right)
-    places[places == len(left)] = 0
-    shared = int(np.count_nonzero(left[places] == right))
+    # What is above all of `left` is put at its end, where it is not found either.
+    shared = int(np.count_nonzero(left.take(left.searchsorted(right), mode="clip") == right))
     return shared / (len(left) + len(right) - shared)

@@ -32,10 +32,11 @@ _ASCII = np.array(
     dtype=np.uint8,
 )
 # The same for `bytes.translate`, three times as fast as indexing: what is no word is 0.
-_WORD_BYTES = bytes(0 if code == _SPACE else int(code) for code in _ASCII)
+_SYMBOL_BIT = 128  # free in plain ASCII: one translation finds words and symbols
+_WORD_CODES = np.where(_ASCII == _SPACE, 0, _ASCII | np.where(_IS_SYMBOL, _SYMBOL_BIT, 0))
+_WORD_BYTES = _WORD_CODES.astype(np.uint8).tobytes()
 _SPACE_IS_ZERO = bytes(0 if code == _SPACE else code for code in range(256))
 _FIRST_BYTES = np.array([(1 << 8 * num) - 1 for num in range(9)], dtype=np.uint64)
-_SYMBOL_FLAGS = _IS_SYMBOL.tobytes()
 _NOT_A_WORD = rf"[^\p{{L}}\p{{M}}\p{{N}}\p{{S}}_{SIGNS}]+"
 
 
@@ -169,14 +170,21 @@ def shingles(units: Units, size: int) -> Shingles:
     lengths = np.diff(unit_offsets)
     counts = np.maximum(lengths - size + 1, 1)
     offsets = np.append(0, np.cumsum(counts)).astype(np.int64)
-    starts_S = np.arange(offsets[-1]) + np.repeat(unit_offsets[:-1] - offsets[:-1], counts)
     padded = np.append(codes_U, np.zeros(size, dtype=np.uint64))
     sums_U = padded[: len(codes_U) + 1].copy()
     for step in range(1, size):
-        sums_U = sums_U * _MULTIPLIER + padded[step : step + len(sums_U)]
-    sums_S = sums_U[starts_S]
+        sums_U *= _MULTIPLIER
+        sums_U += padded[step : step + len(sums_U)]
     short = np.flatnonzero(lengths < size)
-    if len(short):
+    if len(short) == 0:
+        # All but those that go over the end of a text.
+        inside_U = np.ones(len(codes_U), dtype=bool)
+        for step in range(1, size):
+            inside_U[unit_offsets[1:] - step] = False
+        sums_S = sums_U[:-1][inside_U]
+    else:
+        starts_S = np.arange(offsets[-1]) + np.repeat(unit_offsets[:-1] - offsets[:-1], counts)
+        sums_S = sums_U[starts_S]
         whole = np.zeros(len(short), dtype=np.uint64)
         for step in range(size):
             here = unit_offsets[short] + step
@@ -188,9 +196,13 @@ def shingles(units: Units, size: int) -> Shingles:
 
 def mixed(values: Hashes) -> Hashes:
     """Every input bit spread over every output bit (the finaliser of SplitMix64, Steele et al. 2014)."""
-    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return values ^ (values >> np.uint64(31))
+    room = values >> np.uint64(30)
+    found = values ^ room
+    found *= np.uint64(0xBF58476D1CE4E5B9)
+    found ^= np.right_shift(found, np.uint64(27), out=room)
+    found *= np.uint64(0x94D049BB133111EB)
+    found ^= np.right_shift(found, np.uint64(31), out=room)
+    return found
 
 
 def _words(texts: pa.Array, *, from_ascii: bool) -> Units:
@@ -212,12 +224,13 @@ def _words(texts: pa.Array, *, from_ascii: bool) -> Units:
     opens = np.empty_like(is_word)
     opens[0] = True
     if from_ascii:
-        alone = np.frombuffer(bytearray(raw.translate(_SYMBOL_FLAGS)), dtype=np.bool_)
+        alone = data[:size] >= _SYMBOL_BIT
         minus = _minuses(np.frombuffer(raw, dtype=np.uint8), offsets)
         if len(minus):
             data[minus], alone[minus], is_word[minus] = _MINUS, True, True
         np.logical_not(is_word[:-1], out=opens[1:])
         if alone.any():
+            data &= _SYMBOL_BIT - 1
             opens |= alone
             opens[1:] |= alone[:-1]
     else:
