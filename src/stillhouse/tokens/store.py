@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ..core.errors import RecipeError, StoreError
 from ..core.keys import digest
@@ -31,6 +32,7 @@ from ._segments import (
     begin_store,
     close_durably,
     content_digest,
+    fit_to_weigh,
     link_file,
     read_docs,
     read_manifest,
@@ -195,9 +197,9 @@ class TokenStore:
         return self._maps("weights.bin", WEIGHT_TYPES[self.layout.weighting])
 
     @cached_property
-    def extras(self) -> dict[str, list[npt.NDArray[Any]]]:
+    def extras(self) -> dict[str, Sequence[npt.NDArray[Any]]]:
         """The extra arrays by name: of each segment a memory map [tokens, width], aligned with `tokens`."""
-        return {extra.name: [self._extra(segment, extra) for segment in self.segments] for extra in self.layout.extras}
+        return {extra.name: self._maps(extra.file, extra.dtype, extra.width) for extra in self.layout.extras}
 
     @cached_property
     def docs(self) -> list[pa.RecordBatch]:
@@ -288,7 +290,7 @@ class TokenStore:
         found: list[int] = []
         for segment, docs in enumerate(self.docs):
             first = int(self.document_bounds[segment])
-            equal = pa.compute.equal(docs.column(0), row_id).to_numpy(zero_copy_only=False)
+            equal = pc.equal(docs.column(0), row_id).to_numpy(zero_copy_only=False)
             found += (np.flatnonzero(equal) + first).tolist()
         return found
 
@@ -332,18 +334,21 @@ class TokenStore:
             return self.remote.path(segment, name)
         return self.folder / "segments" / segment.name / name
 
-    def _maps(self, name: str, dtype: npt.DTypeLike) -> Sequence[npt.NDArray[Any]]:
+    def _maps(self, name: str, dtype: npt.DTypeLike, width: int | None = None) -> Sequence[npt.NDArray[Any]]:
+        """Maps of all segments' files of a name: [tokens], or [tokens, width] where there is one."""
+
+        def of(segment: Segment) -> npt.NDArray[Any]:
+            found = self._map(segment, name, dtype)
+            return found if width is None else found.reshape(segment.num_tokens, width)
+
         if self.remote is not None:
-            return Fetched(lambda number: self._map(self.segments[number], name, dtype), len(self.segments))
-        return [self._map(segment, name, dtype) for segment in self.segments]
+            return Fetched(lambda number: of(self.segments[number]), len(self.segments))
+        return [of(segment) for segment in self.segments]
 
     def _map(self, segment: Segment, name: str, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
         if segment.num_tokens == 0:  # an empty file cannot be mapped
             return np.empty(0, dtype)
         return np.memmap(self._path(segment, name), dtype=dtype, mode="r").view(np.ndarray)
-
-    def _extra(self, segment: Segment, extra: Extra) -> npt.NDArray[Any]:
-        return self._map(segment, extra.file, extra.dtype).reshape(segment.num_tokens, extra.width)
 
     def _column(self, name: str, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
         parts = [docs.column(name).to_numpy() for docs in self.docs]
@@ -367,7 +372,7 @@ def weights_of(
     finite, where no row is known, and, if `strict`, where one is not.
     """
     values = np.asarray(weights, dtype=np.float32)
-    for number in np.flatnonzero(~(np.isfinite(values) & (values >= 0)))[:1].tolist():
+    for number in np.flatnonzero(~fit_to_weigh(values))[:1].tolist():
         raise RecipeError(
             f"the weight of row {row_ids[number]} is {weights[number]!r}", "Weights are finite and not negative."
         )
@@ -378,7 +383,7 @@ def weights_of(
         new[:] = others
     known = np.zeros(len(values), np.bool_)
     for docs, first in zip(store.docs, store.document_bounds.tolist(), strict=False):
-        place = pa.compute.index_in(docs.column("row_id"), value_set=wanted)
+        place = pc.index_in(docs.column("row_id"), value_set=wanted)
         here = np.flatnonzero(place.is_valid().to_numpy(zero_copy_only=False))
         chosen = place.drop_null().to_numpy(zero_copy_only=False)
         new[first + here] = values[chosen]
@@ -399,6 +404,10 @@ def reweighted_store(store: TokenStore, weights: npt.NDArray[np.float32], folder
     """
     if weights.shape != (store.num_documents,):
         raise RecipeError(f"{len(weights)} example weights for {store.num_documents} documents")
+    for number in np.flatnonzero(~fit_to_weigh(weights))[:1].tolist():
+        raise RecipeError(
+            f"the weight of document {number} is {weights[number]!r}", "Weights are finite and not negative."
+        )
     target = Path(folder)
     link_segments(store, target)
     write_manifest(target, store.layout, store.segments, weights=weights)
