@@ -31,8 +31,9 @@ _ASCII = np.array(
     [ord(chr(i).lower()) if chr(i).isalnum() or chr(i) in f"_{_SYMBOLS}" or i > 127 else _SPACE for i in range(256)],
     dtype=np.uint8,
 )
-# The same for `bytes.translate`, three times as fast as indexing: what is no word is 0.
-_SYMBOL_BIT = 128  # free in plain ASCII: one translation finds words and symbols
+# The same for `bytes.translate`, three times as fast as indexing: what is no word is 0, and a symbol has a bit that is
+# free in plain ASCII, so that one translation finds both.
+_SYMBOL_BIT = 128
 _WORD_CODES = np.where(_ASCII == _SPACE, 0, _ASCII | np.where(_IS_SYMBOL, _SYMBOL_BIT, 0))
 _WORD_BYTES = _WORD_CODES.astype(np.uint8).tobytes()
 _SPACE_IS_ZERO = bytes(0 if code == _SPACE else code for code in range(256))
