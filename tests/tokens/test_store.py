@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -23,6 +25,7 @@ from stillhouse.tokens._segments import (
     write_manifest,
     written_segments,
 )
+from stillhouse.tokens.foreign import export_tokens
 from stillhouse.tokens.loader import get_loader
 from stillhouse.tokens.store import TokenStore, reweighted_store, store_with_extra
 from tests.tokens.stores import append_documents, ids_of, layout, make_store, row_id
@@ -261,6 +264,15 @@ def test_weights_that_cannot_be_set_are_refused_by_row(tmp_path: Path) -> None:
     for weight in (-1.0, float("nan"), float("inf")):
         with pytest.raises(RecipeError, match=f"row {row_id(1)} is"):
             store.with_weights({row_id(1): weight})
+    for weight in (-1.0, float("nan"), 1e39):
+        with pytest.raises(ValueError, match=f"document b weighs {weight}".replace("+", r"\+")):
+            SegmentWriter(tmp_path / "segments", 9, layout()).add("b", [3], weight=weight)
+        with pytest.raises(ValueError, match="document b weighs"):
+            SegmentWriter(tmp_path / "segments", 9, layout()).add_many(
+                ["a", "b"], np.array([3, 4]), np.array([1, 1]), example_weights=np.array([1, weight])
+            )
+    with pytest.raises(RecipeError, match="the weight of document 1 is"):
+        reweighted_store(store, np.array([1, np.nan], np.float32), tmp_path / "b")
     with pytest.raises(RecipeError, match="3 example weights for 2 documents"):
         reweighted_store(store, np.ones(3, np.float32), tmp_path / "b")
 
@@ -402,3 +414,17 @@ def test_examples_that_weigh_nothing_are_not_learnt(tmp_path: Path, weighting: W
     for one in (store, later, within):
         assert one.num_learnt == sum(int(np.count_nonzero(document.weights[1:])) for document in one)
     assert within.num_learnt < store.num_learnt == later.num_learnt
+
+
+def test_a_fresh_process_finds_documents_by_row(tmp_path: Path) -> None:
+    """Some modules of pyarrow are there only once somebody has imported them, as pytest's process has."""
+    store = make_store(tmp_path / "a", [3, 4, 5])
+    export_tokens(store, tmp_path / "out", "arrow")
+    code = (
+        "from stillhouse.tokens import import_tokens\n"
+        f"store = import_tokens({str(tmp_path / 'out')!r}, 'arrow', {str(tmp_path / 'b')!r}, vocab_size=60_000, "
+        "end_ids=(1,))\n"
+        f"print(store.documents_of({row_id(2)!r}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "[2]\n"), done.stderr

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ..core.errors import RecipeError
 from ._foreign import Run, check_no_others
-from ._segments import Weighting
+from ._segments import Weighting, fit_to_weigh
 from .batch import IGNORED
 from .store import TokenStore
 
@@ -89,7 +90,15 @@ def _run(batch: pa.RecordBatch, where: str, weighting: Weighting) -> Run:
     columns = {name: batch.column(name).to_pylist() for name in ("row_id", "source") if name in batch.schema.names}
     examples = None
     if "weight" in batch.schema.names:
-        examples = batch.column("weight").cast(pa.float32()).to_numpy(zero_copy_only=False)
+        column = batch.column("weight")
+        if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
+            raise RecipeError(f"{where}: `weight` holds {column.type}, expected numbers")
+        examples = column.cast(pa.float64()).to_numpy(zero_copy_only=False)
+        for number in np.flatnonzero(~fit_to_weigh(examples))[:1].tolist():
+            raise RecipeError(
+                f"{where} + {number}: the `weight` is {column[number].as_py()}", "Weights are finite and not negative."
+            )
+        examples = examples.astype(np.float32)
     return Run(where, ids, lengths, weights, columns.get("row_id"), columns.get("source"), examples)
 
 
@@ -100,10 +109,10 @@ def _lists(batch: pa.RecordBatch, name: str, where: str) -> tuple[npt.NDArray[An
     kind = column.type
     if not (pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)):
         raise RecipeError(f"{where}: `{name}` holds {kind}, expected lists")
-    values = pa.compute.list_flatten(column)
+    values = pc.list_flatten(column)
     if column.null_count or values.null_count:
         raise RecipeError(f"{where}: `{name}` has empty values")
-    sizes: npt.NDArray[np.int64] = pa.compute.list_value_length(column).to_numpy().astype(np.int64)
+    sizes: npt.NDArray[np.int64] = pc.list_value_length(column).to_numpy().astype(np.int64)
     return values.to_numpy(zero_copy_only=False), sizes
 
 

@@ -191,6 +191,14 @@ def sample_digest(path: Path) -> str:
     return digest(str(size).encode() + b"".join(blocks))
 
 
+def fit_to_weigh(weights: npt.NDArray[np.floating]) -> npt.NDArray[np.bool_]:
+    """Which weights are finite and not negative as float32, in which they are kept."""
+    with np.errstate(over="ignore"):
+        kept = weights.astype(np.float32)
+    fit: npt.NDArray[np.bool_] = np.isfinite(kept) & (kept >= 0)
+    return fit
+
+
 def token_type(vocab_size: int) -> np.dtype[Any]:
     """The narrowest of uint16 and uint32 that holds every id."""
     return np.dtype("<u2") if vocab_size <= 1 << 16 else np.dtype("<u4")
@@ -239,6 +247,7 @@ class SegmentWriter:
         values = None if weights is None else np.asarray(weights, dtype=np.float32)
         given = {name: np.asarray(value) for name, value in (extras or {}).items()}
         self._check_aligned(row_id, values, given, len(tokens))
+        self._check_examples([row_id], np.array([weight]))
         self._write(tokens, values, given, np.zeros(1, np.int64))
         spans = self._role_spans(roles)
         for name, value in zip(
@@ -272,6 +281,8 @@ class SegmentWriter:
             raise ValueError(f"documents {what}: {len(ids)} tokens, the lengths add up to {int(sizes.sum())}")
         self._check_ids(what, ids)
         self._check_aligned(what, weights, extras or {}, len(ids))
+        if example_weights is not None:
+            self._check_examples(row_ids, example_weights)
         self._write(ids, weights, extras or {}, starts)
         count = len(sizes)
         named = [sources] * count if isinstance(sources, str) else sources
@@ -322,6 +333,12 @@ class SegmentWriter:
             raise ValueError(f"document {what} has no tokens")
         if int(tokens.min()) < 0 or int(tokens.max()) >= self._layout.vocab_size:
             raise ValueError(f"document {what} has an id outside the vocabulary of {self._layout.vocab_size}")
+
+    def _check_examples(self, row_ids: Sequence[str], weights: npt.NDArray[np.floating]) -> None:
+        for number in np.flatnonzero(~fit_to_weigh(weights))[:1].tolist():
+            raise ValueError(
+                f"document {row_ids[number]} weighs {weights[number]}; weights are finite and not negative"
+            )
 
     def _check_aligned(
         self, what: str, weights: npt.NDArray[Any] | None, extras: Mapping[str, npt.NDArray[Any]], length: int
