@@ -189,7 +189,7 @@ def test_what_cannot_be_read_is_told_with_what_is_there(made: Shell, tmp_path: P
         assert done.code == 1, words
         assert message in done.err, words
         assert hint in done.err, words
-    for words, hint in (
+    for wrong, hint in (
         (("tokenise", "web.jsonl"), "Did you mean `tokenize`?"),
         (("peek", "small.yaml", "--packd"), "Did you mean `--packed`?"),
         (("export", "small.yaml", "x", "--format", "arow"), "Did you mean `arrow`?"),
@@ -197,9 +197,9 @@ def test_what_cannot_be_read_is_told_with_what_is_there(made: Shell, tmp_path: P
         (("tokenize", "small.yaml", "--max-length", "10"), "is a mix, about which `--max-length` says nothing"),
         (("stats", str(paths(made)["web"]), "--text", "nothere"), "is tokens, about which `--text` says nothing"),
     ):
-        done = made("data", *words)
-        assert done.code == 2, words
-        assert hint in done.err, words
+        done = made("data", *wrong)
+        assert done.code == 2, wrong
+        assert hint in done.err, wrong
     assert made("data").code == 2
     assert made("data", "mix").code == 2
 

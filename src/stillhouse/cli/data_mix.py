@@ -83,7 +83,7 @@ def _make(target: Target, mix: Mix, arguments: argparse.Namespace) -> int:
 
 def _how_to(named: str, name: str, *, held_out: bool) -> str:
     lines = [
-        "from stillhouse.recipes.mix import mix",
+        "from stillhouse import mix",
         f"found = mix({named!r})",
         "for batch in found.loader(): …                             # the loader of training",
     ]
@@ -287,6 +287,7 @@ def _warnings(mix: Mix, loader: Loader, steps: int, sources: Sequence[PlannedSou
             f"the sources suffice for {loader.end:,} of {steps:,} steps under `max_epochs: {mix.max_epochs}`; add "
             "rows, raise it, or train for less"
         )
+    spent = any(one.spent_at is not None for one in sources)
     for one in sources:
         if one.spent_at is not None and one.spent_at != loader.end:
             yield (
@@ -297,9 +298,9 @@ def _warnings(mix: Mix, loader: Loader, steps: int, sources: Sequence[PlannedSou
             yield f"`{one.name}` is read {one.epochs:.1f} times; beyond about {_MANY_EPOCHS:g}, repeats teach little"
         if not one.rows and one.asked > 0:
             yield f"`{one.name}` gives no row in so short a run"
-        if one.spent_at is None and mix.policy is None and abs(one.achieved - one.asked) > 0.02:
+        if not spent and mix.policy is None and abs(one.achieved - one.asked) > 0.02:
             got, asked = _share(one.achieved), _share(one.asked)
-            yield f"`{one.name}` gets {got} where {asked} was asked: floors, ceilings or spent sources have a say"
+            yield f"`{one.name}` gets {got} where {asked} was asked: floors or ceilings have a say"
 
 
 def _chart(sources: Sequence[PlannedSource], steps: int) -> str:

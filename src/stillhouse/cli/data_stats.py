@@ -227,4 +227,4 @@ def _some_texts(tokenizer: PreTrainedTokenizerBase, store: TokenStore) -> list[s
     number = min(store.num_documents, max(_FEW_TEXTS, _SAMPLED_TOKENS // mean))
     chosen = [store.num_documents * place // number for place in range(number)]
     pieces = [store.document(one).ids[: _SAMPLED_TOKENS // _FEW_TEXTS].tolist() for one in chosen]
-    return [text for ids in pieces if (text := tokenizer.decode(ids, skip_special_tokens=True))]
+    return [text for ids in pieces if (text := str(tokenizer.decode(ids, skip_special_tokens=True)))]

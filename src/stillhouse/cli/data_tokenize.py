@@ -45,12 +45,12 @@ def _name_what_is_there(target: Target, name: str) -> None:
     folders = [
         folder for folder in target.made.values() if folder == store.artifact_folder(folder.parent.name) / "data"
     ]
-    if len(folders) != 1:
+    artifact = store.open(folders[0].parent.name) if len(folders) == 1 else None
+    if artifact is None:
         raise RecipeError(
             f"`{target.name}` cannot be called `{name}`: only tokens of the session folder have names",
             "Leave `--name` out.",
         )
-    artifact = store.open(folders[0].parent.name)
     Names(store).point(name, artifact.key, artifact.record["recipe_key"])
 
 
