@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,8 @@ import pytest
 
 FOLDER = Path(__file__).parents[2] / "bench"
 BENCHES = sorted(path.stem for path in FOLDER.glob("[!_]*.py") if path.stem != "all")
+SOURCE = Path(__file__).parents[2] / "src"
+DEFINED = r'^\s*(?:async )?(?:def|class) {0}\b|^{0}\b[^\n=]*=|import [^\n]*\b{0}\b|"{0}"|^    {0},$'
 FIELDS = ["name", "value", "unit", "reference", "reference_value", "ratio", "better"]
 
 
@@ -20,6 +23,18 @@ def test_a_bench_says_what_it_measures_and_takes_the_usual_options(name: str) ->
     assert text.startswith('"""')
     assert '"--json"' in text
     assert '"--quick"' in text
+
+
+@pytest.mark.parametrize("name", [path.stem for path in sorted(FOLDER.glob("*.py"))])
+def test_what_a_bench_takes_from_the_package_is_there(name: str) -> None:
+    """Also what stands in the programs that a bench starts; nothing is imported for it."""
+    text = (FOLDER / f"{name}.py").read_text()
+    for module, names in re.findall(r"from (stillhouse[\w.]*) import (\([^)]*\)|[^\n;\"']+)", text):
+        place = SOURCE / module.replace(".", "/")
+        source = (place / "__init__.py" if place.is_dir() else place.with_suffix(".py")).read_text()
+        for word in re.findall(r"(\w+)(?: as \w+)?", names.partition("#")[0]):
+            found = (place / f"{word}.py").exists() or re.search(DEFINED.format(word), source, re.MULTILINE)
+            assert found, f"{module} has no {word}"
 
 
 def test_a_bench_prints_one_object_a_line() -> None:
