@@ -10,12 +10,14 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+from stillhouse.core._tables import arrow_batches
 from stillhouse.core.artifact import Tokens
 from stillhouse.core.errors import RecipeError, RowFault
 from stillhouse.core.session import Session
@@ -24,10 +26,13 @@ from stillhouse.text.chat import render
 from stillhouse.text.tokenizer import load_tokenizer
 from stillhouse.text.train_tokenizer import TrainTokenizer
 from stillhouse.tokens._documents import Documenter, Encoded, Writing, text_encoder
+from stillhouse.tokens._processes import Chunk
 from stillhouse.tokens._segments import Layout
 from stillhouse.tokens._tokenize import (
+    cut,
     layout_of,
     publish,
+    rows_at_once,
     write_segments,
 )
 from stillhouse.tokens.loader import get_loader
@@ -349,3 +354,20 @@ def test_the_manifest_is_readable_and_says_what_it_is(session: Session) -> None:
     manifest = json.loads((tokens.data / "manifest.json").read_text())
     assert manifest["format"] == "stillhouse-tokens/3"
     assert manifest["fingerprint"] == read(tokens).fingerprint
+
+
+def test_long_rows_are_read_and_tokenised_a_few_at_a_time(tmp_path: Path) -> None:
+    texts = [f"{number:06d}" + "x" * (300_000 if 20 <= number < 60 else 300) for number in range(100)]
+    pq.write_table(
+        pa.table({"_id": [f"{number:024x}" for number in range(100)], "text": texts}), tmp_path / "a.parquet"
+    )
+    assert 100 < rows_at_once(tmp_path / "a.parquet") < 400
+    [batch] = arrow_batches([tmp_path / "a.parquet"], 4096)
+    chunks = [chunk for chunk in cut([batch], 0, ()) if isinstance(chunk, Chunk)]
+    assert [row for chunk in chunks for row in chunk.rows.column(1).to_pylist()] == texts
+    assert [chunk.start for chunk in chunks] == [
+        sum(earlier.rows.num_rows for earlier in chunks[:number]) for number in range(len(chunks))
+    ]
+    assert max(chunk.rows.nbytes for chunk in chunks) <= 1 << 22
+    pq.write_table(pa.table({"text": [f"{number}" + "ab" * 2_000_000 for number in range(9)]}), tmp_path / "b.parquet")
+    assert rows_at_once(tmp_path / "b.parquet") == 8

@@ -350,7 +350,7 @@ class SegmentWriter:
                 raise ValueError(f"document {what}: {length} tokens need as many loss weights")
             if self._layout.weighting == "mask" and not bool(((weights == 0) | (weights == 1)).all()):
                 raise ValueError(f"document {what}: a mask holds 0 and 1 only; use the weighting `float`")
-            if not bool(np.isfinite(weights).all()) or float(weights.min()) < 0.0:
+            if not bool(fit_to_weigh(weights).all()):
                 raise ValueError(f"document {what}: loss weights must be finite and not negative")
         known = {extra.name: extra for extra in self._layout.extras}
         if extras.keys() != known.keys():

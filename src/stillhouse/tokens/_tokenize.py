@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 from transformers import PreTrainedTokenizerBase
 
 from ..core._tables import arrow_batches, dict_rows
@@ -40,7 +41,11 @@ if TYPE_CHECKING:
     from .tokenize import Tokenize
 
 _BATCH = 256
-"""Rows that are tokenised together."""
+"""Rows that are tokenised together, at most."""
+_BATCH_BYTES = 1 << 22
+"""Bytes of rows that are tokenised together, where that is more than one row."""
+_READ_ROWS, _READ_BYTES = 4096, 1 << 25
+"""Rows that are read together, at most, and about how many bytes of them."""
 _SEGMENT_TOKENS = 1 << 26
 """A segment ends with the batch that reaches this: 128 MB of narrow ids."""
 _CHECKED = 8
@@ -144,7 +149,8 @@ class _Work:
 
     def _batches(self) -> Iterator[pa.RecordBatch]:
         columns = [name for name in self._rows.schema.names if name not in ("_parents", "_calls")]
-        return arrow_batches(self._rows.paths, 4096, columns)
+        for path in self._rows.paths:
+            yield from arrow_batches([path], rows_at_once(path), columns)
 
     def _ids(self) -> Iterator[pa.Array]:
         return (batch.column(0) for batch in arrow_batches(self._rows.paths, 65_536, ["_id"]))
@@ -263,6 +269,13 @@ class _Open:
         return self.writer.close((self._begin, done), first_row=self._first_row, row_ids=self._ids.digest)
 
 
+def rows_at_once(path: Path) -> int:
+    """How many rows of a Parquet file are read together: fewer of long ones, so that memory does not grow with them."""
+    found = pq.read_metadata(path)
+    size = sum(found.row_group(number).total_byte_size for number in range(found.num_row_groups))
+    return max(1, min(_READ_ROWS, _READ_BYTES * found.num_rows // max(1, size)))
+
+
 def cut(batches: Iterable[pa.RecordBatch], done: int, known: Sequence[Known]) -> Iterator[Chunk | Known]:
     """The rows from number `done` on, in chunks; in place of rows that a known segment holds, that segment."""
     coming = list(reversed(known))
@@ -275,7 +288,11 @@ def cut(batches: Iterable[pa.RecordBatch], done: int, known: Sequence[Known]) ->
                 yield coming.pop()
                 continue
             done = min(stop, place + _BATCH, coming[-1].start if coming else stop)
-            yield Chunk(place, batch.slice(place - number, done - place))
+            rows = batch.slice(place - number, done - place)
+            while rows.num_rows > 1 and rows.nbytes > _BATCH_BYTES:
+                rows = rows.slice(0, rows.num_rows // 2)
+            done = place + rows.num_rows
+            yield Chunk(place, rows)
         number = stop
 
 
