@@ -181,9 +181,10 @@ class Course:
     def batch(self, step: int, rank: int, world_size: int) -> Batch:
         """One rank's rows of a step."""
         with self.lock:
-            check_shares(self.batch_size(step), world_size)
             block = self._block_of(step)
-            share = block.batch_size // world_size
+            share, rest = divmod(block.batch_size, world_size)
+            if rest:
+                check_shares(block.batch_size, world_size)
             first = (step - block.first_step) * block.batch_size + rank * share
             return block.layout.batch(first, first + share, step=step, first_row=block.first_row + first)
 

@@ -24,11 +24,11 @@ class Rows(NamedTuple):
     """Rows of the epoch's plan."""
 
 
-Run: TypeAlias = list[int]
+Run: TypeAlias = tuple[int, int, int]
 """Tokens that stand together in a file and in a row: file, from, to there. Runs tile their rows in order.
 
-File -1 is padding. A line of an array as a list, since there is one for every few hundred tokens and a record would
-take longer to make than they to be copied.
+File -1 is padding. A plain tuple, since there is one for every few hundred tokens and a record would take longer to
+make than they to be copied.
 """
 
 
@@ -115,17 +115,21 @@ class Layout:
         )
         first = np.flatnonzero(np.concatenate(([True], ~together)))
         joined = np.add.reduceat(length, first)
-        self._runs = np.stack((file[first], start[first], start[first] + joined), axis=1)
+        self._runs = np.stack((file[first], start[first], start[first] + joined))
         self._run_bounds = _starts(row[first], num_rows)
+        self._closed = set((np.flatnonzero(np.bincount(file + 1)) - 1).tolist()) - {-1}
+        """Files of the block that no batch has needed yet."""
 
     def batch(self, first: int, stop: int, *, step: int, first_row: int) -> Batch:
         """The batch that the block's rows `first` … `stop` - 1 make."""
         spans = slice(self._bounds[first], self._bounds[stop])
-        runs: list[Run] = self._runs[self._run_bounds[first] : self._run_bounds[stop]].tolist()
+        here = self._runs[:, self._run_bounds[first] : self._run_bounds[stop]]
+        runs: list[Run] = list(zip(*here.tolist(), strict=True))
         shape = (stop - first, self._seq_len)
         base = first * self._seq_len
         views = self._views
-        self._open(runs)
+        if self._closed:
+            self._open(runs)
         # Joining views costs a third of copying slices of arrays, and widening all at once less than in pieces.
         stored = b"".join([views[file][start:end] for file, start, end in runs])
         ids = np.frombuffer(stored, self._dtype).astype(np.int64)
@@ -150,11 +154,12 @@ class Layout:
 
     def _open(self, runs: Sequence[Run]) -> None:
         """Have the segments at hand that the runs are in; those of a remote store are fetched now, if not before."""
-        for file in {run[0] for run in runs}.difference(self._views):
+        for file in self._closed.intersection({run[0] for run in runs}):
             store, number = self._places[file]
             self._views[file] = store.tokens[number].data
             self._weights_at[file] = None if store.weights is None else store.weights[number]
             self._extras_at[file] = {name: arrays[number] for name, arrays in store.extras.items()}
+            self._closed.remove(file)
 
     def _weights(self, runs: Sequence[Run], starts: Int32s, spans: slice) -> Float32s:
         """Loss weights as stored, times those of the examples; 0 on padding."""
