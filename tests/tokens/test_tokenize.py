@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from stillhouse.core._tables import arrow_batches
 from stillhouse.core.artifact import Tokens
 from stillhouse.core.errors import RecipeError, RowFault
 from stillhouse.core.session import Session
@@ -25,6 +24,7 @@ from stillhouse.rows.import_ import Import
 from stillhouse.text.chat import render
 from stillhouse.text.tokenizer import load_tokenizer
 from stillhouse.text.train_tokenizer import TrainTokenizer
+from stillhouse.tokens import _tokenize
 from stillhouse.tokens._documents import Documenter, Encoded, Writing, text_encoder
 from stillhouse.tokens._processes import Chunk
 from stillhouse.tokens._segments import Layout
@@ -356,18 +356,19 @@ def test_the_manifest_is_readable_and_says_what_it_is(session: Session) -> None:
     assert manifest["fingerprint"] == read(tokens).fingerprint
 
 
-def test_long_rows_are_read_and_tokenised_a_few_at_a_time(tmp_path: Path) -> None:
-    texts = [f"{number:06d}" + "x" * (300_000 if 20 <= number < 60 else 300) for number in range(100)]
-    pq.write_table(
-        pa.table({"_id": [f"{number:024x}" for number in range(100)], "text": texts}), tmp_path / "a.parquet"
-    )
-    assert 100 < rows_at_once(tmp_path / "a.parquet") < 400
-    [batch] = arrow_batches([tmp_path / "a.parquet"], 4096)
+def test_long_rows_are_read_and_tokenised_a_few_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_tokenize, "_BATCH_BYTES", 10_000)
+    monkeypatch.setattr(_tokenize, "_READ_BYTES", 8 * 4_100)
+    texts = [f"{number:06d}" + "x" * (3_000 if 20 <= number < 60 else 30) for number in range(100)]
+    batch = pa.RecordBatch.from_pydict({"_id": [f"{number:024x}" for number in range(100)], "text": texts})
     chunks = [chunk for chunk in cut([batch], 0, ()) if isinstance(chunk, Chunk)]
     assert [row for chunk in chunks for row in chunk.rows.column(1).to_pylist()] == texts
     assert [chunk.start for chunk in chunks] == [
         sum(earlier.rows.num_rows for earlier in chunks[:number]) for number in range(len(chunks))
     ]
-    assert max(chunk.rows.nbytes for chunk in chunks) <= 1 << 22
-    pq.write_table(pa.table({"text": [f"{number}" + "ab" * 2_000_000 for number in range(9)]}), tmp_path / "b.parquet")
-    assert rows_at_once(tmp_path / "b.parquet") == 8
+    assert max(chunk.rows.nbytes for chunk in chunks) <= 10_000
+    for name, length, rows in (("long", 4_000, 8), ("longer", 100_000, 1), ("short", 1, 4096)):
+        table = pa.table({"text": [f"{number:04d}" + "ab" * (length // 2) for number in range(5_000 // length + 9)]})
+        pq.write_table(table, tmp_path / f"{name}.parquet")
+        assert min(4096, rows_at_once(tmp_path / f"{name}.parquet")) <= rows
+    assert rows_at_once(tmp_path / "longer.parquet") == 1

@@ -272,8 +272,9 @@ class _Open:
 def rows_at_once(path: Path) -> int:
     """How many rows of a Parquet file are read together: fewer of long ones, so that memory does not grow with them."""
     found = pq.read_metadata(path)
-    size = sum(found.row_group(number).total_byte_size for number in range(found.num_row_groups))
-    return max(1, min(_READ_ROWS, _READ_BYTES * found.num_rows // max(1, size)))
+    size: int = sum(found.row_group(number).total_byte_size for number in range(found.num_row_groups))
+    rows: int = found.num_rows
+    return max(1, min(_READ_ROWS, _READ_BYTES * rows // max(1, size)))
 
 
 def cut(batches: Iterable[pa.RecordBatch], done: int, known: Sequence[Known]) -> Iterator[Chunk | Known]:
