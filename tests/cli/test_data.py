@@ -174,6 +174,7 @@ def test_what_cannot_be_read_is_told_with_what_is_there(made: Shell, tmp_path: P
         (("peek", "small.yaml", "--id", "00ff"), "no document was made from the row", "--rejects"),
         (("mix", "web.jsonl", "--tokenizer", "tokenizer", "--text", "text"), "is no mix", "sources"),
         (("tokenize", "recipe.yaml"), "makes no tokens", "tokens.tokenize"),
+        (("mix", "small.yaml", "--plan", "--seq-len", "8"), "longer than a row of 8", "{too_long: split}`"),
         (("tokenize", "web.jsonl", *rows), "neither `--text` nor `--template`", "--template chat"),
         (("tokenize", "web.jsonl", *rows, "--template", "chta"), "is no chat template", "`--template chat`"),
         (

@@ -187,6 +187,10 @@ def test_the_shipped_mixes_are_whole(name: str) -> None:
         ),
         ("sources: {a: {path: a.jsonl, text: t, weight: 1}, b: {path: b.jsonl, text: t}}", r"x.yaml:1: .*`b` has no w"),
         ("sources: {a: {path: a.jsonl, text: t}}\nfloors: {c: 0.1}", r"x.yaml:2: .*no source is called `c`"),
+        (
+            "sources: {a: {path: a.jsonl, text: t}}\npacking: bestfit",
+            r"x.yaml:2: .*`method`: input should be 'best_fit'",
+        ),
         ("seq_len: 4", r"x.yaml:1: a mix is a mapping with `sources`"),
         ("sources: {a: 3}", r"x.yaml:1: `sources.a` is 3, expected a mapping"),
     ],

@@ -22,6 +22,12 @@ if TYPE_CHECKING:
     from .data_target import Target
 
 _LINE_END = "⏎"
+_OPTIONS = {
+    "`seq_len`": "`--seq-len`",
+    "`packing`": "`--packing`",
+    "`too_long='split'` or `too_long='leave_out'`": "`packing: {too_long: split}` (or `leave_out`) in the mix",
+}
+"""What hints of the loader are called here."""
 
 
 def peek(arguments: argparse.Namespace) -> int:
@@ -107,7 +113,9 @@ def loader_of(target: Target, stores: Mapping[str, TokenStore], arguments: argpa
     try:
         return get_loader(mixture, **options)
     except RecipeError as error:
-        hint = (error.hint or "").replace("`seq_len`", "`--seq-len`").replace("`packing`", "`--packing`")
+        hint = error.hint or ""
+        for here, there in _OPTIONS.items():
+            hint = hint.replace(here, there)
         raise RecipeError(error.message, hint or None) from error
 
 

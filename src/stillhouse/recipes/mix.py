@@ -97,7 +97,10 @@ class MixSource(Part, tag="recipes.mix_source/1"):
             made: Step[Tokens] = self.read
             return made
         if tokenizer is None:
-            raise RecipeError("the mix names no tokenizer", "Write `tokenizer:` into its file, or give `tokenizer=`.")
+            raise RecipeError(
+                "the mix names no tokenizer",
+                "Write `tokenizer:` into its file, or give one (`tokenizer=`, `--tokenizer`).",
+            )
         return self.read.tokens(tokenizer)
 
 
@@ -161,7 +164,7 @@ class Mix(Part, tag="recipes.mix/1"):
             if isinstance(fields.get(name), Mapping):
                 fields[name] = {key: _part(kind, value, f"{name}.{key}") for key, value in fields[name].items()}
         if isinstance(fields.get("packing"), str):
-            fields["packing"] = Packing(fields["packing"])
+            fields["packing"] = _part(Packing, {"method": fields["packing"]}, "packing")
         return fields
 
     @model_validator(mode="after")
