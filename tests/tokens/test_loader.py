@@ -19,7 +19,7 @@ from stillhouse.core.errors import RecipeError
 from stillhouse.tokens import _course
 from stillhouse.tokens._segments import Extra
 from stillhouse.tokens.batch import IGNORED, Batch
-from stillhouse.tokens.loader import Loader, get_loader
+from stillhouse.tokens.loader import Loader, Settings, get_loader
 from stillhouse.tokens.mixing import Mixture
 from stillhouse.tokens.packing import Method, Packing
 from stillhouse.tokens.store import TokenStore, store_with_extra
@@ -663,9 +663,12 @@ def test_options_of_another_kind_are_refused(stores: dict[str, TokenStore], opti
         get_loader(stores["web"], **{"seq_len": SEQ, "batch_size": 2, **options})
 
 
-def test_a_packing_may_be_named_by_its_method(stores: dict[str, TokenStore]) -> None:
-    loader = get_loader(stores["web"], seq_len=SEQ, batch_size=2, packing="concat")
-    assert loader.settings.packing == Packing("concat")
+def test_a_packing_may_be_named_by_its_method_and_numbers_may_be_those_of_numpy(stores: dict[str, TokenStore]) -> None:
+    two: Any = np.int64(2)
+    loader = get_loader(stores["web"], seq_len=SEQ, batch_size=two, seed=two, packing="concat")
+    loader.set_batch_size(two)
+    assert loader.settings == Settings(SEQ, Packing("concat"), 2)
+    assert json.dumps(loader.state_dict())
 
 
 def test_an_empty_source_is_refused_by_name(tmp_path: Path) -> None:

@@ -45,8 +45,8 @@ class Settings:
     shuffle: bool | WindowShuffle = True
 
     def __post_init__(self) -> None:
-        checked_number("seq_len", self.seq_len)
-        checked_number("seed", self.seed)
+        for name in ("seq_len", "seed"):  # a numpy integer could not be written into a state
+            object.__setattr__(self, name, checked_number(name, getattr(self, name)))
         if not isinstance(self.packing, Packing):
             raise RecipeError(f"`packing` is {self.packing!r}", 'Give a `Packing`, for instance `Packing("best_fit")`.')
         if not isinstance(self.shuffle, bool | WindowShuffle):
@@ -345,14 +345,16 @@ def checked_number(name: str, value: object) -> int:
     raise RecipeError(f"`{name}` is {value!r}", "It is a whole number.")
 
 
-def check_shares(batch_size: int, world_size: int) -> None:
-    """Raise `RecipeError` where the ranks would not have equal shares of a step."""
-    if checked_number("batch_size", batch_size) < 1 or batch_size % world_size:
+def check_shares(batch_size: int, world_size: int) -> int:
+    """The batch size; raises `RecipeError` where the ranks would not have equal shares of a step."""
+    batch_size = checked_number("batch_size", batch_size)
+    if batch_size < 1 or batch_size % world_size:
         raise RecipeError(
             f"a batch of {batch_size} rows cannot be dealt to {world_size} ranks",
             "`batch_size` counts the rows of a whole step and is a multiple of `world_size`. A state keeps that of its "
             "run: to change it, load the state with `world_size=1`, call `set_batch_size`, and take the state anew.",
         )
+    return batch_size
 
 
 def _check_compatible(sources: Sequence[SourceRows]) -> None:

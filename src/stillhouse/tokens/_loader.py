@@ -81,7 +81,7 @@ class Loader:
             raise RecipeError(f"`prefetch` is {prefetch}", "It is a number of batches; 0 gathers none ahead.")
         self.settings = settings
         self.rank, self.world_size = rank, world_size
-        check_shares(batch_size, world_size)
+        batch_size = check_shares(batch_size, world_size)
         self._course = course = Course(stores, settings, batch_size, mixture)
         self.sources = course.sources
         self._begun_with = course.log[0]
@@ -143,8 +143,7 @@ class Loader:
         that are longer than a row do not come (`reports()` counts them). All ranks get the same number of batches;
         `step` counts them from 0.
         """
-        size = batch_size or self.batch_size
-        check_shares(size, self.world_size)
+        size = check_shares(batch_size or self.batch_size, self.world_size)
         share = size // self.world_size
         counts = [source.rows_per_epoch for source in self.sources]
         bounds = np.cumsum([0, *counts])
@@ -196,7 +195,7 @@ class Loader:
 
     def set_batch_size(self, batch_size: int, *, reason: str = "") -> Change:
         """Another number of rows a step, from the next step on."""
-        check_shares(batch_size, self.world_size)
+        batch_size = check_shares(batch_size, self.world_size)
         return self._change(batch_size=batch_size, reason=reason)
 
     def set_max_epochs(self, max_epochs: float | Mapping[str, float] | None, *, reason: str = "") -> Change:
