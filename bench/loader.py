@@ -177,7 +177,9 @@ def resuming(folder: Path) -> list[dict[str, object]]:
     state = loader.state_dict()
     size = len(json.dumps(state).encode())
     far = {**state, "step": 10**11 // ROWS}
-    report = [line("loader: state after 100 changes of weights", size, "bytes", "limit", 4096, "lower")]
+    report = [
+        line("loader: state after 100 changes of the weights of two sources", size, "bytes", "limit", 4096, "lower")
+    ]
     first = milliseconds(lambda: next(loader_of(folder, "concat")))
     report.append(line("loader, concat: open, plan, first batch", first, "CPU-ms", "limit", 50, "lower"))
     next(loader_of(folder, "best_fit"))  # the plan is kept beside the store
