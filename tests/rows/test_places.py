@@ -247,7 +247,7 @@ def test_a_damaged_row_group_is_told_with_the_rows_before_it(tmp_path: Path, ses
     data = bytearray(path.read_bytes())
     data[start : start + 400] = b"\xff" * 400
     path.write_bytes(bytes(data))
-    assert "a.parquet, after row 1024: it cannot be read on" in refusal(session, path)
+    assert "a.parquet, after row 2000: it cannot be read on" in refusal(session, path)
 
 
 @pytest.mark.parametrize("change", ["shrinks", "goes", "comes"])

@@ -23,6 +23,9 @@ from .outcome import Row, content_of
 ID_BYTES = 12
 SHARD_ROWS = 262_144
 GROUP_ROWS = 16_384  # rows of one Parquet row group, the unit a reader holds in memory
+GROUP_BYTES = 128 << 20  # of long rows fewer: a group ends with the block of rows that reaches this
+_BLOCK_ROWS = 64
+_READ_BYTES = 32 << 20  # of long rows fewer are read at once than were asked for
 
 LINEAGE = ("_id", "_parents", "_calls")
 _TEXTS = pa.list_(pa.string())
@@ -305,19 +308,51 @@ def schema_of_part(path: Path) -> pa.Schema:
 
 
 def _groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
-    """All rows in tables of `GROUP_ROWS`, the last with the rest: files do not show in what pieces rows came."""
+    """All rows in tables of `GROUP_ROWS`, or fewer of `GROUP_BYTES`, the last with the rest.
+
+    What rows hold decides where a table ends: files do not show in what pieces rows came.
+    """
     waiting: list[pa.Table] = []
-    num_waiting = 0
+    num_waiting = size = 0
     for table in tables:
         waiting.append(table)
         num_waiting += table.num_rows
-        while num_waiting >= GROUP_ROWS:
+        size += table.nbytes
+        while num_waiting >= GROUP_ROWS or size >= GROUP_BYTES:
             whole = pa.concat_tables(waiting)
-            yield whole.slice(0, GROUP_ROWS).combine_chunks()
-            waiting = [whole.slice(GROUP_ROWS)]
-            num_waiting -= GROUP_ROWS
+            end = _end_of_group(whole)
+            if end is None:
+                break
+            yield whole.slice(0, end).combine_chunks()
+            waiting = [whole.slice(end)]
+            num_waiting, size = waiting[0].num_rows, waiting[0].nbytes
     if num_waiting:
         yield pa.concat_tables(waiting).combine_chunks()
+
+
+def _end_of_group(table: pa.Table) -> int | None:
+    """How many of the rows make a group; None where more may come into it."""
+    first = table.slice(0, GROUP_ROWS)
+    if first.nbytes >= GROUP_BYTES:  # what it holds is less than what it takes, which depends on how it came
+        held = 0
+        for end in range(_BLOCK_ROWS, first.num_rows + 1, _BLOCK_ROWS):
+            block = first.slice(end - _BLOCK_ROWS, _BLOCK_ROWS)
+            held += sum(_bytes_in(chunk) for column in block.columns for chunk in column.chunks)
+            if held >= GROUP_BYTES:
+                return end
+    return GROUP_ROWS if first.num_rows == GROUP_ROWS else None
+
+
+def _bytes_in(array: pa.Array) -> int:
+    """Bytes of the values themselves, however deep."""
+    kind = array.type
+    if pa.types.is_struct(kind):
+        return sum(map(_bytes_in, array.flatten()))
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        return _bytes_in(array.flatten())
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_binary(kind):
+        return int(pc.sum(pc.binary_length(array)).as_py() or 0)
+    return 8 * (len(array) - array.null_count)
 
 
 class _Shards:
@@ -414,7 +449,19 @@ def schema_of(paths: Sequence[Path]) -> pa.Schema:
 def arrow_batches(paths: Iterable[Path], size: int, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
     for path in paths:
         with pq.ParquetFile(path, memory_map=True) as file:
-            yield from file.iter_batches(batch_size=size, columns=columns, use_threads=False)
+            rows = min(size, _READ_BYTES * file.metadata.num_rows // max(1, _bytes_of(file, columns)) or 1)
+            yield from file.iter_batches(batch_size=rows, columns=columns, use_threads=False)
+
+
+def _bytes_of(file: pq.ParquetFile, columns: Sequence[str] | None) -> int:
+    """Bytes of the columns before they were compressed."""
+    groups = [file.metadata.row_group(number) for number in range(file.num_row_groups)]
+    chunks = (group.column(number) for group in groups for number in range(group.num_columns))
+    return sum(
+        chunk.total_uncompressed_size
+        for chunk in chunks
+        if columns is None or chunk.path_in_schema.partition(".")[0] in columns
+    )
 
 
 def row_batches(paths: Sequence[Path], size: int, lineage: bool = False, skip: int = 0) -> Iterator[list[Row]]:

@@ -14,13 +14,14 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 PART_ROWS = 4096
+PART_BYTES = 64 << 20
 
 
 class RowsWriter:
     """Collects the rows of one table. Use it in a `with` block, or call `close` at the end.
 
-    Memory is bounded by `PART_ROWS` rows: what is full goes to disk as an Arrow part, and `close` turns the parts into
-    Parquet shards under `data`.
+    Memory is bounded by `PART_ROWS` rows, and of new ones by `PART_BYTES` of content: what is full goes to disk as an
+    Arrow part, and `close` turns the parts into Parquet shards under `data`.
     """
 
     def __init__(self, data: Path, parts: Path, aside: Path) -> None:
@@ -30,6 +31,7 @@ class RowsWriter:
         self._parts_folder.mkdir(parents=True, exist_ok=True)
         self._parts: dict[str, list[Path]] = {"rows": [], "dropped": [], "failed": []}
         self._buffer = RowBuffer.empty()
+        self._size = 0
         self._aside: dict[str, list[dict[str, Any]]] = {"dropped": [], "failed": []}
         self._occurrences = Occurrences()
         self.counts = {"out": 0, "dropped": 0, "failed": 0}
@@ -48,6 +50,7 @@ class RowsWriter:
         own = content_of(content)
         data = content_bytes(own)
         made = row_id(parents, data, self._occurrences.count(",".join(parents).encode() + b"\n" + data))
+        self._size += len(data)
         self._put(made, parents, calls, own)
         return made
 
@@ -80,7 +83,7 @@ class RowsWriter:
     def _put(self, row: str, parents: Sequence[str], calls: Sequence[str], content: Mapping[str, Any]) -> None:
         self._buffer.add(row, parents, calls, content)
         self.counts["out"] += 1
-        if len(self._buffer.ids) >= PART_ROWS:
+        if len(self._buffer.ids) >= PART_ROWS or self._size >= PART_BYTES:
             self._flush_rows()
 
     def _put_aside(self, kind: str, record: dict[str, Any]) -> None:
@@ -95,6 +98,7 @@ class RowsWriter:
         if self._buffer.ids:
             self._part("rows", table_bytes(self._buffer.table()))
             self._buffer = RowBuffer.empty()
+            self._size = 0
 
     def _flush_aside(self, kind: str) -> None:
         from ._tables import aside_table, table_bytes
