@@ -352,7 +352,7 @@ def _bytes_in(array: pa.Array) -> int:
         return _bytes_in(array.flatten())
     if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_binary(kind):
         return int(pc.sum(pc.binary_length(array)).as_py() or 0)
-    return 8 * (len(array) - array.null_count)
+    return 8 * int(len(array) - array.null_count)
 
 
 class _Shards:
