@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from transformers import PreTrainedTokenizerBase
 
 from ..core._tables import arrow_batches, dict_rows
@@ -44,8 +43,6 @@ _BATCH = 256
 """Rows that are tokenised together, at most."""
 _BATCH_BYTES = 1 << 22
 """Bytes of rows that are tokenised together, where that is more than one row."""
-_READ_ROWS, _READ_BYTES = 4096, 1 << 25
-"""Rows that are read together, at most, and about how many bytes of them."""
 _SEGMENT_TOKENS = 1 << 26
 """A segment ends with the batch that reaches this: 128 MB of narrow ids."""
 _CHECKED = 8
@@ -149,8 +146,7 @@ class _Work:
 
     def _batches(self) -> Iterator[pa.RecordBatch]:
         columns = [name for name in self._rows.schema.names if name not in ("_parents", "_calls")]
-        for path in self._rows.paths:
-            yield from arrow_batches([path], rows_at_once(path), columns)
+        return arrow_batches(self._rows.paths, 4096, columns)
 
     def _ids(self) -> Iterator[pa.Array]:
         return (batch.column(0) for batch in arrow_batches(self._rows.paths, 65_536, ["_id"]))
@@ -267,14 +263,6 @@ class _Open:
 
     def close(self, done: int) -> Segment:
         return self.writer.close((self._begin, done), first_row=self._first_row, row_ids=self._ids.digest)
-
-
-def rows_at_once(path: Path) -> int:
-    """How many rows of a Parquet file are read together: fewer of long ones, so that memory does not grow with them."""
-    found = pq.read_metadata(path)
-    size: int = sum(found.row_group(number).total_byte_size for number in range(found.num_row_groups))
-    rows: int = found.num_rows
-    return max(1, min(_READ_ROWS, _READ_BYTES * rows // max(1, size)))
 
 
 def cut(batches: Iterable[pa.RecordBatch], done: int, known: Sequence[Known]) -> Iterator[Chunk | Known]:
