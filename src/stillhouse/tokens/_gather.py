@@ -24,11 +24,11 @@ class Rows(NamedTuple):
     """Rows of the epoch's plan."""
 
 
-Run: TypeAlias = tuple[int, int, int]
+Run: TypeAlias = list[int]
 """Tokens that stand together in a file and in a row: file, from, to there. Runs tile their rows in order.
 
-File -1 is padding. A plain tuple, since there is one for every few hundred tokens and a record would take longer to
-make than they to be copied.
+File -1 is padding. A line of an array as a list, since there is one for every few hundred tokens and a record would
+take longer to make than they to be copied.
 """
 
 
@@ -115,7 +115,7 @@ class Layout:
         )
         first = np.flatnonzero(np.concatenate(([True], ~together)))
         joined = np.add.reduceat(length, first)
-        self._runs = np.stack((file[first], start[first], start[first] + joined))
+        self._runs = np.stack((file[first], start[first], start[first] + joined), axis=1)
         self._run_bounds = _starts(row[first], num_rows)
         self._closed = set((np.flatnonzero(np.bincount(file + 1)) - 1).tolist()) - {-1}
         """Files of the block that no batch has needed yet."""
@@ -123,8 +123,7 @@ class Layout:
     def batch(self, first: int, stop: int, *, step: int, first_row: int) -> Batch:
         """The batch that the block's rows `first` … `stop` - 1 make."""
         spans = slice(self._bounds[first], self._bounds[stop])
-        here = self._runs[:, self._run_bounds[first] : self._run_bounds[stop]]
-        runs: list[Run] = list(zip(*here.tolist(), strict=True))
+        runs: list[Run] = self._runs[self._run_bounds[first] : self._run_bounds[stop]].tolist()
         shape = (stop - first, self._seq_len)
         base = first * self._seq_len
         views = self._views
@@ -148,7 +147,7 @@ class Layout:
             step=step,
             first_row=first_row,
             lookup=self._row_ids,
-            extras={name: self._extra(name, runs, len(ids)).reshape(*shape, -1) for name in self._extras},
+            extras=self._extra_arrays(runs, shape) if self._extras else {},
         )
         return _cropped(batch) if self._crop else batch
 
@@ -181,16 +180,18 @@ class Layout:
             values *= np.repeat(examples, np.diff(starts))
         return values
 
-    def _extra(self, name: str, runs: Sequence[Run], num_tokens: int) -> Arrays:
-        """[tokens, width] of an extra array; 0 on padding and where a source has none."""
-        extra = self._extras[name]
-        values = np.zeros((num_tokens, extra.width), extra.dtype)
-        at = 0
-        for file, start, end in runs:
-            if (stored := self._extras_at[file].get(name)) is not None:
-                values[at : at + end - start] = stored[start:end]
-            at += end - start
-        return values
+    def _extra_arrays(self, runs: Sequence[Run], shape: tuple[int, int]) -> dict[str, Arrays]:
+        """[B, T, width] of each extra array; 0 on padding and where a source has none."""
+        found = {}
+        for name, extra in self._extras.items():
+            values = np.zeros((shape[0] * shape[1], extra.width), extra.dtype)
+            at = 0
+            for file, start, end in runs:
+                if (stored := self._extras_at[file].get(name)) is not None:
+                    values[at : at + end - start] = stored[start:end]
+                at += end - start
+            found[name] = values.reshape(*shape, extra.width)
+        return found
 
     def _row_ids(self, source: int, documents: Sequence[int]) -> list[str]:
         return self._sources[source].store.row_ids(documents)
