@@ -27,6 +27,7 @@ from stillhouse.calls.service import CallService
 from stillhouse.core.errors import BudgetError, ModelError, RowFault, Waiting
 from stillhouse.core.events import Bus, Event
 from stillhouse.core.session import Session
+from stillhouse.generate.few_shot import FewShot
 from stillhouse.generate.majority_vote import MajorityVote
 from stillhouse.generate.prompt import Prompt as PromptStep
 from stillhouse.rows.import_ import Import
@@ -706,6 +707,23 @@ def test_steps_beside_each_other_wait_together_and_those_behind_ask_when_they_ca
         assert len(made) == 40
         assert set(server.asked.values()) == {1}
         assert server.live == []
+
+
+def test_shares_put_into_jobs_what_they_ask_and_nothing_else(tmp_path: Path) -> None:
+    by = teacher("openai").replace(temperature=1.0)
+    equal = PromptStep(rows=Import(data=[{"input": "roll"}] * 4, require=()), template="{{ input }}", by=by)
+    shown = Import(data=[{"input": f"e{n}", "output": f"o{n}"} for n in range(3)], require=())
+    rows = Import(data=[{"input": f"in {n}"} for n in range(4)], require=())
+    turns = FewShot(rows=rows, by=by, examples=shown, choose="round_robin", most=1)
+    with BatchServer() as server:
+        for step in (equal, turns):
+            for index in range(2):
+                with session(tmp_path, server) as opened, pytest.raises(Waiting):
+                    opened.shard(step, index, 2)
+                server.finish()
+                with session(tmp_path, server) as opened:
+                    opened.shard(step, index, 2)
+        assert (sum(server.asked.values()), server.live) == (8, [])
 
 
 def test_what_another_steps_job_holds_is_waited_for_and_told(tmp_path: Path, api: str) -> None:

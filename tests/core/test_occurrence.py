@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stillhouse.calls.again import SAMPLES
 from stillhouse.calls.ask import Ask
 from stillhouse.calls.providers.scripted import Scripted, script, scripted_reply
 from stillhouse.core._occurrence import Arrivals, numbering, with_numbers
@@ -28,9 +29,11 @@ from stillhouse.core.occurrence import EACH, mapped
 from stillhouse.core.options import Options
 from stillhouse.core.outcome import Emit, Outcome, Row
 from stillhouse.core.session import Session
+from stillhouse.core.shards import shared
 from stillhouse.core.step import Mapper, MapStep, Step
 from stillhouse.engines._actor import Driver, _Chunk, _Prepared
 from stillhouse.generate.evolve import Evolve
+from stillhouse.generate.few_shot import FewShot
 from stillhouse.generate.prompt import Prompt
 from stillhouse.rows.import_ import Import
 
@@ -192,6 +195,33 @@ def test_shares_number_rows_as_one_machine_does(tmp_path: Path, model: Scripted)
         assert made is not None
     assert [row["reply"] for row in made] == whole
     assert model.num_calls == 2 * num_calls
+
+
+@pytest.mark.parametrize("shown", [False, True])
+def test_a_retry_of_shares_asks_as_one_machine_does(tmp_path: Path, shown: bool) -> None:
+    def refuses(messages: Any, schema: Any, sample: int) -> Any:
+        number, attempt = sample // EACH, sample % EACH // SAMPLES
+        example = messages[-1]["content"].find("o2") > 0 or messages[-1]["content"].find("o0") > 0
+        refused = attempt == 0 and (example if shown else number in (0, 2))
+        return scripted_reply(refusal="no") if refused else teacher(messages, schema, sample)
+
+    script("equal", refuses)
+    rows = table(*"aaaa")
+    step: MapStep = Prompt(rows=rows, by=WARM, template=TEMPLATE)
+    if shown:
+        examples = Import(data=[{"text": f"e{n}", "output": f"o{n}"} for n in range(5)], require=())
+        step = FewShot(rows=rows, by=WARM, input="text", examples=examples, choose="round_robin", most=1)
+    with opened(tmp_path / "whole", first_look=10) as session:
+        session.run(step)
+        whole = list(session.retry(step))
+    with opened(tmp_path / "shared", first_look=10) as session:
+        for index in range(2):
+            session.shard(step, index, 2)
+            session.retry(shared(step, [step], index, 2))
+        made = session.merge(step, 2)
+        assert made is not None
+    assert len(whole) == 4
+    assert list(made) == whole
 
 
 def test_a_merge_makes_again_what_shares_could_not_know(tmp_path: Path, model: Scripted) -> None:

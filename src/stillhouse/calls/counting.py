@@ -110,7 +110,7 @@ def _counted(session: Session, step: MapStep, inputs: Any, work: Path) -> Counti
         wait=session.wait_for,
     )
     try:
-        pass_through(step, context, session.loop, most=_ROWS)
+        pass_through(step, context, session.loop, context.get(step.rows), most=_ROWS)
     except Exception:  # what is wrong with the step is told when it runs; a plan is no place to fail
         return None
     found: Counting = calls.counting

@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ._chunks import Here, Reader, Table
-from ._map import MapRun, with_unanswered
+from ._map import MapRun, Whole, with_unanswered
 from ._occurrence import numbering_of, with_numbers
 from ._tables import (
     PLACE,
@@ -113,11 +113,18 @@ def run_retry(
     earlier: Rows,
     retry: Retry,
     calls_again: CallsAgain,
+    *,
+    seen: Context,
+    whole: Whole | None = None,
 ) -> dict[str, Any]:
-    """The earlier result with the rows that `retry` means mapped anew; returns counts, digest and history."""
+    """The earlier result with the rows that `retry` means mapped anew; returns counts, digest and history.
+
+    `seen` is the context that the mapper is made with; `whole` the table that the rows are a part of, where they are.
+    """
     chosen = chosen_rows(earlier, retry)
     groups: list[_Group] = []
-    numbers = numbering_of(step, context.get(step.rows)) if chosen and asks_apart(step) else None
+    table, start = whole or (context.get(step.rows), 0)
+    numbers = numbering_of(step, table) if chosen and asks_apart(step) else None
     for attempt, anew in sorted({(row.attempt, row.anew) for row in chosen}):
         rows = [row for row in chosen if (row.attempt, row.anew) == (attempt, anew)]
         told = [retry.as_dict(), attempt, anew, [row.place for row in rows]]
@@ -125,8 +132,8 @@ def run_retry(
         write_chosen(context.get(step.rows).paths, [row.place for row in rows], group.source)
         calls = calls_again(attempt, retry.asking, None if anew else retry.kinds or frozenset(KINDS))
         groups.append(group)
-        own = None if numbers is None else numbers.at([row.place for row in rows])
-        if not _map_group(step, context.with_calls(_knowing(calls, earlier)), loop, group, own):
+        own = None if numbers is None else numbers.at([start + row.place for row in rows])
+        if not _map_group(step, seen.with_calls(_knowing(calls, earlier)), loop, group, own):
             left = len(chosen) - sum(entry["in"] for each in groups for entry in each.entries)
             context.warn(f"all of the first rows that were tried failed again; {left} others are left as they are")
             break

@@ -443,7 +443,8 @@ class Execution:
             def calls_again(attempt: int, changes: Mapping[str, Any], kinds: Any) -> Callable[[], Any]:
                 return self.session.calls_again(context.build_key, attempt, changes, kinds)
 
-            return run_retry(step, context, self.session.loop, earlier, retry, calls_again)
+            seen, whole = self._seen(step, context), self._whole(step)
+            return run_retry(step, context, self.session.loop, earlier, retry, calls_again, seen=seen, whole=whole)
         if isinstance(step, MapStep):
             from ._ahead import take_up
             from ._map import run_map
@@ -460,7 +461,8 @@ class Execution:
             if self.session.gathers(step):
                 from ._gather import gather
 
-                gather(step, context, self.session.loop)
+                rows = context.get(step.rows)
+                gather(step, self._seen(step, context), self.session.loop, rows, self._whole(step))
             recipe_key = self.book.recipe(step)
             feed = self._feed(recipe_key)
             worked = take_up(recipe_key, self._flows.get(recipe_key), context, work, feed, self.session)
@@ -503,21 +505,25 @@ class Execution:
         whole = Execution(self.session, as_they_are=True).cached(share.rows)
         return Whole(whole, len(whole) * share.index // share.of) if isinstance(whole, Rows) else None
 
-    def _workers(self, step: MapStep, context: Context) -> Workers:
-        """Who maps a step.
+    def _seen(self, step: MapStep, context: Context) -> Context:
+        """The context that a mapper is made with, whoever maps.
 
         A mapper over a share sees the whole table that the share is of, as on one machine; where that is made of
         shares itself, it sees its columns.
         """
+        share = share_of(step)
+        if share is None or self.book.recipe(step.rows) not in context.inputs:
+            return context
+        from ._feed import SomeRows
+
+        whole = Execution(self.session, as_they_are=True).cached(share.rows) if step.rows is share else None
+        return context.with_input(self.book.recipe(step.rows), whole or SomeRows(context.get(step.rows).schema))
+
+    def _workers(self, step: MapStep, context: Context) -> Workers:
+        """Who maps a step."""
         from ._chunks import Here
 
-        share = share_of(step)
-        if share is not None and self.book.recipe(step.rows) in context.inputs:
-            from ._feed import SomeRows
-
-            whole = Execution(self.session, as_they_are=True).cached(share.rows) if step.rows is share else None
-            seen = whole or SomeRows(context.get(step.rows).schema)
-            context = context.with_input(self.book.recipe(step.rows), seen)
+        context = self._seen(step, context)
         engine = self.session.engine
         if engine is not None:
             try:
