@@ -10,6 +10,7 @@ import sys
 import time
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,7 +21,7 @@ from stillhouse.calls.cache import CallCache, Entry, Trouble
 from stillhouse.calls.providers.scripted import script
 from stillhouse.calls.pruning import Wanted, prune
 from stillhouse.calls.request import Prompt as Question
-from stillhouse.core.errors import ModelError, RecipeError
+from stillhouse.core.errors import ModelError, RecipeError, RowFault
 from stillhouse.core.events import Bus, Event
 from stillhouse.core.journal import Journal
 from stillhouse.core.options import Options
@@ -106,6 +107,35 @@ def test_what_rows_name_is_referenced_and_what_is_unfinished_stays(tmp_path: Pat
     (rest,) = prune(store, Wanted(older_than=3600.0))
     assert (rest.model, rest.calls, rest.referenced) == ("scripted:teacher", 2, 2)
     assert kept(tmp_path) == {"unfinished": 4}
+
+
+def test_a_result_with_unanswered_rows_and_what_is_made_from_it_is_unfinished(tmp_path: Path) -> None:
+    def answers(messages: Any, schema: object, sample: int) -> str:
+        if "3" in messages[-1]["content"] and not well:
+            raise RowFault("exhausted", "it did not answer")
+        return "fine"
+
+    well = False
+    teacher, asking = script("teacher", answers), Ask(model="scripted:teacher")
+    rows = Import(data=[{"n": n} for n in range(6)], require=())
+    kept_one = Prompt(rows=rows.replace(data=[{"n": 0}]), by=asking, template="{{ n }}", column="apart")
+    first = Prompt(rows=rows, by=asking, template="{{ n }}")
+    step = Prompt(rows=first, by=asking, template="{{ n }} then", column="then")
+    with Session(tmp_path, track=False, progress=False) as session:
+        session.run(kept_one)
+        assert session.run(first).unanswered == 1
+        session.run(step)
+        session.run(Prompt(rows=rows.replace(data=[{"n": 9}]), by=asking, template="{{ n }}"))
+    make_older(tmp_path, 48)
+
+    prune(Store(tmp_path), Wanted(older_than=3600.0))
+    assert kept(tmp_path) == {"scripted:teacher": 10}  # but that of the result that is whole
+    well, before = True, teacher.num_calls
+    with Session(tmp_path, track=False, progress=False) as session:
+        assert len(session.run(step)) == 6
+    assert teacher.num_calls - before == 2
+    prune(Store(tmp_path), Wanted(older_than=0.0), keep_seconds=-1)
+    assert kept(tmp_path) == {}
 
 
 def test_what_an_unfinished_step_found_stays_whoever_paid_for_it(tmp_path: Path) -> None:

@@ -1,15 +1,15 @@
 """Making the call cache smaller, beside living runs.
 
 Never taken: replies younger than an hour, those of steps that run or are unfinished, which would pay again, and those
-that such steps have found, whoever paid for them. What
-was spent stays written down.
+that such steps have found, whoever paid for them. Results with rows that got no answer, and what is made from them,
+are unfinished. What was spent stays written down.
 """
 
 from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,11 +115,14 @@ def _write_references(connection: sqlite3.Connection, store: Store, newest: floa
     connection.execute("BEGIN")
     heads = ((halves(key)[0],) for key in found_in(store.work))
     connection.executemany("INSERT OR IGNORE INTO found VALUES (?)", heads)
-    for keys in _keys_in_rows(store):
-        heads = ((halves(bytes.fromhex(key))[0],) for key in keys if _is_key(key))
-        connection.executemany("INSERT OR IGNORE INTO named VALUES (?)", heads)
-    working = work_keys(store) | leased(store, newest) | _steps_in_jobs(store.folder / "calls-v1")
     records = list(store.records())
+    unfinished = _unfinished(records)
+    for build_key, keys in _keys_in_rows(store, records):
+        numbers = [(halves(bytes.fromhex(key))[0],) for key in keys if _is_key(key)]
+        connection.executemany("INSERT OR IGNORE INTO named VALUES (?)", numbers)
+        if build_key in unfinished:
+            connection.executemany("INSERT OR IGNORE INTO found VALUES (?)", numbers)
+    working = work_keys(store) | leased(store, newest) | _steps_in_jobs(store.folder / "calls-v1") | unfinished
     working |= asked_as(record for record in records if record["build_key"] in working)
     with_results = asked_as(records)
     steps = connection.execute("SELECT DISTINCT w.id, w.text FROM words w").fetchall()
@@ -145,12 +148,31 @@ def _steps_in_jobs(folder: Path) -> set[str]:
         jobs.close()
 
 
-def _keys_in_rows(store: Store) -> Iterator[list[str]]:
-    """The calls that tables of the store name, a piece at a time."""
+def _unfinished(records: Sequence[Mapping[str, Any]]) -> set[str]:
+    """The keys of results that the next run makes again: rows of them got no answer, or of what they are made from.
+
+    With them those of the shares that they were joined from, under which the calls stand.
+    """
+    found = {record["build_key"] for record in records if record.get("counts", {}).get("unanswered")}
+    new = found
+    while new:
+        made = {
+            record["build_key"]
+            for record in records
+            if any(entry["build_key"] in new for entry in record.get("inputs", ()))
+        }
+        new = made - found
+        found |= new
+    shares = (record.get("shards", ()) for record in records if record["build_key"] in found)
+    return found | {part["build_key"] for parts in shares for part in parts}
+
+
+def _keys_in_rows(store: Store, records: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, list[str]]]:
+    """The calls that tables of the store name, a piece at a time, each with the key of its result."""
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
-    for record in store.records():
+    for record in records:
         if record["kind"] != Rows.kind:
             continue
         folder = store.artifact_folder(record["build_key"])
@@ -160,7 +182,8 @@ def _keys_in_rows(store: Store) -> Iterator[list[str]]:
                     if "_calls" not in file.schema_arrow.names:
                         continue
                     for batch in file.iter_batches(columns=["_calls"]):
-                        yield pc.unique(pc.list_flatten(batch.column(0)).drop_null()).to_pylist()
+                        keys = pc.unique(pc.list_flatten(batch.column(0)).drop_null()).to_pylist()
+                        yield record["build_key"], keys
 
 
 def _is_key(text: Any) -> bool:
