@@ -135,6 +135,16 @@ def test_files_may_be_named_and_the_converted_branch_too(hub: HubServer) -> None
     assert "no file of `someone/shards` matches" in refusal("hf://datasets/someone/shards/x/*.parquet")
 
 
+def test_the_converted_branch_counts_as_it_is_read_and_its_commit_as_that_is(hub: HubServer, session: Session) -> None:
+    hub.push("datasets", "someone/shards", SHARDS)
+    converted = {"default/train/0000.parquet": parquet("1"), "extra/train/0000.parquet": parquet("2")}
+    commit = hub.push("datasets", "someone/shards", converted, revision="refs/convert/parquet")
+    branch = Import(path="hf://someone/shards@refs/convert/parquet", require=())
+    whole = Import(path=f"hf://someone/shards@{commit}", require=())
+    assert [row["text"] for row in session.run(branch)] == ["1"]  # a folder there is a data set
+    assert [row["text"] for row in session.run(whole)] == ["1", "2"]
+
+
 def test_what_the_hub_does_not_give_is_told(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
     hub.push("datasets", "someone/shards", SHARDS)
     assert "the hub knows no data set `someone/nothing`" in refusal("hf://someone/nothing")

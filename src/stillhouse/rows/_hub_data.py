@@ -56,10 +56,12 @@ class HubFile:
 
 
 def hub_entry(place: Place, split: str | None) -> Entry:
-    """What counts: the commit, and which of its data is meant."""
+    """What counts: the commit, which of its data is meant, and the branch where it says how folders are read."""
     data = hub_data(place)
     commit = commit_of(_repository(data), _CARD)
     meant = [commit, data.config or "", split or "", data.files or ""]
+    if data.revision == _CONVERTED:
+        meant.append(_CONVERTED)
     return Entry(f"{place} at commit {commit[:12]}", digest_of(["hub", *meant]), None)
 
 
