@@ -24,7 +24,7 @@ def test_the_table_is_dated_and_names_models_that_have_prices() -> None:
     ("ask", "expected"),
     [
         (Ask(model="openai/gpt-4o-mini"), 128_000),
-        (Ask(model="openai/gpt-4o-mini", deployment="mine"), 128_000),
+        (Ask(model="openai/gpt-4o-mini", deployment="mine"), None),  # in keys no model is named
         (Ask(model="responses/gpt-5"), 272_000),
         (Ask(model="vertex/gemini-2.5-pro"), 1_048_576),
         (Ask(model="openai/of-tomorrow"), None),
@@ -51,6 +51,7 @@ def test_a_folder_says_its_own(tmp_path: Path, config: dict[str, Any], expected:
     (tmp_path / "config.json").write_text(json.dumps(config))
     assert window_of(Ask(model=f"local:{tmp_path}")) == expected
     assert window_of(Ask(model=f"vllm:{tmp_path}")) == expected
+    assert window_of(Ask(model=f"local:{tmp_path}", deployment="house")) is None
 
 
 def test_an_adapter_has_the_window_of_its_base(tmp_path: Path) -> None:

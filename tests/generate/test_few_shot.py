@@ -287,6 +287,16 @@ def test_what_a_schema_and_a_reply_of_unknown_length_take_is_left(session: Sessi
     assert room_of(step.replace(by=Ask(model="lab/unknown")), session) is None  # type: ignore[arg-type]
 
 
+def test_two_asks_of_one_deployment_have_one_key_and_one_room(session: Session) -> None:
+    known, other = (Ask(model=model, deployment="house") for model in ("openai/gpt-4o", "house/any"))
+    steps = [FewShot(rows=ROWS, by=by, examples=EXAMPLES) for by in (known, other)]
+    assert steps[0].structure == steps[1].structure
+    assert [room_of(step, session) for step in steps] == [None, None]  # type: ignore[arg-type]
+    said = room_of(steps[0].replace(tokens=500), session)  # type: ignore[arg-type]
+    assert said is not None
+    assert said.tokens == 500
+
+
 @given(sizes=st.lists(st.integers(0, 200), max_size=12), tokens=st.integers(1, 300), least=st.integers(0, 3))
 @settings(max_examples=30)
 def test_an_estimate_leaves_examples_out_and_fails_no_row(sizes: list[int], tokens: int, least: int) -> None:

@@ -60,8 +60,11 @@ def window_of(by: Ask, folder: Path | None = None) -> int | None:
     """Tokens that a question and its reply may have together, or None where nobody said it.
 
     Of a model in a folder (`folder`, for one that a step made) its configuration says it; of one that its provider
-    serves, `WINDOWS`. A server at a URL may serve any model under any name, and as little of its window as it likes.
+    serves, `WINDOWS`. A server at a URL may serve any model under any name, and as little of its window as it likes;
+    and a deployment is one model in keys, whatever model answers: what is asked must not rest on which.
     """
+    if by.deployment is not None:
+        return None
     folder = folder or model_folder(by)
     if folder is not None:
         return _configured(folder)

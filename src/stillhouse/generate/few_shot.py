@@ -31,8 +31,8 @@ class FewShot(MapStep, tag="generate.few_shot/1"):
     that providers serve by their name, folders by their configuration), less `max_tokens` for the reply (1,024, or a
     quarter of the window, where it is not given), the schema, the tools and what chat templates add. A model in a
     folder counts by its own tokenizer, all others are estimated. That leaves examples out and fails no row: `least` are
-    always shown, and what is too long then is the model's to say. Of models behind an `endpoint`, of GGUF files and of
-    names that are not in the table the window is unknown, and `most` are shown.
+    always shown, and what is too long then is the model's to say. Of models behind an `endpoint` or a `deployment`, of
+    GGUF files and of names that are not in the table the window is unknown, and `most` are shown.
 
     `choose` says which come first: `first` in the order of the table; `random`, drawn for each row by `seed`;
     `round_robin`, where each row begins after the examples that the row before it began with, so that all are shown
