@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stillhouse.core.errors import RecipeError, RowFault
-from stillhouse.generate.template import Template
+from stillhouse.generate.template import Template, columns_read
 
 values = st.one_of(
     st.text(max_size=20),
@@ -56,6 +56,17 @@ def test_a_missing_column_names_the_row_and_the_columns_there_are(source: str) -
 
 def test_a_column_may_be_asked_for_with_care() -> None:
     assert Template("{{ note|default('none') }}{% if note is defined %}!{% endif %}")({"_id": "r", "x": 1}) == "none"
+
+
+@pytest.mark.parametrize("name", ["range", "dict", "cycler", "joiner", "namespace"])
+def test_a_column_that_is_called_as_something_of_jinja_is_read_as_a_column(name: str) -> None:
+    source = f"{{{{ {name} }}}} of {{{{ x }}}}"
+    assert Template(source)({"_id": "r", name: "EUR 3", "x": 1}) == "EUR 3 of 1"
+    assert set(columns_read(source)) == {name, "x"}
+
+
+def test_names_that_a_template_makes_itself_are_no_columns() -> None:
+    assert columns_read("{% for i in items %}{% set n = i %}{{ n }}{{ loop.index }}{% endfor %}", None) == ("items",)
 
 
 def test_a_field_missing_inside_a_column_is_the_rows_fault() -> None:

@@ -79,7 +79,7 @@ def columns_read(*sources: str | None) -> tuple[str, ...]:
 
 @functools.lru_cache(maxsize=256)
 def _names_in(source: str) -> tuple[str, ...]:
-    return tuple(sorted(meta.find_undeclared_variables(_environment().parse(source)) - set(_environment().globals)))
+    return tuple(sorted(meta.find_undeclared_variables(_nameless().parse(source))))
 
 
 def _columns(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -106,6 +106,14 @@ def _environment() -> ImmutableSandboxedEnvironment:
     )
     # What a row asks must not change from one run to the next.
     del found.filters["random"], found.globals["lipsum"]
+    return found
+
+
+@functools.cache
+def _nameless() -> ImmutableSandboxedEnvironment:
+    """The same without `range` and other names of Jinja's own: a column that is called so stands before them."""
+    found = _environment().overlay()
+    found.globals = {}
     return found
 
 
