@@ -10,7 +10,7 @@ import pytest
 from stillhouse.core.errors import RecipeError
 from stillhouse.core.events import Event
 from stillhouse.core.session import Session
-from stillhouse.core.step import KeyBook
+from stillhouse.core.step import KeyBook, Step
 from stillhouse.core.travel import packed, unpacked
 from stillhouse.models.pretrained import Pretrained
 from stillhouse.train.finetune import Finetune
@@ -55,6 +55,8 @@ def test_a_pack_holds_no_data_and_keeps_what_models_are(tmp_path: Path) -> None:
     assert isinstance(again.base, Finetune)
     assert isinstance(again.base.base, Pretrained)
     assert keys.recipe(again) == book.recipe(step)
+    assert isinstance(again.tokens, Step)
+    assert isinstance(step.tokens, Step)
     assert keys.recipe(again.tokens) == book.recipe(step.tokens)
 
 

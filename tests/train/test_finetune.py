@@ -17,6 +17,7 @@ from stillhouse.core.artifact import Tokens
 from stillhouse.core.errors import RecipeError
 from stillhouse.core.serial import from_table, to_table
 from stillhouse.core.session import Session
+from stillhouse.core.step import Step
 from stillhouse.models.adapter import Lora
 from stillhouse.models.generate import GenerationReply, Generator
 from stillhouse.models.loading import BASE, dtype_of, load_model
@@ -56,6 +57,7 @@ def test_the_result_loads_with_transformers_alone(tmp_path: Path, base: Path) ->
 @pytest.mark.usefixtures("in_process")
 def test_the_result_says_how_it_was_trained(tmp_path: Path, base: Path) -> None:
     step = recipe(base)
+    assert isinstance(step.tokens, Step)
     with Session(tmp_path, options=options(), track=False, progress=False) as session:
         model, tokens = session.run(step), session.run(step.tokens)
     assert isinstance(tokens, Tokens)
@@ -306,6 +308,7 @@ def test_another_part_makes_another_result(base: Path) -> None:
 @pytest.mark.usefixtures("in_process")
 def test_a_plan_tells_time_and_memory_before_anything_is_trained(tmp_path: Path, base: Path) -> None:
     step = recipe(base, steps=None, epochs=2.0)
+    assert isinstance(step.tokens, Step)
     with Session(tmp_path, options=options(), track=False, progress=False) as session:
         before = step.expect(None, session)
         session.run(step.tokens)

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from stillhouse.core.errors import StoreError, TrainError
 from stillhouse.core.part import Part
 from stillhouse.core.session import Session
+from stillhouse.core.step import Step
 from stillhouse.tokens.store import TokenStore
 from stillhouse.train.objective import Measured
 from tests.models.tiny import tiny_model
@@ -46,6 +47,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_rows_and_advice(tmp_path: Path
     weights["model.norm.weight"][3] = float("inf")
     save_file(weights, base / "model.safetensors", metadata={"format": "pt"})
     step = recipe(base, held_out=None, evaluate_every=None)
+    assert isinstance(step.tokens, Step)
     with Session(tmp_path / "store", options=options(), track=False, progress=False) as session:
         with pytest.raises(TrainError, match=r"not finite at update 1 \(loss nan") as caught:
             session.run(step)
@@ -88,7 +90,6 @@ def test_a_full_disk_while_writing_a_checkpoint_says_so(
 def test_held_out_rows_without_anything_to_judge_by_are_refused(tmp_path: Path, base: Path) -> None:
     from stillhouse.core.artifact import Tokens
     from stillhouse.core.context import Context
-    from stillhouse.core.step import Step
     from stillhouse.tokens._segments import Layout, SegmentWriter, write_manifest
 
     class Unweighted(Step[Tokens], tag="tests.unweighted/1"):

@@ -105,7 +105,15 @@ class Layout:
         if not len(short):
             return found
         nothing, begin = np.full(len(short), -1, np.int32), np.zeros_like(short)
-        padding = (here[short], nothing, nothing, begin, nothing, begin, self._seq_len - used[short])
+        padding: tuple[Arrays, ...] = (
+            here[short],
+            nothing,
+            nothing,
+            begin,
+            nothing,
+            begin,
+            self._seq_len - used[short],
+        )
         return tuple(np.concatenate(pair) for pair in zip(found, padding, strict=True))
 
     def _find_runs(self, file: Arrays, start: Arrays, length: Arrays, row: Arrays, num_rows: int) -> None:
