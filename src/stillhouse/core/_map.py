@@ -31,6 +31,7 @@ from .step import MapStep
 OPEN_CHUNKS = 8
 MOST_CHUNKS = 128  # small ones, of which a few rows are still waited for
 SMALLEST, LARGEST = 64, 4096  # rows of a chunk
+HANDED = 16  # rows of a chunk where others wait for them: more, and the slowest of each leaves slots of the next idle
 FEW = 2  # rows of a chunk where others wait for them, or until a first row has worked
 SHARE = 16  # such a chunk has this part of the rows that were taken before it, or are left
 QUICK, LONG = 0.25, 4.0  # seconds: a chunk that takes less makes the next larger, one that takes more makes it smaller
@@ -122,7 +123,7 @@ class MapRun:
         self._watch = watch or watch_failures
         self._marks: dict[int, Entry] = {}
         # Where another step waits for the rows they come a few at a time, unless they come fast.
-        self._size = min(context.options.chunk, SMALLEST) if self._wanted else context.options.chunk
+        self._size = min(context.options.chunk, HANDED) if self._wanted else context.options.chunk
         self._waiting: list[Chunk] = []
         self._taken = self._looked = 0
         self._changed = threading.Event()
@@ -189,7 +190,7 @@ class MapRun:
         # idle.
         unsent = [chunk.num_rows for chunk in waiting if not chunk.sent]
         return len(waiting) < MOST_CHUNKS and (
-            len(unsent) < max(2, self.workers.width) or sum(unsent) < min(2 * self._size, SMALLEST)
+            len(unsent) < max(2, self.workers.width) or sum(unsent) < min(2 * self._size, HANDED)
         )
 
     @property
@@ -237,7 +238,7 @@ def _next_size(size: int, chunk: Chunk, seconds: float) -> int:
         return max(1, min(2 * size if seconds < QUICK else size, in_time, LARGEST))
     if seconds < QUICK:
         return min(2 * size, LARGEST) if chunk.num_rows >= size else size
-    return max(size // 2, SMALLEST) if seconds > LONG else size
+    return max(size // 2, min(size, SMALLEST)) if seconds > LONG else size
 
 
 def watch_failures(run: MapRun) -> None:
