@@ -7,13 +7,13 @@ not tokenised again: that segment is taken over, and a new one ends where such r
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -24,7 +24,7 @@ from ..core._tables import arrow_batches, dict_rows
 from ..core.artifact import Files, Rows
 from ..core.context import Context
 from ..core.errors import RecipeError
-from ..core.keys import DIGEST_BYTES, digest, digest_of, folder_digest
+from ..core.keys import digest, digest_of, folder_digest
 from ..core.step import Step
 from ..core.store import write_json
 from ..text.chat import ChatRenderer, check_tokenizer
@@ -33,7 +33,7 @@ from ..text.tokenizer import load_tokenizer, tokenizer_digest
 from ._documents import Documenter, Documents, Writing, text_of
 from ._known import Known, RowIds, known_segments, take_over
 from ._processes import Chunk, Processes
-from ._segments import Layout, Segment, SegmentWriter, link_file, write_manifest, written_segments
+from ._segments import Layout, Segment, SegmentWriter, content_digest, link_file, write_manifest, written_segments
 from .store import TokenStore
 
 if TYPE_CHECKING:
@@ -76,14 +76,14 @@ def tokenize(step: Tokenize, context: Context) -> None:
         tokenizer.chat_template = step.template
     tokenizer.save_pretrained(context.folder / "tokenizer")
     _check_rejected(segments, context.folder / "rejects.jsonl")
-    context.digest = content_of(context.folder)
-    learnt = TokenStore(context.folder).num_learnt
-    kinds = Counter(reject["kind"] for reject in TokenStore(context.folder).rejects())
+    store = TokenStore(context.folder)
+    context.digest = content_of(store)
+    kinds = Counter(reject["kind"] for reject in store.rejects())
     context.note(
-        documents=sum(segment.num_documents for segment in segments),
-        tokens=sum(segment.num_tokens for segment in segments),
-        learnt=learnt,
-        rejected=sum(segment.num_rejected for segment in segments),
+        documents=store.num_documents,
+        tokens=store.num_tokens,
+        learnt=store.num_learnt,
+        rejected=store.num_rejected,
         **({"rejected_for": dict(kinds)} if kinds else {}),
     )
 
@@ -105,7 +105,7 @@ class _Work:
         self._distrust = context.scratch / "fast-way-differs.json"
 
     def segments(self, writing: Writing, tokenizer: PreTrainedTokenizerBase) -> list[Segment]:
-        slow = Writing(**{**vars(writing), "fast": False})
+        slow = replace(writing, fast=False)
         if self._distrust.exists():  # found by an attempt that was interrupted later
             self._note(json.loads(self._distrust.read_bytes()), warn=False)
             return self._segments(slow, Documenter(slow, tokenizer))
@@ -133,7 +133,7 @@ class _Work:
         )
         processes = self._context.options.threads or _cores()
         fast = documenter.texts is not None and documenter.texts.is_fast
-        writing = Writing(**{**vars(writing), "fast": fast})
+        writing = replace(writing, fast=fast)
         progress = _Progress(self._context, len(self._rows))
         while True:
             try:
@@ -331,31 +331,14 @@ def publish(segments: Path, target: Path, layout: Layout, found: Sequence[Segmen
     write_manifest(target, layout, found)
 
 
-def content_of(folder: Path) -> str:
+def content_of(store: TokenStore) -> str:
     """Digest of what a store holds, however it is cut into segments: a store that grew equals one made at once."""
-    store = TokenStore(folder)
-    parts = [store.layout.digest, folder_digest(folder / "tokenizer")]
-    for files in (store.tokens, store.weights or []):
-        state = hashlib.blake2b(digest_size=DIGEST_BYTES)
-        for file in files:
-            for start in range(0, len(file), 1 << 22):
-                state.update(file[start : start + (1 << 22)].tobytes())
-        parts.append(state.hexdigest())
-    states = {
-        name: hashlib.blake2b(digest_size=DIGEST_BYTES) for name in ("row_id", "length", "source", "weight", "roles")
-    }
-    for docs in store.docs:
-        for start in range(0, docs.num_rows, 65_536):
-            some = docs.slice(start, 65_536)
-            for name, state in states.items():
-                column = some.column(some.schema.names.index(name))
-                if pa.types.is_primitive(column.type):
-                    state.update(column.to_numpy(zero_copy_only=False).tobytes())
-                else:
-                    state.update("".join(f"{value}\n" for value in column.to_pylist()).encode())
-    with (folder / "rejects.jsonl").open("rb") as lines:
-        rejects = hashlib.file_digest(lines, lambda: hashlib.blake2b(digest_size=DIGEST_BYTES)).hexdigest()
-    return digest_of([*parts, *(state.hexdigest() for state in states.values()), rejects])
+    parts = [
+        store.fingerprint,
+        folder_digest(store.folder / "tokenizer"),
+        content_digest(store.folder / "rejects.jsonl"),
+    ]
+    return digest_of(parts)
 
 
 def layout_of(tokenizer: PreTrainedTokenizerBase, template: str | None, *, chat: bool) -> Layout:
