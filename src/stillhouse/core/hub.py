@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from .errors import RecipeError
+from .files import InputFile
 
 Kind = Literal["model", "dataset"]
 
@@ -23,6 +24,25 @@ class HubName(NamedTuple):
     revision: str | None
     kind: Kind
     step: str
+
+
+class HubFiles(InputFile):
+    """Files of a hub name or a local folder, as a field of a step: what they are, `identity_of` the name tells.
+
+    A name counts by the commit that it stands for now, a folder by its content.
+    """
+
+    __slots__ = ("_identity_of", "name", "revision")
+
+    def __init__(self, name: str, revision: str | None, identity_of: Callable[[str, str | None], str]) -> None:
+        super().__init__(name if revision is None else f"{name}@{revision}")
+        self.name = name
+        self.revision = revision
+        self._identity_of = identity_of
+
+    @property
+    def digest(self) -> str:
+        return self._identity_of(self.name, self.revision)
 
 
 def is_commit(revision: str | None) -> bool:

@@ -6,25 +6,8 @@ from pydantic import Field
 
 from ..core.artifact import Model
 from ..core.context import Context
-from ..core.files import InputFile
+from ..core.hub import HubFiles
 from ..core.step import Step
-
-
-class Weights(InputFile):
-    """A hub name or a local folder: counts by the commit the name stands for now, or by the folder's content."""
-
-    __slots__ = ("name", "revision")
-
-    def __init__(self, name: str, revision: str | None = None) -> None:
-        super().__init__(name if revision is None else f"{name}@{revision}")
-        self.name = name
-        self.revision = revision
-
-    @property
-    def digest(self) -> str:
-        from ._pretrained import identity_of
-
-        return identity_of(self.name, self.revision)
 
 
 class Pretrained(Step[Model], tag="models.pretrained/1"):
@@ -36,9 +19,11 @@ class Pretrained(Step[Model], tag="models.pretrained/1"):
     name: str = Field(min_length=1, description="name on the hub, or a folder")
     revision: str | None = Field(None, description="branch, tag or commit on the hub; None: its main branch")
 
-    def identity(self) -> dict[str, Weights]:
+    def identity(self) -> dict[str, HubFiles]:
         """The content, not the place or the name: a branch that moves on makes another model."""
-        return {"weights": Weights(self.name, self.revision)}
+        from ._pretrained import identity_of
+
+        return {"weights": HubFiles(self.name, self.revision, identity_of)}
 
     @property
     def names_adapter(self) -> bool:

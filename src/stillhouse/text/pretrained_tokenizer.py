@@ -7,25 +7,8 @@ from pydantic import Field
 from ..core.artifact import Files, Model
 from ..core.context import Context
 from ..core.errors import RecipeError
-from ..core.files import InputFile
+from ..core.hub import HubFiles
 from ..core.step import Step
-
-
-class TokenizerFiles(InputFile):
-    """A hub name or a folder: counts by the commit the name stands for now, or by the tokenizer files' content."""
-
-    __slots__ = ("name", "revision")
-
-    def __init__(self, name: str, revision: str | None = None) -> None:
-        super().__init__(name if revision is None else f"{name}@{revision}")
-        self.name = name
-        self.revision = revision
-
-    @property
-    def digest(self) -> str:
-        from ._pretrained_tokenizer import identity_of
-
-        return identity_of(self.name, self.revision)
 
 
 class PretrainedTokenizer(Step[Files], tag="text.pretrained_tokenizer/1"):
@@ -37,9 +20,11 @@ class PretrainedTokenizer(Step[Files], tag="text.pretrained_tokenizer/1"):
     name: str = Field(min_length=1, description="name on the hub, or a folder")
     revision: str | None = Field(None, description="branch, tag or commit on the hub; None: its main branch")
 
-    def identity(self) -> dict[str, TokenizerFiles]:
+    def identity(self) -> dict[str, HubFiles]:
         """The content, not the place or the name: a branch that moves on makes another tokenizer."""
-        return {"files": TokenizerFiles(self.name, self.revision)}
+        from ._pretrained_tokenizer import identity_of
+
+        return {"files": HubFiles(self.name, self.revision, identity_of)}
 
     def run(self, context: Context) -> None:
         from ._pretrained_tokenizer import fetch
