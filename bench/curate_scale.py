@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from _report import line, show
 
 LENGTH, WORDS, BATCH = 40, 50_000, 50_000
 MOST_MB = 2000
@@ -83,18 +84,6 @@ def measured(rows: int) -> dict[str, Any]:
         return found
 
 
-def line(name: str, value: float, unit: str, reference: str, reference_value: float, better: str) -> dict[str, Any]:
-    return {
-        "name": name,
-        "value": round(value, 4),
-        "unit": unit,
-        "reference": reference,
-        "reference_value": round(reference_value, 4),
-        "ratio": round(value / reference_value, 4),
-        "better": better,
-    }
-
-
 def lines(sizes: tuple[int, int]) -> Iterator[dict[str, Any]]:
     small, large = (measured(size) for size in sizes)
     rows = sizes[1]
@@ -122,8 +111,7 @@ def main() -> None:
         return
     sizes = (20_000, 100_000) if options.quick else (max(1000, options.rows // 10), options.rows)
     for entry in lines(sizes):
-        shown = f"{entry['name']}: {entry['value']} {entry['unit']} ({entry['ratio']} × {entry['reference']})"
-        print(json.dumps(entry) if options.json else shown, flush=True)
+        show(entry, as_json=options.json)
 
 
 if __name__ == "__main__":

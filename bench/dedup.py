@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+from _report import line, show
 
 THRESHOLD, WORDS, LENGTH, CHANGED = 0.8, 8000, 120, 3
 RECALL = 0.99
@@ -107,18 +108,6 @@ def whole_step(rows: int) -> dict[str, float]:
         return found
 
 
-def line(name: str, value: float, unit: str, reference: str, reference_value: float, better: str) -> dict[str, Any]:
-    return {
-        "name": name,
-        "value": round(value, 4),
-        "unit": unit,
-        "reference": reference,
-        "reference_value": round(reference_value, 4),
-        "ratio": round(value / reference_value, 4),
-        "better": better,
-    }
-
-
 def lines(num_documents: int, sizes: tuple[int, int]) -> Iterator[dict[str, Any]]:
     made = list(documents(num_documents))
     texts, planted = [text for text, _ in made], sum(repeat for _, repeat in made)
@@ -159,8 +148,7 @@ def main() -> None:
         return
     sizes = (20_000, 60_000) if options.quick else (100_000, 1_000_000)
     for entry in lines(20_000, sizes):
-        shown = f"{entry['name']}: {entry['value']} {entry['unit']} ({entry['ratio']} × {entry['reference']})"
-        print(json.dumps(entry) if options.json else shown, flush=True)
+        show(entry, as_json=options.json)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,8 @@ import threading
 import time
 from pathlib import Path
 
+from _report import line, show
+
 FORMATS = ("jsonl", "parquet", "arrow")
 MEMORY_MB = 500
 
@@ -138,19 +140,6 @@ def lines(sizes: tuple[int, int]) -> list[dict[str, object]]:
     return report
 
 
-def line(name: str, value: float, unit: str, reference: str, reference_value: float, better: str) -> dict[str, object]:
-    ratio = round(value / reference_value, 3) if reference_value else None
-    return {
-        "name": name,
-        "value": round(value, 1),
-        "unit": unit,
-        "reference": reference,
-        "reference_value": round(reference_value, 1),
-        "ratio": ratio,
-        "better": better,
-    }
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
@@ -162,10 +151,7 @@ def main() -> None:
         child(case, int(rows), Path(folder))
         return
     for entry in lines((10_000, 60_000) if options.quick else (100_000, 1_000_000)):
-        if options.json:
-            print(json.dumps(entry))
-        else:
-            print(f"{entry['name']}: {entry['value']} {entry['unit']} ({entry['ratio']} × {entry['reference']})")
+        show(entry, as_json=options.json)
 
 
 if __name__ == "__main__":

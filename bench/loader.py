@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+from _report import line, show
 
 from stillhouse.tokens._mixing import TOTAL, Schedule, integer_weights
 from stillhouse.tokens._segments import DOCS_SCHEMA, Layout, Segment, SegmentWriter, write_manifest
@@ -343,18 +344,6 @@ def mixing() -> list[dict[str, object]]:
     return report
 
 
-def line(name: str, value: float, unit: str, reference: str, reference_value: float, better: str) -> dict[str, object]:
-    return {
-        "name": name,
-        "value": float(f"{value:.4g}"),
-        "unit": unit,
-        "reference": reference,
-        "reference_value": float(f"{reference_value:.4g}"),
-        "ratio": float(f"{value / reference_value:.4g}"),
-        "better": better,
-    }
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
@@ -368,11 +357,7 @@ def main() -> None:
         report = [*speeds(folder, 600 if options.quick else 3000, options.peer), *resuming(folder), *mixing()]
     report += memory(1_000 if options.quick else 10_000)
     for entry in report:
-        print(
-            json.dumps(entry)
-            if options.json
-            else f"{entry['name']}: {entry['value']:,} {entry['unit']} ({entry['ratio']} × {entry['reference']})"
-        )
+        show(entry, as_json=options.json)
 
 
 if __name__ == "__main__":

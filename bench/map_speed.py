@@ -19,6 +19,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from _report import line, show
+
 COLD, CACHED, MEMORY_MB, GROWTH = 20_000, 50_000, 600, 1.2
 
 
@@ -134,19 +136,6 @@ def lines(sizes: tuple[int, int]) -> list[dict[str, object]]:
     return report
 
 
-def line(name: str, value: float, unit: str, reference: str, reference_value: float, better: str) -> dict[str, object]:
-    ratio = round(value / reference_value, 3)
-    return {
-        "name": name,
-        "value": round(value, 1),
-        "unit": unit,
-        "reference": reference,
-        "reference_value": round(reference_value, 1),
-        "ratio": ratio,
-        "better": better,
-    }
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
@@ -160,11 +149,7 @@ def main() -> None:
         child(case, int(rows), Path(folder))
         return
     for entry in lines((10_000, 100_000) if options.quick else (100_000, 1_000_000)):
-        print(
-            json.dumps(entry)
-            if options.json
-            else f"{entry['name']}: {entry['value']:,} {entry['unit']} ({entry['ratio']} × {entry['reference']})"
-        )
+        show(entry, as_json=options.json)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import json
 import tempfile
 import time
 from bisect import bisect_left, insort
@@ -23,6 +22,7 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+from _report import line, show
 
 from stillhouse.tokens._best_fit import best_fit_decreasing
 from stillhouse.tokens._packing import make_plan
@@ -230,18 +230,6 @@ def trl_seconds(lengths: Lengths, capacity: int) -> float:
         return time.process_time() - started
 
 
-def line(name: str, value: float, unit: str, reference: str, reference_value: float, better: str) -> dict[str, object]:
-    return {
-        "name": name,
-        "value": float(f"{value:.5g}"),
-        "unit": unit,
-        "reference": reference,
-        "reference_value": float(f"{reference_value:.5g}"),
-        "ratio": float(f"{value / reference_value:.5g}"),
-        "better": better,
-    }
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
@@ -250,11 +238,7 @@ def main() -> None:
     options = parser.parse_args()
     sizes = (200_000, 50_000) if options.quick else (1_000_000, 200_000)
     for entry in lines(*sizes, peer=options.peer):
-        print(
-            json.dumps(entry)
-            if options.json
-            else f"{entry['name']}: {entry['value']:,} {entry['unit']} ({entry['ratio']} × {entry['reference']})"
-        )
+        show(entry, as_json=options.json)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from _report import line, show
+
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[variable] = "1"  # before numpy is imported
 
@@ -246,18 +248,6 @@ def hashed(texts: int) -> Iterator[dict[str, Any]]:
     yield line("hashed vectors", cost, "CPU-µs/text", "counting n-grams in Python", 1e6 * reference / texts, "lower")
 
 
-def line(name: str, value: float, unit: str, reference: str, reference_value: float, better: str) -> dict[str, Any]:
-    return {
-        "name": name,
-        "value": round(value, 4),
-        "unit": unit,
-        "reference": reference,
-        "reference_value": round(reference_value, 4),
-        "ratio": round(value / reference_value, 4),
-        "better": better,
-    }
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
@@ -278,8 +268,7 @@ def main() -> None:
     )
     for part in parts:
         for entry in part:
-            shown = f"{entry['name']}: {entry['value']} {entry['unit']} ({entry['ratio']} × {entry['reference']})"
-            print(json.dumps(entry) if options.json else shown, flush=True)
+            show(entry, as_json=options.json)
 
 
 if __name__ == "__main__":

@@ -7,13 +7,14 @@ it. All ids are compared. The step reads rows, encodes in one process, writes an
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sysconfig
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+
+from _report import line, show
 
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
@@ -90,29 +91,13 @@ def lines(quick: bool) -> list[dict[str, object]]:
     ]
 
 
-def line(name: str, value: float, unit: str, reference: str, reference_value: float, better: str) -> dict[str, object]:
-    return {
-        "name": name,
-        "value": float(f"{value:.4g}"),
-        "unit": unit,
-        "reference": reference,
-        "reference_value": float(f"{reference_value:.4g}"),
-        "ratio": float(f"{value / reference_value:.4g}"),
-        "better": better,
-    }
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     parser.add_argument("--quick", action="store_true", help="2 MB of source in place of 12 MB")
     options = parser.parse_args()
     for entry in lines(options.quick):
-        print(
-            json.dumps(entry)
-            if options.json
-            else f"{entry['name']}: {entry['value']:,} {entry['unit']} ({entry['ratio']} × {entry['reference']})"
-        )
+        show(entry, as_json=options.json)
 
 
 if __name__ == "__main__":
