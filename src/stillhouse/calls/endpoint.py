@@ -162,12 +162,6 @@ def at_endpoint(model: str, endpoint: Endpoint) -> tuple[Endpoint, str]:
     return endpoint, name
 
 
-def served_name(model: str) -> str:
-    """What a server at an endpoint of its own is asked for: the name without a provider that is only our prefix."""
-    provider, _, name = model.partition("/")
-    return name if provider in HOSTS and name else model
-
-
 _AZURE = (".azure.com", ".azure.us", ".azure.cn")
 
 

@@ -15,10 +15,8 @@ from ..core.errors import RecipeError
 BYTES_PER_TOKEN = 3  # English has more than four; Chinese, with three bytes a character, about a token a character
 REPLY = 1024
 """Tokens left for a reply whose `max_tokens` nobody said; a quarter of the window, where that is less."""
-TEMPLATE, MESSAGE = (
-    32,
-    8,
-)  # what chat templates add to a conversation, and to each message: five or six, of those we know
+# What chat templates add to a conversation, and to each message: five or six, of those we know.
+TEMPLATE, MESSAGE = 32, 8
 
 
 class Room(NamedTuple):

@@ -70,9 +70,8 @@ def tokenize(step: Tokenize, context: Context) -> None:
     work = _Work(context, rows, layout, known)
     segments = work.segments(writing, tokenizer)
     publish(context.scratch / "segments", context.folder, layout, segments)
-    if (
-        step.template is not None
-    ):  # it travels with the tokens, so that a model trained on them is asked in the same way
+    # It travels with the tokens, so that a model trained on them is asked in the same way.
+    if step.template is not None:
         tokenizer.chat_template = step.template
     tokenizer.save_pretrained(context.folder / "tokenizer")
     _check_rejected(segments, context.folder / "rejects.jsonl")
