@@ -33,7 +33,7 @@ T = TypeVar("T")
 Faults: TypeAlias = dict[bytes, RowFault]
 """What requests of a step ended in, by key: an equal one is not made again."""
 
-_COMMIT_SECONDS, _COMMIT_SHARE = 0.003, 0.02
+_COMMIT_SECONDS, _COMMIT_SHARE = 0.003, 0.005
 _LANDINGS = 20_000
 _LOOK_SECONDS = 5.0
 _MOST_FAULTS = 10_000
@@ -310,7 +310,7 @@ class Engine:
 
     async def _keep(self, entry: Entry, seconds: float) -> dict[bytes, Kept]:
         """Returns when the reply is committed. Those that come within a moment are committed together: that is most of
-        what a commit costs, and the moment is a fiftieth of a call at most."""
+        what a commit costs, and the moment is a two-hundredth of a call at most."""
         loop = asyncio.get_running_loop()
         done: asyncio.Future[dict[bytes, Kept]] = loop.create_future()
         self._unkept.append((entry, done))
