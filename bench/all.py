@@ -19,6 +19,8 @@ from typing import Any, NamedTuple
 
 FOLDER = Path(__file__).parent
 PAGE = FOLDER.parent / "docs" / "benchmarks.md"
+ELSEWHERE = ("all", "peers_calls")
+"""No benches of that page: this file, and what needs environments of other engines and has a page of its own."""
 LIBRARIES = ("torch", "transformers", "tokenizers", "numpy", "pyarrow", "duckdb", "pydantic", "aiohttp")
 
 
@@ -112,7 +114,7 @@ def main() -> int:
     parser.add_argument("names", nargs="*", help="the benches to run (all); the page is written only for all")
     parser.add_argument("--quick", action="store_true", help="each within 50 seconds")
     options = parser.parse_args()
-    paths = sorted(path for path in FOLDER.glob("[!_]*.py") if path.name != Path(__file__).name)
+    paths = sorted(path for path in FOLDER.glob("[!_]*.py") if path.stem not in ELSEWHERE)
     unknown = sorted(set(options.names) - {path.stem for path in paths})
     if unknown:
         parser.error(f"there is no bench `{unknown[0]}`: {', '.join(path.stem for path in paths)}")
