@@ -276,8 +276,8 @@ def table(found: list[Summary], sizes: tuple[int, int], rounds: int) -> str:
         f"{rounds} interleaved rounds.",
         "",
         "| | rows/s | CPU ms a row | rows/s, each further row | CPU ms, each further row | peak memory, MB | "
-        "the same again, s | of these CPU s | requests | requests again |",
-        "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
+        "the same again, s | of these CPU s | most in flight | requests | requests again |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for one in found:
         cells = [
@@ -289,6 +289,7 @@ def table(found: list[Summary], sizes: tuple[int, int], rounds: int) -> str:
             f"{one.peak_mb:.0f}",
             f"{one.again_s:.2f}",
             f"{one.again_cpu:.2f}",
+            f"{one.in_flight}",
             f"{one.requests:,}",
             f"{one.again_requests:,}",
         ]
