@@ -145,6 +145,24 @@ def test_an_attribute_that_no_combination_has_is_named_with_those_that_exist(ses
 
 
 @pytest.mark.parametrize(
+    ("instruction", "attributes", "unseen"),
+    [
+        ("A {length} text on {topic}.", ATTRIBUTES, "length"),
+        ("A {{ length }} text.", ATTRIBUTES, "topic"),
+        ("A text.", [{"length": "short", "topic": "tea"}], "length"),
+    ],
+)
+def test_an_attribute_that_the_model_is_not_told_is_refused(instruction: str, attributes: Any, unseen: str) -> None:
+    with pytest.raises(RecipeError, match=f"does not show `{unseen}`.*write `{{{{ {unseen} }}}}`"):
+        DataFromAttributedPrompt(by=ask("x"), instruction=instruction, attributes=attributes)
+
+
+def test_a_combination_may_hold_what_only_the_reader_is_told() -> None:
+    combinations = [{"length": "short", "note": "for the classifier"}]
+    DataFromAttributedPrompt(by=ask("x"), instruction="A {{ length }} text.", attributes=combinations)
+
+
+@pytest.mark.parametrize(
     ("fields", "message"),
     [
         ({}, "give `attributes`"),
@@ -160,7 +178,9 @@ def test_attributes_that_make_no_rows_are_refused(fields: dict[str, Any], messag
 
 
 def test_a_column_called_like_an_attribute_is_refused(session: Session) -> None:
-    step = DataFromAttributedPrompt(by=ask("x"), instruction="{{ topic }}", attributes=ATTRIBUTES, column="topic")
+    step = DataFromAttributedPrompt(
+        by=ask("x"), instruction="{{ length }} {{ topic }}", attributes=ATTRIBUTES, column="topic"
+    )
     with pytest.raises(RecipeError, match="DataFromAttributedPrompt: the rows have a column `topic` already"):
         session.run(step)
 
@@ -170,7 +190,7 @@ def test_plans_know_the_calls_before_anything_is_made(tmp_path: Path) -> None:
     with Session(tmp_path, track=False, progress=False) as session:
         plan = session.plan(DataFromPrompt(by=by, instruction="Write.", num=300))
         assert plan.total("calls") == 300
-        step = DataFromAttributedPrompt(by=by, instruction="{{ length }}", attributes=ATTRIBUTES, each=3)
+        step = DataFromAttributedPrompt(by=by, instruction="{{ length }} {{ topic }}", attributes=ATTRIBUTES, each=3)
         assert session.plan(step).total("calls") == 12
 
 

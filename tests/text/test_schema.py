@@ -210,6 +210,25 @@ def test_a_field_takes_a_model_a_dict_or_a_schema() -> None:
     assert Shaped(response=Order.model_json_schema()).response == Schema(Order.model_json_schema())
 
 
+@pytest.mark.parametrize(
+    ("given", "fits", "misfit"),
+    [
+        (Item | Order, {"items": [{"name": "tea"}]}, {"items": "tea"}),
+        (list[Item], [{"name": "tea", "mood": "fine"}], {"name": "tea"}),
+        (Size, "small", "huge"),
+        (Literal["yes", "no"], "yes", "perhaps"),
+        (dict[str, int], {"tea": 2}, {"tea": "two"}),
+    ],
+)
+def test_unions_lists_and_enums_are_schemas_too(given: Any, fits: Any, misfit: Any) -> None:
+    schema = Schema(given)
+
+    assert Shaped(response=given).response == schema == Schema(**orjson.loads(orjson.dumps(schema.values())))
+    assert "mood" not in str(schema.check(fits))
+    with pytest.raises(Misfit):
+        schema.check(misfit)
+
+
 @pytest.mark.parametrize("model", [Order, Payment, Checked, Tree])
 def test_a_schema_reads_back_equal(model: type[BaseModel]) -> None:
     schema = Schema(model)
@@ -231,7 +250,11 @@ def test_schemas_differ_by_what_they_let_pass() -> None:
     ("given", "message"),
     [
         ({"type": "objekt"}, "no JSON Schema"),
-        (int, "is no schema"),
+        (str, "Replies are text"),
+        (object, "is no schema"),
+        (5, "is no schema"),
+        (lambda: "a reply", "is no schema"),
+        (list[Checked], "no name by which they are found again"),
         ({"type": "object", "required": "a"}, "no JSON Schema"),
         ({"$ref": "#"}, "leads back to itself"),
         ({"$ref": "#/$defs/a", "$defs": {"a": {"anyOf": [{"$ref": "#/$defs/a"}]}}}, "leads back to itself"),

@@ -54,6 +54,7 @@ class DataFromAttributedPrompt(MapStep, tag="generate.data_from_attributed_promp
         check_unpack(self.response, self.unpack)
         if "rows" not in self.model_fields_set and not self.attributes:
             raise ValueError("give `attributes`, or combinations of them as `rows`")
+        _check_shown(self.attributes or (), self.instruction)
         if "rows" not in self.model_fields_set:
             given = self.attributes
             made = Grid(attributes=given) if isinstance(given, Mapping) else Import(data=given, require=())
@@ -83,3 +84,22 @@ class DataFromAttributedPrompt(MapStep, tag="generate.data_from_attributed_promp
         """`each` calls for a combination."""
         rows = None if rows_in is None else rows_in * self.each
         return expected(self.by, session, rows=rows, calls=rows, prompt=len(self.instruction) + 40, reply=400)
+
+
+def _check_shown(attributes: Mapping[str, Any] | Sequence[Mapping[str, Any]], instruction: str) -> None:
+    """Raise `ValueError` where the model would not be told an attribute by which texts are then labelled.
+
+    What stands in a list of combinations may be for the reader alone, as long as something is shown.
+    """
+    from .template import columns_read
+
+    product = isinstance(attributes, Mapping)
+    names = list(attributes) if product else list(dict.fromkeys(name for one in attributes for name in one))
+    read = columns_read(instruction)
+    unseen = [name for name in names if name not in read]
+    wrong = next((name for name in read if name not in names), None) if product else None
+    if wrong is None and unseen and (product or len(unseen) == len(names)):
+        raise ValueError(
+            f"the instruction does not show `{unseen[0]}`, so all of its values would be asked alike; write "
+            f"`{{{{ {unseen[0]} }}}}` where it belongs, or take the attribute away"
+        )

@@ -4,7 +4,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import orjson
-from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError, field_validator, model_validator
+from pydantic.errors import PydanticUserError
 
 from stillhouse.core.errors import RecipeError
 from stillhouse.core.functions import reference, resolve
@@ -28,6 +29,8 @@ class Misfit(ValueError):
 class Schema(Part, tag="text.schema/1"):
     """A JSON Schema (2020-12) for replies: `Schema(OrderModel)` or `Schema({"type": "object", …})`.
 
+    Other types of Python will do as well: `Schema(Order | Refund)`, `Schema(list[Order])`, an enum, a `Literal`.
+
     Fields that the schema does not name are dropped when it comes from a pydantic model that ignores them, are errors
     where it forbids them (`additionalProperties: false`), and stay otherwise. Missing fields take the schema's default.
     The validators of a pydantic model run too; such a model must stand at the top of a module, and counts by its
@@ -46,10 +49,11 @@ class Schema(Part, tag="text.schema/1"):
     @model_validator(mode="before")
     @classmethod
     def _given(cls, given: Any) -> Any:
-        """A field of type `Schema` takes a model class or a JSON Schema as it stands."""
-        if isinstance(given, type) or (isinstance(given, Mapping) and given and not {*given} <= {*cls.model_fields}):
-            return _fields_of(given)
-        return given
+        """A field of type `Schema` takes a model class, another type or a JSON Schema as it stands."""
+        own = (
+            not given or {*given} <= {*cls.model_fields} if isinstance(given, Mapping) else isinstance(given, cls | str)
+        )
+        return given if own or given is None else _fields_of(given)
 
     @field_validator("json_schema")
     @classmethod
@@ -109,12 +113,32 @@ class Schema(Part, tag="text.schema/1"):
 def _fields_of(given: Any) -> dict[str, Any]:
     if isinstance(given, Mapping):
         return {"json_schema": given}
-    if not (isinstance(given, type) and issubclass(given, BaseModel)):
-        raise RecipeError(f"{given!r:.80} is no schema", "Give a pydantic model class or a JSON Schema as a dict.")
-    fields: dict[str, Any] = {"json_schema": given.model_json_schema(), "drop_extra": True}
-    if _calls_functions(given.__pydantic_core_schema__):
-        fields["python_model"] = reference(given)
-    return fields
+    if isinstance(given, type) and issubclass(given, BaseModel):
+        fields: dict[str, Any] = {"json_schema": given.model_json_schema(), "drop_extra": True}
+        if _calls_functions(given.__pydantic_core_schema__):
+            fields["python_model"] = reference(given)
+        return fields
+    return {"json_schema": _form_of_type(given), "drop_extra": True}
+
+
+def _form_of_type(given: Any) -> dict[str, Json]:
+    """The JSON Schema of a union, an enum, a list, a `Literal`: of what has no name by which it is found again."""
+    if given is str:
+        raise RecipeError(f"{given!r:.80} is no schema", "Replies are text where no schema is given: leave it out.")
+    try:
+        adapter = TypeAdapter(given)
+        form = adapter.json_schema()
+    except (PydanticUserError, TypeError, NameError):
+        form = {}
+    if not form or adapter.core_schema["type"] == "call":  # whatever there is, or the arguments of a function
+        hint = "Give a pydantic model class, a union, a list or an enum, or a JSON Schema as a dict."
+        raise RecipeError(f"{given!r:.80} is no schema", hint)
+    if _calls_functions(adapter.core_schema):
+        raise RecipeError(
+            f"in {given!r:.80} there are validators, and it has no name by which they are found again",
+            "Name it at the top of a module, `class Reply(pydantic.RootModel[…]): pass`, and give that.",
+        )
+    return form
 
 
 def _calls_functions(schema: Any) -> bool:
