@@ -10,6 +10,7 @@ import pytest
 
 from stillhouse.calls.ask import Ask
 from stillhouse.calls.providers.scripted import script, scripted_reply
+from stillhouse.calls.reply import TokenChance, ToolCall, own_reply
 from stillhouse.core.errors import RecipeError
 from stillhouse.core.session import Session
 from stillhouse.generate.prompt import Prompt
@@ -33,6 +34,18 @@ SHAPE = {
 
 def ask(name: str, **fields: Any) -> Ask:
     return Ask(model=f"scripted:{name}", **fields)
+
+
+def notes(name: str) -> list[Any]:
+    """What the script of this name is asked, filled as it is asked; it replies `seen`."""
+    asked: list[Any] = []
+
+    def reply(messages: Any, schema: Any, sample: int) -> str:
+        asked.append(messages)
+        return "seen"
+
+    script(name, reply)
+    return asked
 
 
 def said(messages: Any) -> str:
@@ -198,3 +211,70 @@ def test_a_changed_system_prompt_endpoint_or_template_makes_new_results(tmp_path
         for url in ("http://a", "http://b")
     }
     assert len(keys) == 2
+
+
+WEATHER = {"name": "weather", "description": "Tells the weather.", "parameters": {"type": "object", "properties": {}}}
+
+
+def test_what_else_an_answer_holds_becomes_columns_where_it_is_kept(session: Session) -> None:
+    def reply(messages: Any, schema: Any, sample: int) -> Any:
+        if messages[-1]["content"] == "a":
+            return own_reply("half", "length", logprobs=[TokenChance("half", -0.5, (("all", -1.5),))])
+        return own_reply("", "tools", tool_calls=[ToolCall("1", "weather", {"place": "Bern"})])
+
+    script("kept", reply)
+    by = ask("kept", when_cut="keep", tools=(WEATHER,))
+    step = Prompt(rows=ROWS, by=by, template="{{ text }}", keep=("finish", "tool_calls", "logprobs", "reasoning"))
+    cut, call = content(session.run(step))
+    assert (cut["reply"], cut["reply_finish"], cut["reply_tool_calls"]) == ("half", "length", [])
+    assert cut["reply_logprobs"] == [{"token": "half", "logprob": -0.5, "top": [{"token": "all", "logprob": -1.5}]}]
+    assert (call["reply"], call["reply_finish"], call["reply_logprobs"]) == ("", "tools", None)
+    assert call["reply_tool_calls"] == [{"id": "1", "name": "weather", "arguments": '{"place": "Bern"}'}]
+
+
+def test_a_tool_that_is_wanted_before_a_structured_reply_leaves_its_columns_empty(session: Session) -> None:
+    script("wants", lambda *_: own_reply("", "tools", tool_calls=[ToolCall("1", "weather", {})]))
+    by = ask("wants", tools=(WEATHER,))
+    (row, _) = content(
+        session.run(Prompt(rows=ROWS, by=by, template="{{ text }}", response=SHAPE, unpack=True, keep="tool_calls"))
+    )
+    assert (row["size"], row["name"], row["reply_tool_calls"][0]["name"]) == (None, None, "weather")
+
+
+def test_tools_whose_calls_would_be_lost_are_refused() -> None:
+    with pytest.raises(RecipeError, match="whose calls have no place here"):
+        Prompt(rows=ROWS, by=ask("x", tools=(WEATHER,)), template="{{ text }}")
+    Prompt(rows=ROWS, by=ask("x", tools=(WEATHER,), tool_choice="none"), template="{{ text }}")
+
+
+def test_images_of_columns_are_shown_before_the_text(session: Session, tmp_path: Path) -> None:
+    asked = notes("seer")
+    cat, dog = tmp_path / "cat.png", tmp_path / "dog.png"
+    cat.write_bytes(b"a cat")
+    dog.write_bytes(b"a dog")
+    rows = Import(data=({"n": 1, "one": str(cat), "more": [str(dog)]}, {"n": 2, "one": None, "more": []}), require=())
+    made = session.run(Prompt(rows=rows, by=ask("seer"), template="What is {{ n }}?", images=("one", "more")))
+    assert [row["reply"] for row in made] == ["seen", "seen"]
+    (first,), (second,) = sorted(asked, key=lambda messages: "What is 2?" in str(messages))
+    assert [part.get("image", part.get("text")) for part in first["content"]] == [str(cat), str(dog), "What is 1?"]
+    assert second["content"] == "What is 2?"
+
+
+def test_images_that_cannot_be_are_told(session: Session) -> None:
+    script("blind", lambda *_: "seen")
+    with pytest.raises(RecipeError, match="there is no column `photo`"):
+        session.run(Prompt(rows=ROWS, by=ask("blind"), template="{{ text }}", images="photo"))
+    with pytest.raises(RecipeError, match="`images` are shown with a `template`"):
+        Prompt(rows=CHATS, by=ask("blind"), messages="chat", images="photo")
+    rows = Import(data=({"photo": ""}, {"photo": "http://h/a.png"}), require=())
+    made = session.run(Prompt(rows=rows, by=ask("blind"), template="?", images="photo"))
+    assert [row["reply"] for row in made] == ["seen"]
+    assert "neither the path or URL of an image" in next(iter(made.failed()))["message"]
+
+
+def test_parts_of_a_conversation_hold_no_fields_of_other_parts(session: Session) -> None:
+    asked = notes("parts")
+    parts = [{"type": "image", "image": "http://h/a.png"}, {"type": "text", "text": "What?"}]
+    rows = Import(data=({"chat": [{"role": "user", "content": parts}]},), require=())
+    session.run(Prompt(rows=rows, by=ask("parts"), messages="chat"))
+    assert asked == [[{"role": "user", "content": parts}]]

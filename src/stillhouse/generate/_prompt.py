@@ -28,12 +28,13 @@ TEMPLATE = "template"
 
 def prompter(step: Prompt, context: Context, *, name: str = "Prompt") -> AsyncMapper:
     """The mapper; `name` is what messages call the step."""
-    source, reading = context.get(step.rows), Reading(step.column, step.response, unpack=step.unpack)
+    source, reading = context.get(step.rows), Reading(step.column, step.response, unpack=step.unpack, keep=step.keep)
     named = step.templates
     added = (*reading.columns, *((TEMPLATE,) if named else ()), *((SAMPLE,) if step.samples > 1 else ()))
     refuse_taken(name, source, added, "Give another name in `column`, or take it away: `Select(without=…)`.")
-    if step.messages is not None and step.messages not in source.columns:
-        raise missing_column("Prompt", step.messages, source.columns)
+    for column in (*step.images, *((step.messages,) if step.messages is not None else ())):
+        if column not in source.columns:
+            raise missing_column(name, column, source.columns)
     ask = _asker(step)
     names = list(named or ("",))
 
@@ -61,14 +62,38 @@ def _asker(step: Prompt) -> Callable[[str, Row], str | list[dict[str, Any]]]:
 
     def ask(name: str, row: Row) -> str | list[dict[str, Any]]:
         text = fills[name](row) if fills else None
-        if system is None and column is None:
+        if system is None and column is None and not step.images:
             return str(text)
         messages = [] if system is None else [{"role": "system", "content": system(row)}]
         if column is not None:
             messages += _conversation(row, column, without_system=system is not None)
-        return messages if text is None else [*messages, {"role": "user", "content": text}]
+        if text is None:
+            return messages
+        shown = [{"type": "image", "image": image} for name in step.images for image in _images(row, name)]
+        content = [*shown, {"type": "text", "text": text}] if shown else text
+        return [*messages, {"role": "user", "content": content}]
 
     return ask
+
+
+def _images(row: Row, column: str) -> Sequence[str]:
+    """The paths or URLs in a column: one, a list of them, or none."""
+    value = row[column]
+    found = [] if value is None else [value] if isinstance(value, str) else value
+    if isinstance(found, list | tuple) and all(isinstance(image, str) and image for image in found):
+        return found
+    where = f"row {row.get('_id', '?')}, `{column}`"
+    raise RowFault(
+        "invalid", f"{where}: it is neither the path or URL of an image nor a list of them", repr(value)[:2000]
+    )
+
+
+def _without_nones(message: dict[str, Any]) -> dict[str, Any]:
+    """A message without the fields that only others of its table have, in its parts too."""
+    said = {key: field for key, field in message.items() if field is not None}
+    if isinstance(content := said.get("content"), list | tuple):
+        said["content"] = [_without_nones(part) if isinstance(part, dict) else part for part in content]
+    return said
 
 
 def _conversation(row: Row, column: str, *, without_system: bool) -> list[dict[str, Any]]:
@@ -76,7 +101,7 @@ def _conversation(row: Row, column: str, *, without_system: bool) -> list[dict[s
     where = f"row {row.get('_id', '?')}, `{column}`"
     if not isinstance(value, list | tuple) or not all(isinstance(message, dict) for message in value):
         raise RowFault("invalid", f"{where}: it is no list of messages", repr(value)[:2000])
-    messages = [{key: field for key, field in message.items() if field is not None} for message in value]
+    messages = [_without_nones(message) for message in value]
     try:
         check_messages(messages)
     except RowFault as fault:

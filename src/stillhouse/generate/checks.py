@@ -1,5 +1,6 @@
 """What the fields of steps that ask have in common: readable templates, names of columns, samples that can differ."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
@@ -40,6 +41,15 @@ def check_samples(by: Ask, number: int, field: str = "samples") -> None:
         raise ValueError(
             f"`{field}` is {number}, but at temperature 0 they are all the same answer; ask with "
             "`Ask(model=…, temperature=0.7)`"
+        )
+
+
+def check_tools(by: Ask, kept: Sequence[str]) -> None:
+    """Raise `ValueError` where a model is offered tools, and what it wants called would be lost."""
+    if by.tools and by.tool_choice != "none" and "tool_calls" not in kept:
+        raise ValueError(
+            '`by` offers tools, whose calls have no place here; keep them by `Prompt(…, keep="tool_calls")`, or have '
+            "them made by `ToolTraces`"
         )
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import orjson
 
@@ -21,21 +21,58 @@ TITLE = "ReasonedAnswer"
 class Reading:
     """How an answer stands in its row: its text, or the JSON text of its value, in one column.
 
-    With `unpack` each field that the schema names is a column of its own, None where the reply leaves it out.
+    With `unpack` each field that the schema names is a column of its own, None where the reply leaves it out. What else
+    is to be kept of the answer stands in columns that begin with the column's name.
     """
 
-    def __init__(self, column: str, schema: Schema | None, *, unpack: bool = False) -> None:
+    def __init__(self, column: str, schema: Schema | None, *, unpack: bool = False, keep: Sequence[Kept] = ()) -> None:
         self._schema = schema
         self._unpack = unpack
-        self.columns: tuple[str, ...] = named_fields(schema) if unpack else (column,)
+        self._read: tuple[str, ...] = named_fields(schema) if unpack else (column,)
+        self._kept = [(f"{column}_{name}", _KEPT[name]) for name in dict.fromkeys(keep)]
+        self.columns: tuple[str, ...] = (*self._read, *(name for name, _ in self._kept))
 
     def columns_of(self, answer: Answer) -> dict[str, Any]:
         """The new columns. Raises `RowFault` (`invalid`) where the value does not follow the schema."""
+        made = self._values(answer)
+        for name, kept in self._kept:
+            made[name] = kept(answer)
+        return made
+
+    def _values(self, answer: Answer) -> dict[str, Any]:
         if self._schema is None:
-            return {self.columns[0]: answer.text}
+            return {self._read[0]: answer.text}
+        if answer.tool_calls and answer.value is None:  # it wants a tool called before it replies
+            return dict.fromkeys(self._read)
         if not self._unpack:
-            return {self.columns[0]: output_text(answer.value, self._schema)}
-        return {name: answer.value.get(name) for name in self.columns}
+            return {self._read[0]: output_text(answer.value, self._schema)}
+        return {name: answer.value.get(name) for name in self._read}
+
+
+Kept: TypeAlias = Literal["finish", "model", "reasoning", "tool_calls", "logprobs"]
+"""What an answer holds besides its text."""
+
+
+def _tool_calls(answer: Answer) -> list[dict[str, Any]]:
+    return [{"id": call.id, "name": call.name, "arguments": _json(call.arguments)} for call in answer.tool_calls]
+
+
+def _logprobs(answer: Answer) -> list[dict[str, Any]] | None:
+    if answer.logprobs is None:
+        return None
+    return [
+        {"token": one.token, "logprob": one.logprob, "top": [{"token": t, "logprob": chance} for t, chance in one.top]}
+        for one in answer.logprobs
+    ]
+
+
+_KEPT: Mapping[Kept, Callable[[Answer], Any]] = {
+    "finish": lambda answer: answer.finish,
+    "model": lambda answer: answer.model,
+    "reasoning": lambda answer: answer.reasoning,
+    "tool_calls": _tool_calls,
+    "logprobs": _logprobs,
+}
 
 
 def named_fields(schema: Schema | None) -> tuple[str, ...]:
