@@ -1,6 +1,8 @@
-"""Runs every bench of this folder and writes the table of `docs/benchmarks.md`, with machine, versions and date.
+"""Runs the benches of this folder, all or some, and writes the tables of `docs/benchmarks.md`.
 
-A bench that fails is named there with the end of what it said, and makes this command end with 1.
+What a bench gave is kept in `results/` with its day, machine and versions, and the page shows the last of each: so some
+can be run at their full size and others with `--quick`. A bench that fails is named there with the end of what it said,
+and makes this command end with 1.
 """
 
 from __future__ import annotations
@@ -13,25 +15,31 @@ import platform
 import subprocess
 import sys
 import time
+from collections import Counter
 from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
 FOLDER = Path(__file__).parent
 PAGE = FOLDER.parent / "docs" / "benchmarks.md"
+RESULTS = FOLDER / "results"
 ELSEWHERE = ("all", "peers_calls")
 """No benches of that page: this file, and what needs environments of other engines and has a page of its own."""
 LIBRARIES = ("torch", "transformers", "tokenizers", "numpy", "pyarrow", "duckdb", "pydantic", "aiohttp")
 
 
 class Ran(NamedTuple):
-    """One bench: what it measured, how long it took (wall seconds), and the end of its stderr if it failed."""
+    """One run of a bench: what it measured, how long it took (wall seconds), and the end of its stderr if it failed."""
 
     name: str
     about: str
     entries: list[dict[str, Any]]
     seconds: float
     failure: str | None
+    quick: bool
+    day: str
+    machine: str
+    versions: str
 
 
 def ran(path: Path, quick: bool) -> Ran:
@@ -43,23 +51,39 @@ def ran(path: Path, quick: bool) -> Ran:
         None if done.returncode == 0 and entries else "\n".join(done.stderr.splitlines()[-5:]) or "it said nothing"
     )
     about = path.read_text().split('"""')[1].strip().split("\n\n")[0].replace("\n", " ")
-    return Ran(path.stem, about, entries, time.monotonic() - started, failure)
+    seconds = round(time.monotonic() - started)
+    day = datetime.date.today().isoformat()
+    return Ran(path.stem, about, entries, seconds, failure, quick, day, machine(), versions())
 
 
-def page(results: list[Ran], quick: bool) -> str:
+def keep(result: Ran) -> None:
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"{result.name}.json").write_text(json.dumps(result._asdict(), indent=1, ensure_ascii=False) + "\n")
+
+
+def kept(names: list[str]) -> list[Ran]:
+    """The last run of each of these benches, as far as there is one."""
+    paths = [RESULTS / f"{name}.json" for name in names]
+    return [Ran(**json.loads(path.read_text())) for path in paths if path.exists()]
+
+
+def page(results: list[Ran]) -> str:
     """The whole document."""
     parts = [
         "# Benchmarks",
-        f"`make bench` wrote this page on {datetime.date.today().isoformat()}{' with `--quick`' if quick else ''}: "
-        f"{machine()}.\n{versions()}.",
-        "Times are CPU seconds unless the unit says otherwise. *Ratio* is the value over the reference, which was "
-        "measured in the same run where it is no limit; a value meets its reference with a ratio of at least 1 where "
-        "more is better (↑), and of at most 1 where less is better (↓).",
+        "`make bench` writes this page; `python bench/all.py NAME` measures one of them anew. Times are CPU seconds "
+        "unless the unit says otherwise. *Ratio* is the value over the reference, which was measured in the same run "
+        "where it is no limit; a value meets its reference with a ratio of at least 1 where more is better (↑), and of "
+        "at most 1 where less is better (↓). Runs with `--quick` are shorter than what their limits are meant for.",
     ]
+    places = Counter((result.machine, result.versions) for result in results)
+    usual = places.most_common(1)[0][0]
+    parts.append(f"Where a bench does not say otherwise: {'. '.join(usual)}.")
     for result in results:
-        parts.append(
-            f"## {result.name}\n\n{result.about}\n\n`python bench/{result.name}.py --json`, {result.seconds:.0f} s."
-        )
+        command = f"`python bench/{result.name}.py --json{' --quick' if result.quick else ''}`"
+        parts.append(f"## {result.name}\n\n{result.about}\n\n{command}, {result.seconds:.0f} s, {result.day}.")
+        if (result.machine, result.versions) != usual:
+            parts[-1] += f" {result.machine}. {result.versions}."
         if result.failure is not None:
             parts.append(f"This bench failed:\n\n```text\n{result.failure}\n```")
         if result.entries:
@@ -111,29 +135,30 @@ def versions() -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="*", help="the benches to run (all); the page is written only for all")
+    parser.add_argument("names", nargs="*", help="the benches to run (all)")
     parser.add_argument("--quick", action="store_true", help="each within 50 seconds")
     options = parser.parse_args()
     paths = sorted(path for path in FOLDER.glob("[!_]*.py") if path.stem not in ELSEWHERE)
     unknown = sorted(set(options.names) - {path.stem for path in paths})
     if unknown:
         parser.error(f"there is no bench `{unknown[0]}`: {', '.join(path.stem for path in paths)}")
-    results = []
+    failed = False
     for path in paths:
         if options.names and path.stem not in options.names:
             continue
         print(f"{path.stem} …", file=sys.stderr, flush=True)
-        results.append(ran(path, options.quick))
-        for entry in results[-1].entries:
+        result = ran(path, options.quick)
+        keep(result)
+        for entry in result.entries:
             arrow = "↑" if entry["better"] == "higher" else "↓"
             shown = f"{number(entry['value'])} {entry['unit']}, {number(entry['ratio'])} × {entry['reference']} {arrow}"
             print(f"  {entry['name']}: {shown}", flush=True)
-        if results[-1].failure is not None:
-            print(f"  failed: {results[-1].failure}", file=sys.stderr, flush=True)
-    if not options.names:
-        PAGE.write_text(page(results, options.quick))
-        print(f"written: {PAGE}", file=sys.stderr)
-    return int(any(result.failure is not None for result in results))
+        if result.failure is not None:
+            failed = True
+            print(f"  failed: {result.failure}", file=sys.stderr, flush=True)
+    PAGE.write_text(page(kept([path.stem for path in paths])))
+    print(f"written: {PAGE}", file=sys.stderr)
+    return int(failed)
 
 
 if __name__ == "__main__":

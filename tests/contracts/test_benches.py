@@ -57,11 +57,16 @@ module = sys.modules["bench_all"] = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(module)
 entry = {"name": "a | b", "value": 12345.6, "unit": "rows/s", "reference": "limit", "reference_value": 0.5,
          "ratio": 24691.2, "better": "higher"}
-good = module.Ran("good", "What it is.", [entry], 3.2, None)
-print(module.page([good, module.Ran("bad", "Another.", [], 1.0, "ValueError: no")], True))
+here, there = ("day", "this machine", "x 1"), ("day", "another machine", "x 2")
+good = module.Ran("good", "What it is.", [entry], 3.2, None, True, *here)
+more = module.Ran("more", "What else.", [entry], 3.2, None, False, *here)
+print(module.page([good, more, module.Ran("bad", "Another.", [], 1.0, "ValueError: no", False, *there)]))
 """
     done = subprocess.run([sys.executable, "-c", code, FOLDER / "all.py"], capture_output=True, text=True, check=True)
     assert "| a \\| b | 12,346 | rows/s | limit | 0.5 | 24,691 | ↑ |" in done.stdout
     assert "## bad" in done.stdout
     assert "ValueError: no" in done.stdout
-    assert "with `--quick`" in done.stdout
+    assert "`python bench/good.py --json --quick`, 3 s, day.\n" in done.stdout
+    assert "`python bench/more.py --json`, 3 s, day.\n" in done.stdout
+    assert "`python bench/bad.py --json`, 1 s, day. another machine. x 2.\n" in done.stdout
+    assert "say otherwise: this machine. x 1." in done.stdout
