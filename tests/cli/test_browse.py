@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 
 import pytest
 
@@ -53,6 +54,14 @@ def test_failed_and_dropped_rows(made: Shell) -> None:
     assert dropped["reason"] == "unwanted number"
     assert made("show", "numbers", "--failed", "--where", "kind = 'cut'", "--json").json["total"] == 0
     assert made("show", "recipe", "--dropped").err == "no row was dropped\n"
+
+
+def test_rows_that_failed_in_a_step_before_are_pointed_to(made: Shell) -> None:
+    told = made("show", "recipe", "--failed").err
+    assert told.startswith("no row failed in the last step; before it\n  1 in ")
+    (key,) = re.findall(r"`stillhouse show (\w+) --failed`", told)
+    (failed,) = made("show", key, "--failed", "--json").json["rows"]
+    assert failed["message"] == "this number is cursed"
 
 
 def test_one_row_in_full_with_what_it_comes_from(shell: Shell) -> None:

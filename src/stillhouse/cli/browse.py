@@ -50,7 +50,7 @@ def run(store: Store, artifact: Artifact, arguments: argparse.Namespace) -> int:
         return _one(store, rows, arguments.row, arguments)
     paths = _paths(rows, arguments)
     if not paths:
-        say(f"no row {'failed' if arguments.failed else 'was dropped'}")
+        say(_none_here(store, rows, "failed" if arguments.failed else "dropped"))
         if arguments.json:
             print_json({"total": 0, "offset": 0, "rows": []})
         return exits.DONE
@@ -90,6 +90,21 @@ def _paths(rows: Rows, arguments: argparse.Namespace) -> list[Path]:
         path = rows.aside_path("failed" if arguments.failed else "dropped")
         return [path] if path.exists() else []
     return rows.paths
+
+
+def _none_here(store: Store, rows: Rows, aside: str) -> str:
+    """That no row of this table failed or was dropped, and where to look for those of the steps before it."""
+    from ..curate.funnel import funnel
+
+    what = "failed" if aside == "failed" else "was dropped"
+    earlier = [stage for stage in funnel(store, rows) if stage.build_key != rows.key and getattr(stage, aside)]
+    if not earlier:
+        return f"no row {what}"
+    lines = [f"no row {what} in the last step; before it"]
+    for stage in earlier:
+        step, number = stage.tag.partition("/")[0], getattr(stage, aside)
+        lines.append(f"  {number:,} in {step}: `stillhouse show {stage.build_key[:12]} --{aside}`")
+    return "\n".join(lines)
 
 
 def _lines(browser: Browser, arguments: argparse.Namespace) -> None:
