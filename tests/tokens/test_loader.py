@@ -692,8 +692,9 @@ def test_a_source_with_no_document_that_fits_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_document_longer_than_a_row_is_named(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match=row_id(1)):
-        get_loader(make_store(tmp_path, [3, 9]), seq_len=8, batch_size=1)
+    short, long = make_store(tmp_path / "short", [3]), make_store(tmp_path / "long", [3, 9])
+    with pytest.raises(RecipeError, match=f"source `web`: 1 of 2 documents .* {row_id(1)}"):
+        get_loader(Mixture({"chat": short, "web": long}), seq_len=8, batch_size=1)
 
 
 def test_sources_of_different_tokenizers_are_refused(tmp_path: Path) -> None:

@@ -130,6 +130,13 @@ def test_errors_name_the_source_the_file_and_what_is_there(session: Session, fil
     assert (
         f"source `web`: {tmp_path}/bad.jsonl, line 2: the column `text` holds a number here and text on line 1" in mixed
     )
+    place = f"source `web` ({tmp_path}/bad.jsonl): "
+    (tmp_path / "bad.jsonl").write_text('{"text": 1}\n{"text": 3}\n')
+    assert refusal(Source(tmp_path / "bad.jsonl", text="body")).startswith(f"{place}Tokenize: the rows have no column")
+    assert refusal(Source(tmp_path / "bad.jsonl", template="chat")).startswith(f"{place}ToMessages: the column")
+    rejected = refusal(Source(tmp_path / "bad.jsonl", text="text"))
+    assert rejected.startswith(f"{place}Tokenize: 2 of 2 rows cannot be used: invalid (2)\n  The first, row ")
+    assert rejected.endswith(': `text` holds int, expected text. It holds {"text": 1}')
 
 
 def test_rows_that_cannot_be_used_are_kept_with_the_reason(session: Session, file: Path, tmp_path: Path) -> None:

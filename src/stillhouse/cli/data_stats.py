@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from ..tokens.store import TokenStore
 
 _SHOWN_REJECTS = 50
+_SHOWN_CHARACTERS = 60
 _METHODS = ("best_fit", "concat", "one")
 _SAMPLED_TOKENS = 200_000
 _FEW_TEXTS = 10
@@ -138,11 +140,20 @@ def _list_rejects(stores: Mapping[str, TokenStore], *, as_json: bool) -> int:
     if not rows:
         say("no row was rejected")
         return exits.DONE
-    lines = [(row["source"], row["_id"], row["kind"], row["message"]) for row in rows[:_SHOWN_REJECTS]]
-    print(table(lines, ["source", "row id", "kind", "message"]))
+    lines = [
+        (row["source"], row["_id"], row["kind"], row["message"], _shortened(row["row"]))
+        for row in rows[:_SHOWN_REJECTS]
+    ]
+    print(table(lines, ["source", "row id", "kind", "message", "row"]))
     if len(rows) > _SHOWN_REJECTS:
         say(f"… there are more than {_SHOWN_REJECTS}; `--json` gives all, one a line")
     return exits.DONE
+
+
+def _shortened(row: Mapping[str, Any]) -> str:
+    """The beginning of a row, by which it is known again."""
+    text = json.dumps(row, ensure_ascii=False)
+    return visible(text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}…")
 
 
 def _rejects(stores: Mapping[str, TokenStore]) -> Iterator[dict[str, Any]]:

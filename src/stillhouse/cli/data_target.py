@@ -113,13 +113,16 @@ def make(
     session: Session, target: Target, arguments: argparse.Namespace, name: str | None = None
 ) -> dict[str, Artifact]:
     """The tokens of each source; asks first where that costs money."""
+    from ..tokens._open import told_by_source
+
     steps = [*target.steps.values()]
     if "yes" in arguments:
         from .money import confirm, expected_bill
 
         for step in steps:
             confirm(expected_bill(session, step, session.plan(step)), yes=arguments.yes)
-    made: list[Artifact] = session.run(steps, name=name if len(steps) == 1 else None)
+    with told_by_source(target.steps):
+        made: list[Artifact] = session.run(steps, name=name if len(steps) == 1 else None)
     found = dict(zip(target.steps, made, strict=True))
     if name is not None and len(steps) > 1:
         for source, artifact in found.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -29,9 +30,10 @@ def tokenize(arguments: argparse.Namespace) -> int:
         print_json({"name": arguments.name or target.name, "sources": entries})
     else:
         print(sources_table(entries))
-    rejected = sum(entry["rejected"] for entry in entries.values())
-    if rejected:
-        say(f"{rejected:,} rows could not be used: `stillhouse data stats {arguments.target} --rejects` lists them")
+    for entry in entries.values():
+        if entry["rejected"]:
+            command = f"stillhouse data stats {shlex.quote(entry['path'])} --rejects"
+            say(f"{entry['rejected']:,} rows could not be used: `{command}` lists them")
     return exits.DONE
 
 

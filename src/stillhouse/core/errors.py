@@ -22,11 +22,13 @@ class RecipeError(StillhouseError):
     """What was asked for cannot be; the hint says how to mend it.
 
     `where` is the place in a table of nodes (`clean.threshold`), for errors that have one; recipe files make it a line.
+    `step` is the `structure` of the step that it stopped, in a run: who asked for several can tell which.
     """
 
     def __init__(self, message: str, hint: str | None = None, *, where: str | None = None) -> None:
         super().__init__(message, hint)
         self.where = where
+        self.step: str | None = None
 
 
 class StoreError(StillhouseError):

@@ -228,6 +228,8 @@ class Execution:
                     ):
                         first_error = error
                         self.stop.set()
+                        if isinstance(error, RecipeError):
+                            error.step = todo[key].structure
                     made = self._made.get(key)
                     self._feed(key).finish(made if isinstance(made, Rows) else None)
         stopped = first_error or waited

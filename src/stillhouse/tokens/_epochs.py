@@ -49,7 +49,10 @@ class SourceRows:
         self._in_order = packing.method == "stream" or not self._shuffle
         """Rows come in the order of the plan. Those of `stream` do: its documents were shuffled before."""
         self._plans: dict[int, Plan] = {}
-        first = self.plan(0)
+        try:
+            first = self.plan(0)
+        except RecipeError as error:
+            raise RecipeError(f"source `{name}`: {error.message}", error.hint) from error
         if not first.num_rows:
             raise RecipeError(
                 f"the source `{name}` has no document that fits a row of {seq_len} tokens", "Raise `seq_len`."

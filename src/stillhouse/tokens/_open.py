@@ -6,13 +6,14 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from ..core.artifact import Artifact, Files, Model, Rows, Tokens
 from ..core.errors import RecipeError
 from ..core.session import Session
 from ..core.step import Step
 from ..rows.import_ import Import
+from ..rows.place import Place
 from ..text.pretrained_tokenizer import tokenizer_step
 from ._remote import open_remote
 from .mixing import TokenSource
@@ -50,7 +51,7 @@ def open_stores(
             for name, source in sources.items():
                 with _named(name):
                     _check(source)
-            with _named_by_file(steps):
+            with told_by_source(steps):
                 made = dict(zip(steps, opened.run([*steps.values()]), strict=True))
     return {name: _store(made.get(name, source)) for name, source in sources.items()}
 
@@ -71,13 +72,17 @@ def _opened(session: Session | None) -> Iterator[Session]:
 
 def _check(source: TokenSource) -> None:
     """Look before anything runs whether the files of a source are there, and have the columns that it needs."""
-    if not isinstance(source, Source) or source.path is None:
-        return
-    rows = source.as_rows()
-    if isinstance(rows, Import):
-        from ..rows._import import columns_told
+    from ..rows._import import columns_told
 
-        columns_told(rows, source.needs)
+    if isinstance(source, Source):
+        rows, needs = source.as_rows(), source.needs
+    elif isinstance(source, Step):
+        rows, needs = source, ()
+    else:
+        return
+    for one in _behind(rows):
+        if isinstance(one, Import):
+            columns_told(one, needs if one is rows else ())
 
 
 @contextmanager
@@ -90,38 +95,40 @@ def _named(name: str) -> Iterator[None]:
 
 
 @contextmanager
-def _named_by_file(steps: Mapping[str, Step[Tokens]]) -> Iterator[None]:
-    """The same for errors of a run, which name a file: that of one source."""
+def told_by_source(steps: Mapping[str, Step[Any]]) -> Iterator[None]:
+    """Errors of a run that makes the tokens of several sources say which of these they are about, and where it lies."""
     try:
         yield
     except RecipeError as error:
-        name = _source_of(error, steps)
-        if name is None:
+        found = {name: one for name, step in steps.items() for one in _behind(step) if one.structure == error.step}
+        if not found or len(found) == len(steps) > 1:  # what all of them need, such as the tokenizer
             raise
-        raise RecipeError(f"source `{name}`: {error.message}", error.hint) from error
+        named = ", ".join(f"`{name}`" for name in found)
+        reading = any(isinstance(one, Import) for one in found.values())  # which names the file, with the line
+        places = dict.fromkeys(str(place) for name in found for place in _places(steps[name]))
+        lies = f" ({', '.join(places)})" if places and not reading else ""
+        word = "source" if len(found) == 1 else "sources"
+        raise RecipeError(f"{word} {named}{lies}: {error.message}", error.hint) from error
 
 
-def _source_of(error: RecipeError, steps: Mapping[str, Step[Tokens]]) -> str | None:
-    from ..rows._files import files_of
-
-    if len(steps) == 1:
-        return next(iter(steps))
-    for name, step in steps.items():
-        for made in _imports_under(step):
-            try:
-                names = [file.name for file in files_of(made.content)] if made.content is not None else []
-            except RecipeError:
-                names = [str(place) for place in made.places]
-            if any(error.message.startswith(file) for file in names):
-                return name
-    return None
+def _places(step: Step[Any]) -> Iterator[Place]:
+    """Where the rows of a source lie."""
+    rows = step.rows if isinstance(step, Tokenize) else step
+    for one in _behind(rows):
+        if isinstance(one, Import):
+            yield from one.places
 
 
-def _imports_under(step: Step[Tokens] | Step[Rows]) -> Iterator[Import]:
-    if isinstance(step, Import):
-        yield step
-    for inner in step.inputs():
-        yield from _imports_under(inner)
+def _behind(step: Step[Any]) -> Iterator[Step[Any]]:
+    """A step and all that it is made from, each once."""
+    coming, seen = [step], {step.structure}
+    while coming:
+        one = coming.pop()
+        yield one
+        for inner in one.inputs():
+            if inner.structure not in seen:
+                seen.add(inner.structure)
+                coming.append(inner)
 
 
 def _tokenised(

@@ -378,6 +378,13 @@ def _check_rejected(segments: Sequence[Segment], rejects: Path) -> None:
     if not seen:
         raise RecipeError("Tokenize: there are no rows", "The step before made none; see its record.")
     if not kept or rejected > _MAX_REJECTED * seen:
-        with rejects.open(encoding="utf-8") as file:
-            first = file.readline().strip()
-        raise RecipeError(f"Tokenize: {rejected} of {seen} rows cannot be used", f"The first: {first[:400]}")
+        with rejects.open("rb") as file:
+            first = json.loads(file.readline())
+            kinds = Counter([first["kind"], *(json.loads(line)["kind"] for line in file)])
+        told = ", ".join(f"{kind} ({count:,})" for kind, count in kinds.most_common())
+        content = json.dumps(first["row"], ensure_ascii=False)
+        content = content if len(content) <= 300 else f"{content[:300]}…"
+        raise RecipeError(
+            f"Tokenize: {rejected:,} of {seen:,} rows cannot be used: {told}",
+            f"The first, row {first['_id']}: {first['message']}. It holds {content}",
+        )
