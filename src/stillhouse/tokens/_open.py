@@ -74,6 +74,7 @@ def _check(source: TokenSource) -> None:
     """Look before anything runs whether the files of a source are there, and have the columns that it needs."""
     from ..rows._import import columns_told
 
+    rows: Step[Any]
     if isinstance(source, Source):
         rows, needs = source.as_rows(), source.needs
     elif isinstance(source, Step):
