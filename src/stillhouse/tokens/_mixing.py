@@ -22,6 +22,8 @@ from typing import NamedTuple, Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from ..core.plain_sum import plain_sum
+
 Int64s = npt.NDArray[np.int64]
 
 TOTAL = 1 << 24
@@ -30,7 +32,7 @@ TOTAL = 1 << 24
 
 def integer_weights(weights: Sequence[float] | Sequence[Fraction]) -> tuple[int, ...]:
     """Integers that sum to `TOTAL`, by largest remainder; a positive weight stays positive, zero stays zero."""
-    whole = sum(weights)
+    whole = plain_sum(weights)
     exact = [weight / whole * TOTAL for weight in weights]
     found = [max(int(share), 1) if share > 0 else 0 for share in exact]
     by_rest = sorted(range(len(found)), key=lambda number: (found[number] - exact[number], number))

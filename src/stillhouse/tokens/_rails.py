@@ -7,6 +7,7 @@ from fractions import Fraction
 from math import isfinite
 
 from ..core.errors import RecipeError
+from ..core.plain_sum import plain_sum
 from ._epochs import SourceRows
 from ._mixing import TOTAL, integer_weights
 from .mixing import Mixture
@@ -58,7 +59,7 @@ class GuardRails:
     def nearer(self, shares: Sequence[float], now: Sequence[int]) -> list[float]:
         """`shares`, or a point on the way to them, where none may change by more than `max_change`."""
         most = self._mixture.max_change
-        before, whole = self.shares(now), sum(shares)
+        before, whole = self.shares(now), plain_sum(shares)
         after = [Fraction(share) / Fraction(whole) for share in shares]
         farthest = max(abs(new - old) for new, old in zip(after, before, strict=True))
         if most is None or farthest <= Fraction(most):

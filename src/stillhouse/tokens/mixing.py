@@ -12,6 +12,7 @@ from pydantic import Field
 from ..core.artifact import Rows, Tokens
 from ..core.errors import RecipeError
 from ..core.part import Part
+from ..core.plain_sum import plain_sum
 
 if TYPE_CHECKING:
     from ..core.step import Step
@@ -87,7 +88,7 @@ def _flat(sources: Mapping[str, Any]) -> dict[str, Any]:
                 f"Mixture: of `{name}` and the sources inside, only one has weights",
                 "Give weights on both levels, or on none.",
             )
-        whole = sum((inner.weights or {}).values())
+        whole = plain_sum((inner.weights or {}).values())
         for part, source in inner.sources.items():
             share = None if weight is None or inner.weights is None else weight * inner.weights[part] / whole
             found[f"{name}/{part}"] = source if share is None else (source, share)

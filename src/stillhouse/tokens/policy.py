@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from ..core.errors import RecipeError
 from ..core.part import Part
+from ..core.plain_sum import plain_sum
 
 
 class Stage(NamedTuple):
@@ -137,5 +138,5 @@ class ScheduledMix(Part, tag="tokens.schedule/1"):
 
 
 def _shares(weights: Mapping[str, float]) -> dict[str, float]:
-    whole = sum(weights.values())
+    whole = plain_sum(weights.values())
     return {name: weight / whole for name, weight in weights.items()} if whole > 0 else dict(weights)
