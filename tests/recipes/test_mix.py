@@ -69,7 +69,7 @@ def session(place: Path) -> Any:
 
 
 def small(place: Path, **fields: Any) -> Mix:
-    return mix(place / "small.yaml", tokenizer=str(place / "tokenizer"), **fields)
+    return mix(place / "small.yaml", **fields)  # the folder of its tokenizer counts from the file's, as its rows do
 
 
 def texts(session: Session, mixture: Mixture) -> dict[str, dict[str, str]]:

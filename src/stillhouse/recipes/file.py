@@ -34,6 +34,7 @@ from ..core.functions import resolve
 from ..core.serial import from_value, to_table
 from ..core.step import Step
 from ..models.pretrained import Pretrained
+from ..text.pretrained_tokenizer import PretrainedTokenizer
 from ._marked_yaml import read_yaml, typed
 from .rewriting import Rewriter
 from .settings import SessionSettings
@@ -200,7 +201,7 @@ def _from_table(table: Mapping[str, Any], result: Any) -> tuple[Step[Any], dict[
 
 
 def beside(folder: Path) -> Rewriter:
-    """Makes relative paths count from `folder`: input files, and models named by a folder."""
+    """Makes relative paths count from `folder`: input files, and models and tokenizers named by a folder."""
 
     def value(given: Any) -> Any:
         return given.beside(folder) if isinstance(given, InputFile) else given
@@ -208,7 +209,7 @@ def beside(folder: Path) -> Rewriter:
     def node(given: Any) -> Any:
         if isinstance(given, Ask) and isinstance(given.model, str) and given.model.startswith("local:"):
             return given.replace(model=f"local:{folder / given.model.removeprefix('local:')}")
-        if isinstance(given, Pretrained) and (folder / given.name).is_dir():
+        if isinstance(given, Pretrained | PretrainedTokenizer) and (folder / given.name).is_dir():
             return given.replace(name=str(folder / given.name))
         return given
 

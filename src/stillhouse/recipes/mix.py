@@ -33,6 +33,7 @@ from ..curate.split_apart import SplitApart
 from ..rows.combine import Concat
 from ..rows.sample import Sample
 from ..rows.transform import Map
+from ..text.pretrained_tokenizer import tokenizer_step
 from ..tokens.mixing import Mixture
 from ..tokens.packing import Packing
 from ..tokens.source import Source
@@ -344,6 +345,8 @@ def _built(document: Mapping[str, Any], fields: Mapping[str, Any]) -> Mix:
         if key not in known:
             raise RecipeError(f"`{key}` is not a key of a mix", _suggestion(key, known), where=key)
     values = {key: from_value(value, nodes, key) for key, value in document.items() if key != "nodes"}
+    if isinstance(tokenizer := values.get("tokenizer"), str):
+        values["tokenizer"] = tokenizer_step(tokenizer)  # as a step, a folder counts from the file's as well
     if fields.get("weights"):
         fields = {**fields, "weights": {**(values.get("weights") or {}), **fields["weights"]}}
     return Mix(**{**values, **fields})
