@@ -365,6 +365,25 @@ def test_the_schema_for_editors_is_one_and_accepts_what_loads(folder: Path) -> N
     loaded(folder, TABLE)
 
 
+def test_a_model_may_be_named_and_one_column_be_a_text(folder: Path) -> None:
+    short = """
+nodes:
+  seeds: {uses: rows.import, path: seeds.jsonl}
+  asked: {uses: generate.prompt, rows: $seeds, by: openai/gpt-4o-mini, template: "{{ input }}"}
+  vectors: {uses: generate.embed, rows: $asked, by: hash:64, column: reply}
+  clean: {uses: curate.dedup, rows: $vectors, columns: reply}
+result: $clean
+"""
+    assert schema_errors(yaml.safe_load(short)) == []
+    long = short.replace("by: openai/gpt-4o-mini", "by: {uses: calls.ask, model: openai/gpt-4o-mini}")
+    long = long.replace("by: hash:64", 'by: {uses: calls.embedder, model: "hash:64"}').replace(
+        ": reply}\nres", ": [reply]}\nres"
+    )
+    assert loaded(folder, short).step == loaded(folder, long).step
+    with pytest.raises(RecipeError, match="in `asked`: Prompt: `by.model`: `gpt-4o-mini` names no model"):
+        loaded(folder, short.replace("openai/", ""))
+
+
 @pytest.mark.parametrize(
     ("node", "message"),
     [

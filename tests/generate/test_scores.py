@@ -122,6 +122,16 @@ def test_the_score_of_a_panel_is_the_mean_and_each_opinion_is_kept(session: Sess
     assert step.expect(6, session).calls == 12
 
 
+def test_models_of_a_panel_may_be_named_and_a_wrong_name_is_told_plainly() -> None:
+    fields = {"rows": Import(data=({"text": "a"},), require=()), "template": "{{ text }}"}
+    named = FilterWithPrompt(by=["openai/x", "openai/y"], **fields)
+    assert named == FilterWithPrompt(by=[Ask(model="openai/x"), Ask(model="openai/y")], **fields)
+    with pytest.raises(RecipeError) as caught:
+        FilterWithPrompt(by="gpt", **fields)
+    assert "`gpt` names no model" in str(caught.value)
+    assert "function" not in str(caught.value).replace("python:package.module:function", "")
+
+
 def test_a_panel_of_one_is_that_one() -> None:
     alone, other = opinionated("alone", 0), Ask(model="a/b")
     steps: list[Any] = [

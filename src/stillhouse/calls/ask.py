@@ -68,6 +68,12 @@ class Ask(Part, tag="calls.ask/1"):
     draw: str | None = Field(None, min_length=1)
     """Steps that ask alike share their replies, sample by sample; those that name a draw get replies of its own."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _by_name(cls, given: Any) -> Any:
+        """Where a field takes this part, the name of a model will do."""
+        return {"model": given} if isinstance(given, str) else given
+
     @field_validator("model")
     @classmethod
     def _named(cls, model: str | Step[Model]) -> str | Step[Model]:

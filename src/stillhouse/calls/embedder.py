@@ -51,6 +51,12 @@ class Embedder(Part, tag="calls.embedder/1"):
     normalise: bool = True
     """Vectors of length 1, so that their product is their cosine. A vector of zeros stays."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _by_name(cls, given: Any) -> Any:
+        """Where a field takes this part, the name of a model will do."""
+        return {"model": given} if isinstance(given, str) else given
+
     @field_validator("model")
     @classmethod
     def _named(cls, model: str | Step[Model]) -> str | Step[Model]:

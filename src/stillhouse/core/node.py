@@ -16,6 +16,8 @@ from .functions import class_form, function_form
 from .keys import canonical, digest_of
 
 _TAG = re.compile(r"[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*/[1-9][0-9]*")
+_UNION_MEMBER = re.compile(r"function-|is-instance|(?:tuple|list|dict|set|frozenset)\[")
+"""How pydantic names members of a union that have no name of their own, in the place of an error."""
 _known: dict[str, type[Node]] = {}
 
 
@@ -218,7 +220,7 @@ def recipe_error(kind: type[BaseModel], error: ValidationError) -> RecipeError:
     hints: list[str] = []
     places: list[str] = []
     for item in error.errors(include_url=False):
-        place = ".".join(str(part) for part in item["loc"] if not str(part).startswith(("function-", "is-instance")))
+        place = ".".join(str(part) for part in item["loc"] if not _UNION_MEMBER.match(str(part)))
         places.append(place)
         if item["type"] == "extra_forbidden":
             close = difflib.get_close_matches(place, list(kind.model_fields), n=1)

@@ -2,12 +2,13 @@
 
 from typing import Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from ..core.artifact import Rows
 from ..core.context import Context
 from ..core.errors import RecipeError
 from ..core.step import Step
+from ..rows.named import Columns
 
 
 class BestApart(Step[Rows], tag="curate.best_apart/1"):
@@ -19,22 +20,17 @@ class BestApart(Step[Rows], tag="curate.best_apart/1"):
     """
 
     rows: Step[Rows]
-    by: tuple[str, ...] = Field(min_length=1)
+    by: Columns
     """Columns of numbers; higher is better."""
     size: int = Field(ge=1)
     """The most rows that are taken; fewer where no others are unlike."""
     threshold: float = Field(0.9, gt=0, le=1)
     column: str | None = None
     """Holds the vectors; where neither it nor `texts` is given, that is `vector`."""
-    texts: tuple[str, ...] | None = Field(None, min_length=1)
+    texts: Columns | None = None
     """Columns of text that are compared by their n-grams in place of vectors."""
     ngram: int = Field(2, ge=1, le=32)
     unit: Literal["words", "characters"] = "words"
-
-    @field_validator("by", "texts", mode="before")
-    @classmethod
-    def _one_column(cls, value: object) -> object:
-        return (value,) if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _one_way(self) -> "BestApart":

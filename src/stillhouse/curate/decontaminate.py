@@ -7,6 +7,7 @@ from pydantic import Field
 from ..core.artifact import Rows
 from ..core.context import Context
 from ..core.step import Step
+from ..rows.named import Columns
 
 
 class Decontaminate(Step[Rows], tag="curate.decontaminate/2"):
@@ -24,9 +25,9 @@ class Decontaminate(Step[Rows], tag="curate.decontaminate/2"):
     rows: Step[Rows]
     against: Mapping[str, Step[Rows]] = Field(min_length=1)
     """Test sets by the name under which they are reported."""
-    columns: tuple[str, ...] = Field(("input",), min_length=1)
+    columns: Columns = ("input",)
     """What is compared in the rows; several columns count as one text."""
-    test_columns: tuple[str, ...] | None = Field(None, min_length=1)
+    test_columns: Columns | None = None
     """What is compared in the test sets; None takes `columns`."""
     span: int = Field(10, ge=3, le=64)
     overlap: float = Field(0.0, ge=0, le=1)

@@ -7,6 +7,7 @@ from pydantic import Field
 from ..core.artifact import Rows
 from ..core.context import Context
 from ..core.step import Step
+from ..rows.named import Columns
 
 
 class Dedup(Step[Rows], tag="curate.dedup/1"):
@@ -19,7 +20,7 @@ class Dedup(Step[Rows], tag="curate.dedup/1"):
     """
 
     rows: Step[Rows]
-    columns: tuple[str, ...] = Field(("input",), min_length=1)
+    columns: Columns = ("input",)
     """What is compared; several columns count as one text."""
     threshold: float | None = Field(0.8, gt=0, le=1)
     """None drops only rows whose text is equal character for character."""

@@ -2,12 +2,13 @@
 
 from typing import Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from ..core.artifact import Rows
 from ..core.context import Context
 from ..core.errors import RecipeError
 from ..core.step import Step
+from ..rows.named import Columns
 
 
 class DiverseSubset(Step[Rows], tag="curate.diverse_subset/1"):
@@ -31,18 +32,13 @@ class DiverseSubset(Step[Rows], tag="curate.diverse_subset/1"):
     method: Literal["facility_location", "k_centre"] = "facility_location"
     column: str | None = None
     """Holds the vectors; where neither it nor `texts` is given, that is `vector`."""
-    texts: tuple[str, ...] | None = Field(None, min_length=1)
+    texts: Columns | None = None
     """Columns of text that are compared by their n-grams in place of vectors."""
     ngram: int = Field(2, ge=1, le=32)
     unit: Literal["words", "characters"] = "words"
     cover: int | None = Field(None, ge=1)
     epsilon: float | None = Field(None, gt=0, lt=1)
     seed: int = 0
-
-    @field_validator("texts", mode="before")
-    @classmethod
-    def _one_column(cls, value: object) -> object:
-        return (value,) if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _one_way(self) -> "DiverseSubset":

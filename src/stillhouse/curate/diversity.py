@@ -3,12 +3,13 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from ..core.artifact import Report, Rows
 from ..core.context import Context
 from ..core.errors import RecipeError
 from ..core.step import Step
+from ..rows.named import Columns
 
 if TYPE_CHECKING:
     from ._diversity import Measures
@@ -54,18 +55,13 @@ class Diversity(Step[Report], tag="curate.diversity/1"):
 
     of: Mapping[str, Step[Rows]] = Field(min_length=1)
     """Tables by the names under which they are shown, the first being the one that others are held against."""
-    columns: tuple[str, ...] = Field(min_length=1)
+    columns: Columns
     """Several columns count as one text."""
     vectors: str | None = None
     clusters: int | None = Field(None, ge=2)
     sample: int = Field(2000, ge=2)
     num_words: int = Field(100_000, ge=1)
     seed: int = 0
-
-    @field_validator("columns", mode="before")
-    @classmethod
-    def _one_column(cls, value: object) -> object:
-        return (value,) if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _clusters_of_what(self) -> "Diversity":

@@ -3,13 +3,14 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from ..core.artifact import Files, Model, Rows
 from ..core.context import Context
 from ..core.errors import RecipeError
 from ..core.outcome import KEEP, Drop, Outcome, Row
 from ..core.step import Mapper, MapStep, Step
+from ..rows.named import Columns
 from ..rows.transform import missing_column
 from .finding import plain_text
 
@@ -22,7 +23,7 @@ class LengthBand(MapStep, tag="curate.length_band/1"):
 
     chooses: ClassVar[bool] = True
 
-    columns: tuple[str, ...] = Field(min_length=1)
+    columns: Columns
     """What is measured; several columns count as one text."""
     unit: Literal["characters", "words", "tokens"]
     at_least: int | None = Field(None, ge=0)
@@ -30,11 +31,6 @@ class LengthBand(MapStep, tag="curate.length_band/1"):
     tokenizer: Step[Files] | Step[Model] | None = Field(
         None, description="a tokenizer's folder, or a model whose tokenizer is taken"
     )
-
-    @field_validator("columns", mode="before")
-    @classmethod
-    def _one_column(cls, value: object) -> object:
-        return (value,) if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _makes_sense(self) -> "LengthBand":

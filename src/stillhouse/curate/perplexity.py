@@ -1,11 +1,12 @@
 """How surprising a text is to a language model."""
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from ..core.artifact import Model, Rows
 from ..core.context import Context
 from ..core.errors import RecipeError
 from ..core.step import Mapper, MapStep, Step
+from ..rows.named import Columns
 from ..rows.transform import missing_column
 
 
@@ -19,19 +20,14 @@ class Perplexity(MapStep, tag="curate.perplexity/2"):
     `Band` keeps what lies between. A text without a judged token has no perplexity.
     """
 
-    columns: tuple[str, ...] = Field(min_length=1)
+    columns: Columns
     model: Step[Model] | None = None
     max_tokens: int = Field(1024, ge=2)
     reference: Step[Rows] | None = None
-    reference_columns: tuple[str, ...] | None = Field(None, min_length=1)
+    reference_columns: Columns | None = None
     """None takes `columns`."""
     order: int = Field(3, ge=1, le=5)
     name: str = Field("perplexity", pattern="^[A-Za-z][A-Za-z0-9_]*$")
-
-    @field_validator("columns", "reference_columns", mode="before")
-    @classmethod
-    def _one_column(cls, value: object) -> object:
-        return (value,) if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _one_judge(self) -> "Perplexity":

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from ..core.artifact import Rows
 from ..core.context import Context
@@ -13,6 +13,7 @@ from ..core.outcome import KEEP, Drop, Emit, Outcome, Row, content_of
 from ..core.part import Part
 from ..core.step import Mapper, MapStep
 from ..measure.verdict import Verdict
+from ..rows.named import Columns
 from ..rows.transform import missing_column
 from .finding import Finding, plain_text
 
@@ -71,14 +72,9 @@ class Pii(MapStep, tag="curate.pii/1"):
     tell them.
     """
 
-    columns: tuple[str, ...] = Field(min_length=1)
+    columns: Columns
     kinds: tuple[PiiKind, ...] = Field(KINDS, min_length=1)
     action: Literal["drop", "mark", "redact"] = "redact"
-
-    @field_validator("columns", mode="before")
-    @classmethod
-    def _one_column(cls, value: object) -> object:
-        return (value,) if isinstance(value, str) else value
 
     def mapper(self, context: Context) -> Mapper:
         have = context.get(self.rows).columns

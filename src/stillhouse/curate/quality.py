@@ -11,6 +11,7 @@ from ..core.errors import RecipeError
 from ..core.outcome import KEEP, Drop, Emit, Outcome, Row, content_of
 from ..core.part import Part
 from ..core.step import Mapper, MapStep
+from ..rows.named import Columns
 from ..rows.transform import missing_column
 from .finding import Finding, TextCheck, plain_text
 from .rule import Rule, RuleSet, TextMeasure, named_rules
@@ -26,14 +27,9 @@ class Quality(MapStep, tag="curate.quality/1"):
 
     chooses: ClassVar[bool] = True
 
-    columns: tuple[str, ...] = Field(min_length=1)
+    columns: Columns
     """What is looked at; several columns count as one text."""
     rules: tuple[Part | RuleSet, ...] = Field(min_length=1)
-
-    @field_validator("columns", mode="before")
-    @classmethod
-    def _one_column(cls, value: object) -> object:
-        return (value,) if isinstance(value, str) else value
 
     @field_validator("rules", mode="before")
     @classmethod

@@ -7,6 +7,7 @@ from pydantic import Field
 from ..core.artifact import Rows
 from ..core.context import Context
 from ..core.step import Output, Step
+from ..rows.named import Columns
 
 
 class SplitApart(Step[Rows], tag="curate.split_apart/2"):
@@ -24,7 +25,7 @@ class SplitApart(Step[Rows], tag="curate.split_apart/2"):
     rows: Step[Rows]
     test_size: float = Field(0.1, gt=0)
     """A share of the rows if below 1, else their number."""
-    columns: tuple[str, ...] = Field(("input",), min_length=1)
+    columns: Columns = ("input",)
     """What is compared; several columns count as one text."""
     threshold: float = Field(0.6, gt=0, le=1)
     """Lower than for duplicates: what is half the same already tells the answer."""

@@ -11,7 +11,7 @@ from .checks import Instruction
 
 
 def _several(value: Any) -> Any:
-    return (value,) if isinstance(value, Ask) else value
+    return (value,) if isinstance(value, Ask | str) else value
 
 
 def _different(asks: tuple[Ask, ...]) -> tuple[Ask, ...]:

@@ -11,6 +11,8 @@ from pydantic.errors import PydanticInvalidForJsonSchema
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
+from ..calls.ask import Ask
+from ..calls.embedder import Embedder
 from ..core.catalogue import catalogue, find_class
 from ..core.node import Node
 from ..core.step import Step
@@ -150,7 +152,10 @@ class _Generator(GenerateJsonSchema):
     def generate_inner(self, schema: Any) -> JsonSchemaValue:
         kind = schema.get("cls")
         if isinstance(kind, type) and issubclass(kind, Node):
-            return dict(MENTION) if issubclass(kind, Step) else {"anyOf": [dict(INLINE), dict(MENTION)]}
+            if issubclass(kind, Step):
+                return dict(MENTION)
+            named = [{"type": "string", "description": "the name of a model"}] if kind in (Ask, Embedder) else []
+            return {"anyOf": [dict(INLINE), dict(MENTION), *named]}
         return super().generate_inner(schema)
 
     def function_plain_schema(self, schema: core_schema.PlainValidatorFunctionSchema) -> JsonSchemaValue:
