@@ -315,8 +315,12 @@ def test_a_state_of_other_settings_is_refused_saying_what_differs(
 
 def test_a_state_of_other_data_is_refused_naming_the_source(stores: dict[str, TokenStore], tmp_path: Path) -> None:
     state = mixed(stores).state_dict()
-    with pytest.raises(RecipeError, match="source code"):
-        mixed({**stores, "code": make_store(tmp_path, [3, 4])}, state=state)
+    fewer = make_store(tmp_path, [3, 4])
+    then, now = rf"\(15 documents, {stores['code'].num_tokens} tokens\)", r"\(2 documents, 7 tokens\)"
+    with pytest.raises(RecipeError, match=rf"source code: \w+ {then} then, \w+ {now} now"):
+        mixed({**stores, "code": fewer}, state=state)
+    with pytest.raises(RecipeError, match=rf"source code: \w+ then, \w+ {now} now"):
+        mixed({**stores, "code": fewer}, state=damaged(state, sizes=None))  # a state of before
     with pytest.raises(RecipeError, match="source data"):
         get_loader(stores["web"], seq_len=SEQ, batch_size=8, packing=Packing(window=30), state=state)
 

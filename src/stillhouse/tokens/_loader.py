@@ -218,6 +218,7 @@ class Loader:
                 "settings": self._course.described(),
                 "sources": {source.name: source.store.fingerprint for source in self.sources},
                 "order": list(self._course.names),
+                "sizes": {s.name: [s.store.num_documents, s.store.num_tokens] for s in self.sources},
                 "log": [_entry(change, first=number == 0) for number, change in enumerate(self._course.log)],
                 "epoch_ends": {name: found for name, found in ends.items() if found is not None},
             }
@@ -245,7 +246,14 @@ class Loader:
             raise _damaged(error) from error
         differing = [key for key in {**other, **mine} if mine.get(key) != other.get(key)]
         if differing:
-            lines = [f"{key}: {other.get(key, 'none')} then, {mine.get(key, 'none')} now" for key in differing]
+            then, now = (_sizes(one) for one in (state, self.state_dict()))
+            lines = []
+            for key in differing:
+                left, right = (
+                    f"{other.get(key, 'none')}{then.get(key, '')}",
+                    f"{mine.get(key, 'none')}{now.get(key, '')}",
+                )
+                lines.append(f"{key}: {left} then, {right} now")
             raise RecipeError(
                 "the loader's state belongs to other data: " + "; ".join(lines),
                 self._remedy({key.removeprefix("source "): other.get(key) for key in differing}),
@@ -273,7 +281,7 @@ class Loader:
     def fingerprint(self) -> str:
         """Digest of all that decides what is handed out, the log included."""
         state = self.state_dict()
-        del state["step"], state["epoch_ends"]
+        del state["step"], state["epoch_ends"], state["sizes"]
         return f"{key_of(json.dumps(state, sort_keys=True)):016x}"
 
     # Questions
@@ -417,6 +425,17 @@ def _change_of(entry: Sequence[Any], num_sources: int) -> Change:
     if batch_size is not None:
         check_shares(batch_size, 1)
     return Change(row, weights and tuple(weights), batch_size, reason or "", epochs and tuple(epochs))
+
+
+def _sizes(state: Mapping[str, Any]) -> dict[str, str]:
+    """What each source held, for people; states of before do not tell, and nothing rests on it."""
+    try:
+        return {
+            f"source {name}": f" ({documents:,} documents, {tokens:,} tokens)"
+            for name, (documents, tokens) in state.get("sizes", {}).items()
+        }
+    except (TypeError, ValueError, AttributeError):
+        return {}
 
 
 def _damaged(why: object) -> RecipeError:
