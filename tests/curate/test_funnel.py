@@ -6,7 +6,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stillhouse import Concat, Decontaminate, Dedup, Import, Keep, Map, Session, Split
+from stillhouse import Concat, Decontaminate, Dedup, Embed, Import, Keep, Map, Session, Split, Take
 from stillhouse.curate.funnel import Stage, funnel, funnel_svg, funnel_text
 
 ROWS = Import(data=[{"input": f"{n % 6} lattes please", "output": str(n)} for n in range(10)])
@@ -67,6 +67,21 @@ def test_diversity_is_told_before_and_after_each_step_that_chose(session: Sessio
     assert whole["distinct texts"] == 1
     of_a_part = Dedup(rows=Split(rows=ROWS, test_size=2).train, threshold=None)
     assert funnel(session.store, session.run(of_a_part), diversity=True)[-1].before["rows"] == 8  # type: ignore[index]
+
+
+def test_of_rows_with_vectors_spread_and_clusters_are_told_as_well(session: Session) -> None:
+    rows = Import(data=[{"input": f"{n % 6} lattes please", "output": str(n)} for n in range(31)])
+    vectors = Embed(rows=rows, column="input", by="hash:64")
+    made = session.run(Dedup(rows=Take(rows=vectors, num=30), threshold=None))
+    lines = funnel_text(funnel(session.store, made, diversity=True), 200).splitlines()
+    heads, taken, unique = [line for line in lines if line.startswith(("step  ", "rows.take", "curate"))][-3:]
+    assert heads.split()[-3:] == ["spread", "clusters", "reached"]
+    assert taken.count("→") == unique.count("→") == 5
+    assert "1.000 → 1.000" in unique  # whatever was there is still there
+    assert "self-BLEU" in heads
+    ragged = Import(data=[{"input": f"tea {n % 2}", "numbers": [0.5] * (n + 1)} for n in range(4)], require=())
+    stages = funnel(session.store, session.run(Dedup(rows=ragged, threshold=None)), diversity=True)
+    assert "spread" not in (stages[-1].after or {"spread": 0})
 
 
 texts = st.text(st.characters(codec="utf-8", exclude_categories=["C"]), max_size=80)

@@ -80,9 +80,16 @@ class Diversity(Step[Report], tag="curate.diversity/1"):
 
 
 def diversity(
-    tables: Mapping[str, Rows], columns: tuple[str, ...], *, sample: int = 2000, num_words: int = 100_000, seed: int = 0
+    tables: Mapping[str, Rows],
+    columns: tuple[str, ...],
+    *,
+    vectors: str | None = None,
+    clusters: int | None = None,
+    sample: int = 2000,
+    num_words: int = 100_000,
+    seed: int = 0,
 ) -> "dict[str, Measures]":
-    """The measures of texts of `Diversity`, of tables at hand: `{"after": {"rows": 980, "distinct 2": 0.71, …}}`."""
+    """The measures of `Diversity`, of tables at hand: `{"after": {"rows": 980, "distinct 2": 0.71, …}}`."""
     from ._diversity import measured
 
-    return measured(tables, columns, None, None, sample, num_words, seed)
+    return measured(tables, columns, vectors, clusters, sample, num_words, seed)

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..core.artifact import Artifact, Rows
+from ..core.errors import RecipeError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -18,8 +19,12 @@ if TYPE_CHECKING:
 
 # What differs from row to row in a reason: row ids, keys and numbers.
 _PARTICULAR = re.compile(r"\b(?:[0-9a-f]{24}|[0-9a-f]{32}|[0-9]+(?:[.,][0-9]+)*)\b")
-SHOWN = ("distinct 2", "compression", "self-BLEU")
-"""The measures of diversity that the text shows; more of the first and less of the others is more diverse."""
+SHOWN = ("distinct 2", "compression", "self-BLEU", "spread", "clusters reached")
+"""The measures of diversity that the text shows, the last two where the rows hold vectors; less of compression and
+self-BLEU and more of the others is more diverse."""
+CLUSTERS = 20
+"""Of the rows that came in at most so many clusters are found, of five rows in the mean at least, and looked for among
+those that stay."""
 
 
 class Stage(NamedTuple):
@@ -51,7 +56,8 @@ def funnel(
 
     Records that are gone are left out. Reasons that differ only in row ids and numbers count as one. With `diversity`,
     each step that let fewer rows out than came in is told with the diversity of both, measured on `sample` rows of the
-    text in `columns` (all columns of text, where none are named). That reads both tables once.
+    text in `columns` (all columns of text, where none are named), and of their vectors, where `Embed` made some. That
+    reads both tables once.
     """
     records = _records(store, artifact.key)
     stages = []
@@ -83,10 +89,10 @@ def funnel_text(stages: Sequence[Stage], width: int = 120) -> str:
         }
         lines.append(line)
     table = preview(lines, len(lines), width=width)
+    told = [stage for stage in stages if stage.after is not None]
+    shown = [name for place, name in enumerate(SHOWN) if place < 3 or any(_change(stage, name) for stage in told)]
     changes = [
-        {"step": stage.tag.partition("/")[0], **{name: _change(stage, name) for name in SHOWN}}
-        for stage in stages
-        if stage.after is not None
+        {"step": stage.tag.partition("/")[0], **{name: _change(stage, name) for name in shown}} for stage in told
     ]
     return f"{table}\n\n{preview(changes, len(changes), width=width)}" if changes else table
 
@@ -135,7 +141,13 @@ def _measured(
     looked = tuple(name for name in columns if name in before.columns and name in after.columns) or tuple(texts)
     if not looked:
         return stage
-    found = diversity({"before": before, "after": after}, looked, sample=sample)
+    tables = {"before": before, "after": after}
+    vectors = next((name for name in _vectors(after.schema) if name in _vectors(before.schema)), None)
+    clusters = min(CLUSTERS, min(len(before), sample) // 5) if vectors else 0
+    try:
+        found = diversity(tables, looked, vectors=vectors, clusters=clusters if clusters > 1 else None, sample=sample)
+    except RecipeError:  # lists of numbers that are no vectors of one width
+        found = diversity(tables, looked, sample=sample)
     return stage._replace(before=found["before"], after=found["after"])
 
 
@@ -151,6 +163,15 @@ def _texts(schema: pa.Schema) -> list[str]:
 
     kinds = (pa.types.is_string, pa.types.is_large_string)
     return [field.name for field in schema if field.name[:1] != "_" and any(is_one(field.type) for is_one in kinds)]
+
+
+def _vectors(schema: pa.Schema) -> list[str]:
+    """Columns that may hold vectors, the one that `Embed` makes unless it is told otherwise first."""
+    import pyarrow as pa
+
+    lists = [field for field in schema if pa.types.is_list(field.type) or pa.types.is_fixed_size_list(field.type)]
+    found = [field.name for field in lists if pa.types.is_floating(field.type.value_type)]
+    return sorted(found, key=lambda name: name != "vector")
 
 
 def _records(store: Store, build_key: str) -> dict[str, dict[str, Any]]:
