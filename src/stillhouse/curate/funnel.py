@@ -89,10 +89,10 @@ def funnel_text(stages: Sequence[Stage], width: int = 120) -> str:
         }
         lines.append(line)
     table = preview(lines, len(lines), width=width)
-    told = [stage for stage in stages if stage.after is not None]
-    shown = [name for place, name in enumerate(SHOWN) if place < 3 or any(_change(stage, name) for stage in told)]
+    chosen = [stage for stage in stages if stage.after is not None]
+    shown = [name for place, name in enumerate(SHOWN) if place < 3 or any(_change(stage, name) for stage in chosen)]
     changes = [
-        {"step": stage.tag.partition("/")[0], **{name: _change(stage, name) for name in shown}} for stage in told
+        {"step": stage.tag.partition("/")[0], **{name: _change(stage, name) for name in shown}} for stage in chosen
     ]
     return f"{table}\n\n{preview(changes, len(changes), width=width)}" if changes else table
 
