@@ -48,6 +48,8 @@ class Counters:
         self.connections = 0
         self.first = 0.0
         self.last = 0.0
+        self.starts: list[float] = []
+        """When the first eight came: some programs try the server before they begin."""
         self.answered: dict[str, int] = {}
 
 
@@ -116,6 +118,8 @@ class Connection(asyncio.Protocol):
             counters.in_flight += 1
             counters.peak = max(counters.peak, counters.in_flight)
             counters.first = counters.first or now
+            if len(counters.starts) < 8:
+                counters.starts.append(now)
             asyncio.get_running_loop().call_later(latency(path, body), self.send, body if "/count/" in path else None)
 
     def send(self, body: bytes | None) -> None:
