@@ -250,6 +250,23 @@ def test_a_damaged_row_group_is_told_with_the_rows_before_it(tmp_path: Path, ses
     assert "a.parquet, after row 2000: it cannot be read on" in refusal(session, path)
 
 
+def test_a_cell_that_is_no_text_or_no_date_is_told_with_its_row(tmp_path: Path, session: Session) -> None:
+    """Readers of Parquet and Arrow take such bytes for text, and such days for dates."""
+    good = pa.array([b"fine", b"caf\xe9", b"\xed\xa0\xbd"], pa.binary())
+    texts = pa.Array.from_buffers(pa.string(), 3, good.buffers())
+    talks = pa.ListArray.from_arrays(
+        pa.array([0, 1, 2, 3], pa.int32()), pa.StructArray.from_arrays([texts], ["content"])
+    )
+    days = pa.array([0, 1, 2**31 - 1], pa.date32())
+    said = {}
+    for name, column in (("text", texts), ("messages", talks), ("day", days)):
+        pq.write_table(pa.table({"id": [1, 2, 3], name: column}), tmp_path / f"{name}.parquet")
+        said[name] = refusal(session, tmp_path / f"{name}.parquet")
+    assert "text.parquet, row 2: the column `text` holds a text whose byte 3 is not UTF-8: b'caf\\xe9'" in said["text"]
+    assert "messages.parquet, row 2: the column `messages` holds a text whose byte 3" in said["messages"]
+    assert "day.parquet, row 3: the column `day` holds a value that cannot be read" in said["day"]
+
+
 @pytest.mark.parametrize("change", ["shrinks", "goes", "comes"])
 def test_files_that_change_under_the_run_are_named(three: Path, session: Session, change: str) -> None:
     def edit(event: Event) -> None:

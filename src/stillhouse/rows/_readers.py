@@ -162,7 +162,11 @@ def _columnar_rows(path: Path, name: str, form: Format, columns: Sequence[str] |
     try:
         with _batches(path, name, form, taken) as (_, batches):
             for batch in batches:
-                for row in dict_rows(batch):
+                try:
+                    rows = dict_rows(batch)
+                except (UnicodeDecodeError, OverflowError) as error:  # no reader checks this before Python does
+                    raise _no_value(batch, number, name) from error
+                for row in rows:
                     number += 1
                     yield Located(number, row)
     except (pa.ArrowInvalid, OSError) as error:
@@ -170,6 +174,24 @@ def _columnar_rows(path: Path, name: str, form: Format, columns: Sequence[str] |
             f"{name}, after row {number}: it cannot be read on ({_first_line(error)})",
             "It may have been cut short or damaged; copy it anew.",
         ) from error
+
+
+def _no_value(batch: pa.RecordBatch, before: int, name: str) -> RecipeError:
+    """The error for the first cell that Python cannot hold: a text that is no UTF-8, a date beyond its calendar."""
+    for number in range(batch.num_rows):
+        for column, values in zip(batch.schema.names, batch.columns, strict=True):
+            place = f"{name}, row {before + number + 1}: the column `{column}` holds"
+            try:
+                values[number].as_py()
+            except UnicodeDecodeError as error:
+                found = error.object[max(0, error.start - 20) : error.end + 20]
+                return RecipeError(
+                    f"{place} a text whose byte {error.start} is not UTF-8: {found!r}",
+                    "Decode it from what it is (perhaps `latin1`) where the file is made, or leave the row out.",
+                )
+            except OverflowError as error:
+                return RecipeError(f"{place} a value that cannot be read ({error})", "Mend it, or leave the row out.")
+    raise AssertionError("every cell can be read alone")
 
 
 @contextmanager
