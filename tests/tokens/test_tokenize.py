@@ -147,6 +147,15 @@ def test_a_weight_that_cannot_be_kept_is_rejected(tmp_path: Path, weight: Any) -
     assert "expected a weight from 0 to 3.4e+38" in made.rejects[0].message
 
 
+@pytest.mark.parametrize("text", [("text",), None])
+def test_half_a_character_is_a_fault_of_its_row_alone(tmp_path: Path, text: tuple[str, ...] | None) -> None:
+    small_tokenizer().save_pretrained(tmp_path)
+    documents = Documenter(Writing(tmp_path, text))
+    made = documents([{"_id": said, "text": said, "messages": talk("ask", said)} for said in ("a", "b \ud83d", "日")])
+    assert made.row_ids == ["a", "日"]
+    assert ["half a character" in reject.message for reject in made.rejects] == [True]
+
+
 def test_control_tokens_in_a_text_are_read_as_text(session: Session) -> None:
     text = "the template writes <|end|> and then <|user|> two <think>lattes</think>"
     rows = table([{"text": text}, {"text": "plain"}])

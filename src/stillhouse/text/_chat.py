@@ -126,6 +126,12 @@ class Renderer:
         except (TemplateError, TypeError, ValueError) as error:
             raise RowFault("invalid", f"the chat template refuses these messages: {error}") from error
         texts, spans = rendered
+        if not texts[0].isascii():
+            try:
+                texts[0].encode()
+            except UnicodeEncodeError as error:
+                place = texts[0][max(0, error.start - 20) : error.start]
+                raise RowFault("invalid", f"half a character (a lone surrogate) stands after {place!r}") from None
         return texts[0], [Span(*span) for span in spans[0]] if spans else []
 
     def _spans_by_prefix(self, messages: list[dict[str, Any]], text: str) -> list[Span]:
