@@ -143,12 +143,22 @@ def test_rows_that_cannot_be_used_are_kept_with_the_reason(session: Session, fil
     rows = [*ROWS, {"text": " "}, {"text": None}]
     (tmp_path / "b.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     source = Source(tmp_path / "b.jsonl", text="text", columns=("text",))
-    store = get_loader(source, seq_len=256, batch_size=1, tokenizer=tokenizer(file), session=session).sources[0].store
+    given: dict[str, Any] = {"seq_len": 256, "batch_size": 1, "tokenizer": tokenizer(file), "session": session}
+    with pytest.warns(
+        UserWarning, match=r"source `data`: 2 rows could not be used: `stillhouse data stats .*--rejects`"
+    ):
+        store = get_loader(source, **given).sources[0].store
     assert (store.num_documents, store.num_rejected) == (len(ROWS), 2)
     assert [(reject["kind"], reject["row"]) for reject in store.rejects()] == [
         ("empty", {"text": " "}),
         ("empty", {"text": None}),
     ]
+    talks = [
+        {"messages": [{"role": role, "content": "hi"}] * 2} for role in ("assistant", "assistant", "robot", "user")
+    ]
+    (tmp_path / "c.jsonl").write_text("".join(json.dumps(row) + "\n" for row in talks))
+    with pytest.warns(UserWarning, match=r"1 rows failed in rows.to_messages: `stillhouse show \w+ --failed.*; 1 rows"):
+        get_loader(Source(tmp_path / "c.jsonl", template="chat"), **given)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from . import exits
 from .data_peek import loader_of
 from .data_target import Target, find_target, make, session_for
-from .data_tokenize import described, sources_table
+from .data_tokenize import all_unused, described, sources_table
 from .output import print_json, say, styled, table
 from .parser import UsageError
 
@@ -72,11 +72,14 @@ def _make(target: Target, mix: Mix, arguments: argparse.Namespace) -> int:
     held_out = {} if testing is None else {f"{name} (held out)": step for name, step in testing.sources.items()}
     with session_for(target, arguments) as session:
         made = make(session, replace(target, steps={**target.steps, **held_out}), arguments)
+        unused = all_unused(session, made)
     entries = {name: {**described(TokenStore(one.data)), "key": one.key} for name, one in made.items()}
     if arguments.json:
         print_json({"name": target.name, "sources": entries})
         return exits.DONE
     print(sources_table(entries))
+    for line in unused:
+        say(line)
     print(f"\n{_how_to(arguments.target, target.name, held_out=bool(held_out))}")
     return exits.DONE
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import exits
 from .data_target import Target, find_target, make, session_for
 from .output import print_json, say, size, table
+
+if TYPE_CHECKING:
+    from ..core.artifact import Artifact
+    from ..core.session import Session
 
 
 def tokenize(arguments: argparse.Namespace) -> int:
@@ -18,9 +21,11 @@ def tokenize(arguments: argparse.Namespace) -> int:
 
     target = find_target(arguments)
     folders, keys = dict(target.made), dict.fromkeys(target.made, "")
+    unused: list[str] = []
     if target.steps:
         with session_for(target, arguments) as session:
             made = make(session, target, arguments, arguments.name or target.name)
+            unused = all_unused(session, made)
         folders |= {name: artifact.data for name, artifact in made.items()}
         keys |= {name: artifact.key for name, artifact in made.items()}
     elif arguments.name:
@@ -30,11 +35,16 @@ def tokenize(arguments: argparse.Namespace) -> int:
         print_json({"name": arguments.name or target.name, "sources": entries})
     else:
         print(sources_table(entries))
-    for entry in entries.values():
-        if entry["rejected"]:
-            command = f"stillhouse data stats {shlex.quote(entry['path'])} --rejects"
-            say(f"{entry['rejected']:,} rows could not be used: `{command}` lists them")
+    for line in unused:
+        say(line)
     return exits.DONE
+
+
+def all_unused(session: Session, made: Mapping[str, Artifact]) -> list[str]:
+    """What became of rows that are not among the tokens; of rows that several sources have, once."""
+    from ..tokens._open import unused_rows
+
+    return list(dict.fromkeys(line for artifact in made.values() for line in unused_rows(session.store, artifact)))
 
 
 def _name_what_is_there(target: Target, name: str) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +14,7 @@ from ..core.artifact import Artifact, Files, Model, Rows, Tokens
 from ..core.errors import RecipeError
 from ..core.session import Session
 from ..core.step import Step
+from ..core.store import Store, read_record
 from ..rows.import_ import Import
 from ..rows.place import Place
 from ..text.pretrained_tokenizer import tokenizer_step
@@ -53,7 +56,29 @@ def open_stores(
                     _check(source)
             with told_by_source(steps):
                 made = dict(zip(steps, opened.run([*steps.values()]), strict=True))
+            for name, source in sources.items():
+                if isinstance(source, Source) and (told := unused_rows(opened.store, made[name])):
+                    warnings.warn(f"source `{name}`: {'; '.join(told)}", stacklevel=3)
     return {name: _store(made.get(name, source)) for name, source in sources.items()}
+
+
+def unused_rows(store: Store, tokens: Artifact) -> list[str]:
+    """What became of rows that are not among the tokens, and where they can be read: nothing is left out in silence."""
+    told, coming, seen = [], [tokens.key], {tokens.key}
+    there = "" if store.folder == Path("out") else f" --folder {shlex.quote(str(store.folder))}"
+    while coming:
+        record = read_record(store.artifact_folder(key := coming.pop())) or {}
+        if number := record.get("counts", {}).get("failed", 0):
+            told.append(
+                f"{number:,} rows failed in {record['tag'].split('/')[0]}: `stillhouse show {key[:12]} --failed{there}`"
+            )
+        inputs = [entry["build_key"] for entry in record.get("inputs", ())]
+        coming += [entry for entry in inputs if entry not in seen]
+        seen.update(inputs)
+    if rejected := tokens.record["facts"].get("rejected", 0):
+        path = shlex.quote(str(tokens.data))
+        told.append(f"{rejected:,} rows could not be used: `stillhouse data stats {path} --rejects`")
+    return told
 
 
 @contextmanager
