@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from stillhouse.core.options import Options
 from stillhouse.core.session import Session
 from stillhouse.core.step import Step
 from stillhouse.models.generate import Generator
+from stillhouse.text.schema import Schema
 from tests.calls.helpers import with_service
 from tests.models.tiny import conversation, tiny_model, tiny_tokenizer
 
@@ -32,6 +34,13 @@ OPTIONS = Options(device="cpu", inference_batch=4)
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tokenizer = tiny_tokenizer(tmp_path_factory.mktemp("tokenizer"))
     return tiny_model(tmp_path_factory.mktemp("model"), tokenizer)
+
+
+@pytest.fixture(scope="module")
+def roomy_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """With room for a schema in words, of some 270 tokens."""
+    tokenizer = tiny_tokenizer(tmp_path_factory.mktemp("tokenizer"))
+    return tiny_model(tmp_path_factory.mktemp("roomy"), tokenizer, max_position_embeddings=512)
 
 
 def local(folder: Path, max_tokens: int = 110) -> Ask:
@@ -125,6 +134,54 @@ def test_what_a_local_model_cannot_do_is_said(tmp_path: Path, folder: Path) -> N
         with_service(tmp_path, lambda service: service.ask(local(folder).replace(top_p=0.5), "hello"), options=OPTIONS)
 
 
+ORDER = {
+    "type": "object",
+    "properties": {"size": {"enum": ["small", "large"]}, "count": {"type": "integer", "minimum": 1, "maximum": 9}},
+    "required": ["size", "count"],
+    "additionalProperties": False,
+}
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_model_that_knows_nothing_is_held_to_the_schema(
+    tmp_path: Path, roomy_folder: Path, temperature: float
+) -> None:
+    by = local(roomy_folder).replace(structured="native", temperature=temperature)
+    asked = [Prompt(turns, Schema(ORDER)) for turns in CONVERSATIONS[:4]]
+
+    answers = with_service(tmp_path, lambda service: service.ask_many(by, asked), options=OPTIONS)
+
+    assert all(isinstance(answer, Answer) and answer.repaired == "no" for answer in answers), answers
+    assert {answer.value["size"] for answer in answers if isinstance(answer, Answer)} <= {"small", "large"}
+    # Unless the recipe says so, nothing holds it, and what it writes is no JSON.
+    unheld = local(roomy_folder, max_tokens=20).replace(temperature=temperature)
+    (fault,) = with_service(tmp_path, lambda service: service.ask_many(unheld, asked[:1]), options=OPTIONS)
+    assert isinstance(fault, RowFault)
+
+
+def test_rows_that_are_held_and_rows_that_are_not_share_a_batch(folder: Path) -> None:
+    generator = Generator(folder, "cpu")
+    free = generator.replies(CONVERSATIONS[:2], max_new_tokens=30)
+    mixed = generator.replies(CONVERSATIONS[:2], max_new_tokens=30, schemas=[None, {"enum": ["yes", "no"]}])
+    assert mixed[0] == free[0]
+    assert [reply.text for reply in mixed if not isinstance(reply, RowFault)][1] in ('"yes"', '"no"')
+
+
+def test_what_no_grammar_can_say_is_checked_afterwards_or_refused(folder: Path) -> None:
+    generator = Generator(folder, "cpu")
+    (reply,) = generator.replies(CONVERSATIONS[:1], schemas=[{"enum": ["a", "b"], "not": {"const": "a"}}])
+    assert not isinstance(reply, RowFault)
+    assert reply.text in ('"a"', '"b"')
+    with pytest.raises(ModelError, match="no reply can be held to this schema"):
+        generator.replies(CONVERSATIONS[:1], schemas=[{"type": "string", "pattern": "(?=a)b"}])
+
+
+def test_a_missing_library_is_said(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "llguidance.hf", None)
+    with pytest.raises(ModelError, match=r"needs the library `llguidance`\n  Run `pip install 'stillhouse\[guided\]'`"):
+        Generator(folder, "cpu").replies(CONVERSATIONS[:1], schemas=[{"type": "integer"}])
+
+
 class Copied(Step[Model], tag="test.copied_model/1"):
     """A model artifact with the files of a folder."""
 
@@ -146,7 +203,7 @@ def test_a_model_that_a_step_made_is_asked_through_its_session(tmp_path: Path, f
 
 
 @pytest.mark.parametrize(
-    "settings", [{"tools": ({"name": "weather"},)}, {"logprobs": 1}, {"effort": "low"}, {"structured": "native"}]
+    "settings", [{"tools": ({"name": "weather"},)}, {"logprobs": 1}, {"effort": "low"}, {"structured": "tool"}]
 )
 def test_what_a_local_model_does_not_do_is_said_and_not_left_out(
     tmp_path: Path, folder: Path, settings: dict[str, Any]

@@ -20,6 +20,7 @@ from ..text.chat import PREFIX, ChatRenderer
 from ..text.tokenizer import load_tokenizer
 from ._cache import RoomyLayer, roomy_cache
 from .device import resolve_device, set_threads
+from .guided import Guide, Guides
 from .loading import base_of, load_model
 
 Message = Mapping[str, Any]
@@ -46,6 +47,7 @@ class _Row:
     finish: Literal["stop", "length"] = "length"
     cut: int | None = None
     """Where a stop text begins in the decoded reply."""
+    guide: Guide | None = None
 
 
 class Generator:
@@ -73,6 +75,7 @@ class Generator:
         # One mask serves all layers only where all see everything; eager attention would add a mask of booleans.
         plain = all(isinstance(layer, RoomyLayer) for layer in roomy_cache(self._config, 1).layers)
         self._plain = plain and config._attn_implementation == "sdpa"
+        self._guides: Guides | None = None
 
     def replies(
         self,
@@ -81,12 +84,15 @@ class Generator:
         temperature: float = 0.0,
         seeds: Sequence[int] | None = None,
         stop: Sequence[str] = (),
+        schemas: Sequence[Mapping[str, Any] | None] = (),
     ) -> list[GenerationReply | RowFault]:
         """One reply for each conversation, in order; the chat template is applied here, once. A lone message of the
         role `prefix` is text that the model goes on from as it is.
 
         A conversation that cannot be rendered, or leaves no room for a reply, has its fault in that place. With a
         temperature above 0 each row draws by its own entry of `seeds`, so it does not matter with which others it runs.
+        Where `schemas` has a JSON Schema for a conversation, its reply is held to that (`guided.py`); raises
+        `ModelError` where the library for it is missing.
         """
         if temperature > 0 and seeds is not None and len(seeds) != len(conversations):
             raise ValueError(f"{len(seeds)} seeds for {len(conversations)} conversations")
@@ -94,13 +100,22 @@ class Generator:
         for number, conversation in enumerate(conversations):
             draws = np.random.default_rng(seeds[number] if seeds else number) if temperature > 0 else None
             try:
-                rows.append(self._row(conversation, max_new_tokens, draws))
+                row = self._row(conversation, max_new_tokens, draws)
             except RowFault as fault:
                 rows.append(fault)
+                continue
+            schema = schemas[number] if schemas else None
+            row.guide = None if schema is None else self._guided().of(schema)
+            rows.append(row)
         by_length = sorted((row for row in rows if isinstance(row, _Row)), key=lambda row: len(row.prompt))
         for begin in range(0, len(by_length), self.batch_size):
             self._run(by_length[begin : begin + self.batch_size], temperature, tuple(stop))
         return [self._reply(row) if isinstance(row, _Row) else row for row in rows]
+
+    def _guided(self) -> Guides:
+        if self._guides is None:
+            self._guides = Guides(self.tokenizer, self._ends, int(self._config.vocab_size))
+        return self._guides
 
     def _row(self, conversation: Sequence[Message], max_new_tokens: int, draws: np.random.Generator | None) -> _Row:
         prompt = self._prompt(conversation)
@@ -146,7 +161,7 @@ class Generator:
         logits = self._step(ids, positions, seen[:, :longest], cache)
         next_position = positions[:, -1:] + 1
         for filled in range(longest, capacity):
-            chosen = _choose(logits, running, temperature)
+            chosen = _choose(_held(logits, running), running, temperature)
             ended = [self._ended(row, token, stop) for row, token in zip(running, chosen.tolist(), strict=True)]
             if all(ended):
                 return
@@ -185,6 +200,8 @@ class Generator:
             row.finish = "stop"
             return True
         row.reply.append(token)
+        if row.guide is not None:
+            row.guide.take(token)
         if stop:
             text = self._text(row)
             places = [place for word in stop if (place := text.find(word)) >= 0]
@@ -192,6 +209,16 @@ class Generator:
                 row.cut, row.finish = min(places), "stop"
                 return True
         return len(row.reply) >= row.max_new_tokens
+
+
+def _held(logits: Tensor, rows: Sequence[_Row]) -> Tensor:
+    """[B, V] with what a row's guide does not allow out of reach."""
+    for place, row in enumerate(rows):
+        if row.guide is not None:
+            allowed = torch.from_numpy(row.guide.allowed()).to(logits.device)
+            logits[place, : len(allowed)].masked_fill_(~allowed, -torch.inf)
+            logits[place, len(allowed) :] = -torch.inf
+    return logits
 
 
 def _choose(logits: Tensor, rows: Sequence[_Row], temperature: float) -> Tensor:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from stillhouse.core.errors import ModelError, RowFault
 
@@ -52,6 +52,7 @@ class LocalModel(InThread):
             temperature=_temperature(sampling),
             seeds=[int.from_bytes(chosen[place].key[:7]) for place in places],
             stop=sampling.stop,
+            schemas=[_held_to(chosen[place]) for place in places],
         )
         return [(place, _reply(reply)) for place, reply in zip(places, replies, strict=True)]
 
@@ -69,10 +70,15 @@ def _temperature(sampling: Sampling) -> float:
     return sampling.temperature or 0.0
 
 
+def _held_to(request: Request) -> Mapping[str, Any] | None:
+    """The schema that the reply is held to while it is written. Only a recipe can say so, as it makes other replies."""
+    return request.schema.form if request.schema is not None and request.extras.structured == "native" else None
+
+
 def _check_extras(request: Request) -> None:
     """Raise for what would otherwise be asked for and not done."""
     asked = request.extras.form()
-    if asked.get("structured") == "prompt":
+    if asked.get("structured") in ("prompt", "native"):
         del asked["structured"]
     if asked:
         names = ", ".join(f"`{name}`" for name in asked)
