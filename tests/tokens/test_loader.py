@@ -668,6 +668,7 @@ def test_steps_in_fractions_of_epochs(stores: dict[str, TokenStore], epochs: flo
         ({"seed": 1.5}, "`seed` is 1.5"),
         ({"seed": "x"}, "`seed` is 'x'"),
         ({"seq_len": 24.0}, "`seq_len` is 24.0"),
+        ({"seq_len": 1}, "`seq_len` is 1"),
         ({"packing": 3}, "`packing` is 3"),
         ({"packing": "best"}, "Packing: `method`"),
     ],
@@ -675,6 +676,18 @@ def test_steps_in_fractions_of_epochs(stores: dict[str, TokenStore], epochs: flo
 def test_options_of_another_kind_are_refused(stores: dict[str, TokenStore], options: dict[str, Any], said: str) -> None:
     with pytest.raises(RecipeError, match=said):
         get_loader(stores["web"], **{"seq_len": SEQ, "batch_size": 2, **options})
+
+
+def test_what_is_no_step_is_refused(stores: dict[str, TokenStore]) -> None:
+    loader = mixed(stores)
+    asked: list[Any] = [lambda: loader.batch(-1), lambda: loader.account(-1), lambda: loader.rows_at_step(-1)]
+    for ask in asked:
+        with pytest.raises(RecipeError, match="no step -1"):
+            ask()
+    with pytest.raises(RecipeError, match=r"`step` is 3\.0"):
+        loader.rows_at_step(3.0)  # type: ignore[arg-type]
+    with pytest.raises(RecipeError, match="given as a mapping"):
+        get_loader({"web": stores["web"]}, seq_len=SEQ, batch_size=2)  # type: ignore[arg-type]
 
 
 def test_a_packing_may_be_named_by_its_method_and_numbers_may_be_those_of_numpy(stores: dict[str, TokenStore]) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -181,8 +182,10 @@ def test_a_segment_counts_what_it_places() -> None:
         ({"a": ("x", -1.0)}, "weight of `a` is -1.0"),
         ({"a": ("x", float("nan"))}, "weight of `a` is nan"),
         ({"a": ("x", 0.0)}, "all weights are 0"),
+        ({"a": ("x", 0.5, 0.5)}, "`a` has 3 parts"),
+        (["x"], "given as `list`"),
     ],
 )
-def test_weights_that_do_not_fit_are_refused(sources: dict[str, str | tuple[str, float]], said: str) -> None:
+def test_weights_that_do_not_fit_are_refused(sources: Any, said: str) -> None:
     with pytest.raises(RecipeError, match=said):
         Mixture(sources)

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..core.errors import RecipeError
-from ._foreign import Run, check_no_others
+from ._foreign import Run, check_no_others, document_at
 from ._segments import Weighting, fit_to_weigh
 from .batch import IGNORED
 from .store import TokenStore
@@ -96,7 +96,8 @@ def _run(batch: pa.RecordBatch, where: str, weighting: Weighting) -> Run:
         examples = column.cast(pa.float64()).to_numpy(zero_copy_only=False)
         for number in np.flatnonzero(~fit_to_weigh(examples))[:1].tolist():
             raise RecipeError(
-                f"{where} + {number}: the `weight` is {column[number].as_py()}", "Weights are finite and not negative."
+                f"{document_at(where, number)}: the `weight` is {column[number].as_py()}",
+                "Weights are finite and not negative.",
             )
         examples = examples.astype(np.float32)
     return Run(where, ids, lengths, weights, columns.get("row_id"), columns.get("source"), examples)
@@ -119,7 +120,8 @@ def _lists(batch: pa.RecordBatch, name: str, where: str) -> tuple[npt.NDArray[An
 def _check_lengths(where: str, name: str, found: npt.NDArray[np.int64], wanted: npt.NDArray[np.int64]) -> None:
     for number in np.flatnonzero(found != wanted)[:1].tolist():
         raise RecipeError(
-            f"{where} + {number}: {int(found[number])} `{name}` for {int(wanted[number])} ids", "Give one for each id."
+            f"{document_at(where, number)}: {int(found[number])} `{name}` for {int(wanted[number])} ids",
+            "Give one for each id.",
         )
 
 

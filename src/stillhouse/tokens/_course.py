@@ -47,6 +47,8 @@ class Settings:
     def __post_init__(self) -> None:
         for name in ("seq_len", "seed"):  # a numpy integer could not be written into a state
             object.__setattr__(self, name, checked_number(name, getattr(self, name)))
+        if self.seq_len < 2:
+            raise RecipeError(f"`seq_len` is {self.seq_len}", "A row has at least 2 tokens: the first is never learnt.")
         if not isinstance(self.packing, Packing):
             raise RecipeError(f"`packing` is {self.packing!r}", 'Give a `Packing`, for instance `Packing("best_fit")`.')
         if not isinstance(self.shuffle, bool | WindowShuffle):
@@ -232,8 +234,8 @@ class Course:
         return [stage for stage in placed if stage.row > row]
 
     def _era(self, step: int) -> _Era:
-        if step < 0:
-            raise IndexError(f"step {step}: steps count from 0")
+        if checked_number("step", step) < 0:
+            raise RecipeError(f"there is no step {step}", "Steps count from 0.")
         return self._eras[bisect_right(self._eras, step, key=lambda era: era.first_step) - 1]
 
     def _block_of(self, step: int) -> _Block:

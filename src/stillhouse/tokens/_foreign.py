@@ -161,6 +161,12 @@ def _runs(files: Sequence[Path], format: Format, layout: Layout) -> tuple[Weight
     return read_arrow(files)
 
 
+def document_at(where: str, number: int) -> str:
+    """The place of a document `number` after the one at `where`."""
+    file, first = where.rsplit(" ", 1)
+    return f"{file} {int(first) + number}"
+
+
 def _add(writer: SegmentWriter, run: Run, layout: Layout) -> None:
     """Append a run, empty documents to the rejects; raises `RecipeError` for an id outside the vocabulary."""
     ends = np.cumsum(run.lengths)
@@ -168,12 +174,12 @@ def _add(writer: SegmentWriter, run: Run, layout: Layout) -> None:
     if len(wrong):
         document = int(np.searchsorted(ends, wrong[0], side="right"))
         raise RecipeError(
-            f"{run.where} + {document}: the id {int(run.ids[wrong[0]])} is outside the vocabulary of "
+            f"{document_at(run.where, document)}: the id {int(run.ids[wrong[0]])} is outside the vocabulary of "
             f"{layout.vocab_size}",
             "Name the tokenizer that made the ids.",
         )
     for document in np.flatnonzero(run.lengths == 0).tolist():
-        writer.reject("", "empty", "the document has no tokens", {"document": f"{run.where} + {document}"})
+        writer.reject("", "empty", "the document has no tokens", {"document": document_at(run.where, document)})
     kept = np.flatnonzero(run.lengths > 0)
     if not len(kept):
         return

@@ -132,6 +132,8 @@ def epochs_of(given: float | Mapping[str, float] | None, names: Sequence[str]) -
     """How often each source may be read, checked."""
     if given is None or isinstance(given, int | float):
         found: MaxEpochs = (given,) * len(names)
+    elif not isinstance(given, Mapping):
+        raise RecipeError(f"Mixture: `max_epochs` is {given!r}", "It is a number, or one for each source, or None.")
     else:
         if unknown := [name for name in given if name not in names]:
             raise RecipeError(

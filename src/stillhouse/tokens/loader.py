@@ -51,6 +51,8 @@ def get_loader(
     Steps and files of rows (`Source`, read with `tokenizer`) are tokenised first, in `session` (default: one over the
     folder `out`), where they are found again the next time.
     """
+    if isinstance(data, Mapping):
+        raise RecipeError("the sources are given as a mapping", "Write `Mixture(…)` around it.")
     mixture = data if isinstance(data, Mixture) else Mixture({"data": data}, max_epochs=None)
     stores = open_stores(mixture.sources, tokenizer, session)
     packed = _as_packed(stores, seq_len, Packing(packing) if isinstance(packing, str) else packing, seed)

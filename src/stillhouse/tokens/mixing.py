@@ -48,6 +48,11 @@ class Mixture(Part, tag="tokens.mixture/1"):
         weights: Mapping[str, float] | None = None,
         **fields: Any,
     ) -> None:
+        if not isinstance(sources, Mapping):
+            raise RecipeError(
+                f"Mixture: sources are given as `{type(sources).__name__}`",
+                'Give each a name: `Mixture({"web": (web, 0.6), "code": (code, 0.4)})`.',
+            )
         if not sources:
             raise RecipeError("Mixture: there are no sources", "Name at least one.")
         sources = _flat(sources)
@@ -75,6 +80,8 @@ def _flat(sources: Mapping[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in sources.items():
         pair = isinstance(value, tuple | list)
+        if pair and len(value) != 2:
+            raise RecipeError(f"Mixture: `{name}` has {len(value)} parts", "Give a source, or `(source, weight)`.")
         inner, weight = value if pair else (value, None)
         if not isinstance(inner, Mixture):
             found[name] = value
