@@ -83,7 +83,9 @@ def test_a_quotation_may_be_too_short_a_part_of_the_item(session: Session, overl
 def naive(text: str, item: str, span: int, overlap: float, threshold: float) -> bool:
     """The definition, with lists and sets of words."""
     own, other = words(text), words(item)
-    first, second = ngrams(text, 3) or {""}, ngrams(item, 3) or {""}
+    if not own or not other:
+        return False
+    first, second = ngrams(text, 3), ngrams(item, 3)
     if len(first & second) / len(first | second) >= threshold:
         return True
     if min(len(own), len(other)) < span:
@@ -137,6 +139,15 @@ def test_test_sets_may_have_other_columns(session: Session) -> None:
 def test_nothing_overlaps_with_an_empty_test_set(session: Session) -> None:
     rows = table("a b c", "")
     assert len(session.run(Decontaminate(rows=rows, against={"none": Take(rows=HELD_OUT, num=0)}))) == 2
+
+
+def test_a_text_without_a_word_stands_in_no_test_set(session: Session) -> None:
+    items = Import(
+        data=[{"input": "", "output": "1"}, {"input": "…!", "output": "2"}, {"input": "a b c", "output": "3"}]
+    )
+    made = session.run(Decontaminate(rows=table("", "?!", "a b c", " "), against={"items": items}))
+    assert [row["output"] for row in made] == ["0", "1", "3"]
+    assert made.record["facts"]["test_sets"]["items"] == {"items": 3, "items_found": 1, "rows": 1}
 
 
 def test_a_test_set_is_needed() -> None:

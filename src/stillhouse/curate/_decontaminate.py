@@ -112,7 +112,9 @@ class TestItems:
                 near.append((len(self._items), shingles(units, NEAR_WORDS)))
                 far.append((len(self._items), shingles(units, span)))
                 self._items += [Item(name, row) for row in batch.ids]
-        self._near, self._far = Postings.of(near), Postings.of(far)
+        # A text without a word says nothing of where it comes from: many data sets have items without an input.
+        self._near = Postings.of(near).without(_blank(NEAR_WORDS))
+        self._far = Postings.of(far).without(_blank(span))
         self._sizes = np.bincount(self._near.items, minlength=len(self._items))
         # The runs of each item in their order, to see how much of it a row covers.
         self._runs = np.concatenate([np.zeros(0, dtype=np.uint64), *(sets.hashes_S for _, sets in far)])
@@ -179,6 +181,11 @@ class TestItems:
         return Overlap(item, number, reason, shared=" ".join(words), covered=round(covered, 4))
 
 
+def _blank(words: int) -> Hashes:
+    """What a text without a word is hashed to."""
+    return shingles(units_of([""], "words"), words).hashes_S
+
+
 def _covered(hits: npt.NDArray[np.bool_], span: int) -> float:
     """The share of a text's words that stand in one of its n-grams marked as hits."""
     words = np.zeros(len(hits) + span - 1, dtype=bool)
@@ -206,6 +213,11 @@ class Postings(NamedTuple):
         joined, numbers = np.concatenate(hashes), np.concatenate(items)
         order = np.argsort(joined, kind="stable")
         return cls(joined[order], numbers[order])
+
+    def without(self, hashes: Hashes) -> Postings:
+        """Less some hashes: no item is found by them."""
+        left = ~np.isin(self.hashes, hashes)
+        return Postings(self.hashes[left], self.items[left])
 
     def known(self, hashes: Hashes) -> npt.NDArray[np.bool_]:
         """Which of the hashes some item holds."""

@@ -10,12 +10,13 @@ from ..core.step import Step
 from ..rows.named import Columns
 
 
-class Decontaminate(Step[Rows], tag="curate.decontaminate/2"):
+class Decontaminate(Step[Rows], tag="curate.decontaminate/3"):
     """The rows that do not overlap with any test set; the others are dropped, with the evidence.
 
     A row overlaps with a test item when both hold the same `span` words in a row (8 to 13 are usual) and such runs
     cover a share of `overlap` of the item's words, or when the Jaccard index of their three-word n-grams reaches
     `threshold` (exactly equal texts included). Case, punctuation and spacing do not count; symbols do (`text.ngrams`).
+    A text without a word overlaps with nothing.
 
     The evidence of a dropped row names the test set, the item, the longest run of words that is shared and the share of
     the item that is covered, and other test sets in which the row stands too. The record counts for each test set its
