@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -12,8 +14,9 @@ from stillhouse.core.errors import RecipeError
 from stillhouse.core.session import Session
 from stillhouse.rows.import_ import Import
 from stillhouse.rows.slices import Take
+from stillhouse.text.tokenizer import load_tokenizer
 from stillhouse.text.train_tokenizer import TrainTokenizer
-from stillhouse.tokens.loader import get_loader
+from stillhouse.tokens.loader import Loader, get_loader
 from stillhouse.tokens.mixing import Mixture
 from stillhouse.tokens.source import Source
 from stillhouse.tokens.tokenize import Tokenize
@@ -49,6 +52,54 @@ def test_tokens_made_once_are_found_again(session: Session, file: Path) -> None:
     artifact = session.run(source.tokens(tokenizer(file)))
     again = get_loader(source.tokens(tokenizer(file)), seq_len=256, batch_size=1, session=session)
     assert artifact.data == first.sources[0].store.folder == again.sources[0].store.folder
+
+
+def test_a_step_leads_to_the_rows_of_the_files_and_their_text_to_its_steps(session: Session, tmp_path: Path) -> None:
+    """Both ways, on one rank and, going on with other weights, on three; the tokens counted are those of the texts."""
+    said: dict[str, list[str]] = {
+        "web": [f"page {n} says tea" for n in range(9)],
+        "code": [f"x = {n}" for n in range(7)],
+    }
+    for name, texts in said.items():
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    sources = {name: Source(tmp_path / f"{name}.jsonl", text="text") for name in said}
+    learner = TrainTokenizer(rows=sources["web"].as_rows(), columns=("text",), vocab_size=300)
+    words = load_tokenizer(session.run(learner).path)
+
+    def ranks(world_size: int, state: Any = None) -> list[Loader]:
+        mixture = Mixture({name: (source, 0.5) for name, source in sources.items()}, max_epochs=None)
+        given: dict[str, Any] = {"seq_len": 48, "batch_size": 3, "tokenizer": learner, "session": session}
+        return [
+            get_loader(mixture, rank=rank, world_size=world_size, state=state, **given) for rank in range(world_size)
+        ]
+
+    text_of = {row["_id"]: row["text"] for source in sources.values() for row in session.run(source.as_rows())}
+    seen: dict[str, set[int]] = {text: set() for text in text_of.values()}
+    tokens: Counter[str] = Counter()
+    state: Any = None
+    for world_size in (1, 3):
+        loaders = ranks(world_size, state)
+        for _ in range(4):
+            step = loaders[0].step
+            batches = [next(loader) for loader in loaders]
+            told = iter(loaders[-1].rows_at_step(step))
+            for batch in batches:
+                for span in np.flatnonzero(batch.source_ids >= 0).tolist():
+                    row, ids = next(told), batch.ids.reshape(-1)[slice(*batch.cu_seqlens[span : span + 2].tolist())]
+                    text = text_of[row.row_id]
+                    assert words.decode(ids.tolist()) == f"{text}{words.eos_token}"
+                    assert text in said[row.source]
+                    assert row.source == batch.source_names[batch.source_ids[span]]
+                    seen[text].add(step)
+                    tokens[row.source] += len(ids)
+        loaders[0].set_weights({"web": 0.2, "code": 0.8})
+        state = loaders[0].state_dict()
+    assert {text: set(loaders[-1].steps_of_row(row_id)) for row_id, text in text_of.items()} == seen
+    assert {name: one.tokens for name, one in loaders[-1].account().items()} == dict(tokens)
+    for name, source in zip(said, loaders[-1].sources, strict=True):
+        whole = get_loader(source.store, seq_len=48, batch_size=source.rows_per_epoch)
+        lengths = [len(words.encode(text, add_special_tokens=False)) + 1 for text in said[name]]
+        assert whole.account(2)["data"].tokens == 2 * sum(lengths) == 2 * source.store.num_tokens
 
 
 def test_without_a_session_one_is_opened_in_the_folder_out(
