@@ -113,6 +113,18 @@ def test_training_takes_row_length_and_packing_of_packed_tokens() -> None:
         sh.Finetune(base=base, tokens=packed, seq_len=64)
 
 
+def test_a_plan_tells_what_training_on_packed_tokens_takes(tmp_path: Path) -> None:
+    packed = Pack(tokens=TOKENS, seq_len=40, packing=Packing("best_fit", too_long="split"))
+    weights = Reweight(tokens=packed, weights=ROWS, column="score")
+    base = sh.FromScratch(tokenizer=TOKENIZER, hidden=16, layers=1, heads=2)
+    with sh.Session(tmp_path, options=sh.Options(device="cpu"), track=False, progress=False) as session:
+        session.run(weights)
+        steps = [sh.Finetune(base=base, tokens=tokens) for tokens in (TOKENS, packed, weights)]
+        told = {step.expect(None, session).seconds for step in steps}
+    assert len(told) == 1
+    assert None not in told
+
+
 def test_weights_from_a_table_take_the_place_of_those_that_were_stored(session: sh.Session) -> None:
     packed = Pack(tokens=TOKENS, seq_len=40)
     scored = sh.Map(rows=ROWS, function=halved)

@@ -16,6 +16,7 @@ from ..core.step import Step
 from ..models.pretrained import Pretrained
 from ..models.scratch import FromScratch
 from ..tokens.mixing import Mixture
+from ..tokens.store import TokenStore
 
 if TYPE_CHECKING:
     from ..core.session import Session
@@ -73,7 +74,7 @@ def _tokens(step: Finetune, session: Session) -> float | None:
     made = [_made(source, session) for source in sources]
     if None in made:
         return None
-    return sum(float(one.record["facts"]["tokens"]) for one in made if one is not None) * (step.epochs or 3.0)
+    return sum(TokenStore(one.data).num_tokens for one in made if one is not None) * (step.epochs or 3.0)
 
 
 def _shape(base: Step[Any], session: Session) -> Shape | None:
