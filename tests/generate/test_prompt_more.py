@@ -13,8 +13,13 @@ from stillhouse.calls.providers.scripted import script, scripted_reply
 from stillhouse.calls.reply import TokenChance, ToolCall, own_reply
 from stillhouse.core.errors import RecipeError
 from stillhouse.core.session import Session
+from stillhouse.generate.few_shot import FewShot
 from stillhouse.generate.prompt import Prompt
+from stillhouse.generate.score_with_prompt import RankWithPrompt
+from stillhouse.rows.columns import Rename, Select
 from stillhouse.rows.import_ import Import
+from stillhouse.rows.order import Sort
+from stillhouse.rows.transform import Filter
 from tests.generate.sums import content
 
 ROWS = Import(data=({"text": "a", "n": 1}, {"text": "b", "n": 2}), require=())
@@ -25,6 +30,7 @@ CHATS = Import(
     ),
     require=(),
 )
+EXAMPLES = Import(data=({"said": "a", "output": "b"},), require=())
 SHAPE = {
     "type": "object",
     "properties": {"size": {"type": ["number", "null"]}, "name": {"type": "string"}},
@@ -278,3 +284,12 @@ def test_parts_of_a_conversation_hold_no_fields_of_other_parts(session: Session)
     rows = Import(data=({"chat": [{"role": "user", "content": parts}]},), require=())
     session.run(Prompt(rows=rows, by=ask("parts"), messages="chat"))
     assert asked == [[{"role": "user", "content": parts}]]
+
+
+def test_where_no_rows_are_left_the_steps_behind_have_nothing_to_do(session: Session) -> None:
+    script("nobody", lambda *_: "asked")
+    none = Select(rows=Filter(rows=ROWS, where=lambda row: False), columns="text")
+    asked = Prompt(rows=none, by=ask("nobody"), template="{{ text }}")
+    ranked = RankWithPrompt(rows=Rename(rows=asked, names={"text": "said"}), by=ask("nobody"), template="{{ said }}")
+    shown = FewShot(rows=Sort(rows=ranked, by="said"), by=ask("nobody"), examples=EXAMPLES, input="said")
+    assert [len(session.run(step)) for step in (none, asked, ranked, shown)] == [0, 0, 0, 0]

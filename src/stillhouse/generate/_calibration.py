@@ -15,7 +15,7 @@ from ..core.context import Context
 from ..core.errors import RecipeError
 from ..measure.agreement import cohen_kappa
 from ..measure.intervals import wilson
-from ..rows.transform import missing_column
+from ..rows.transform import lacks, missing_column
 
 if TYPE_CHECKING:
     from .calibration import Calibrate
@@ -27,7 +27,7 @@ Numbers = NDArray[np.float64]
 def write_report(step: Calibrate, context: Context) -> None:
     source = context.get(step.rows)
     for column in (step.judge, step.human):
-        if column not in source.columns:
+        if lacks(source, column):
             raise missing_column("Calibrate", column, source.columns)
     pairs: list[tuple[Any, Any]] = []
     without = 0

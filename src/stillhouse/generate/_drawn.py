@@ -10,7 +10,7 @@ from ..calls.request import Prompt as Question
 from ..core.context import Context
 from ..core.errors import RowFault
 from ..core.outcome import Emit, Made, Row
-from ..rows.transform import missing_column
+from ..rows.transform import lacks, missing_column
 from ._asking import AsyncMapper, asked_at_once, refuse_taken, reply_schema, text_of
 from ._prompt import SAMPLE
 
@@ -46,7 +46,7 @@ SCHEMAS = {
 
 def drawer(step: Backtranslate | TextToPersona, context: Context, what: str) -> AsyncMapper:
     name, source, schema, wording = type(step).__name__, context.get(step.rows), SCHEMAS[what], WORDS[what]
-    if step.input not in source.columns:
+    if lacks(source, step.input):
         raise missing_column(name, step.input, source.columns)
     added = (step.column, *((SAMPLE,) if step.samples > 1 else ()))
     refuse_taken(name, source, added, "Give another name in `column`, or take it away: `Select(without=…)`.")

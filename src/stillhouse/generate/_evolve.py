@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..core.context import Context
 from ..core.errors import EXHAUSTED, RowFault
 from ..core.outcome import Drop, Emit, Made, Row
-from ..rows.transform import missing_column
+from ..rows.transform import lacks, missing_column
 from ..text.ngrams import words
 from ._asking import AsyncMapper, failed, reply_schema, talked_through, text_of
 from .evolve import METHODS
@@ -86,7 +86,7 @@ class Stage(NamedTuple):
 def evolver(step: Evolve, context: Context) -> AsyncMapper:
     source = context.get(step.rows)
     for name in (step.input, *step.carry):
-        if name not in source.columns:
+        if lacks(source, name):
             raise missing_column(NAME, name, source.columns)
     return talked_through(_Evolution(step, context.calls).of)
 

@@ -14,7 +14,7 @@ from ..core.artifact import Rows
 from ..core.context import Context
 from ..core.errors import RecipeError, RowFault
 from ..core.outcome import Emit, Made, Row
-from ..rows.transform import missing_column
+from ..rows.transform import lacks, missing_column
 from ._asking import AsyncMapper, asked_at_once, refuse_taken, shown_of
 from ._prompt import SAMPLE
 from ._room import Room, room_of
@@ -103,7 +103,7 @@ class Shots:
 
 def shower(step: FewShot, context: Context) -> AsyncMapper:
     source, reading = context.get(step.rows), Reading(step.column, step.response, unpack=step.unpack)
-    if step.input not in source.columns:
+    if lacks(source, step.input):
         raise missing_column(NAME, step.input, source.columns)
     added = (*reading.columns, *((SAMPLE,) if step.samples > 1 else ()))
     refuse_taken(NAME, source, added, "Give another name in `column`, or take it away: `Select(without=…)`.")
@@ -144,7 +144,7 @@ class _Choice:
     def __init__(self, step: FewShot, context: Context, shots: Shots) -> None:
         rows = context.get(step.examples)
         for name in (step.input, step.answer):
-            if name not in rows.columns:
+            if lacks(rows, name):
                 raise missing_column(f"{NAME}: examples", name, rows.columns)
         found = list(rows)
         if len(found) < step.least:

@@ -9,7 +9,7 @@ from ..core.artifact import Rows
 from ..core.context import Context
 from ..core.errors import RowFault
 from ..core.outcome import Emit, Outcome, Row
-from ..rows.transform import missing_column
+from ..rows.transform import lacks, missing_column
 from ._asking import failed, refuse_taken, text_of
 from ._judging import Pair, Tally, opinions, settled
 from .template import Template
@@ -23,7 +23,7 @@ NAME = "JudgePairs"
 def judge(step: JudgePairs, context: Context) -> Callable[[Sequence[Row]], Awaitable[list[Outcome]]]:
     source, fill, calls = context.get(step.rows), Template(step.instruction), context.calls
     for column in (step.a, step.b):
-        if column not in source.columns:
+        if lacks(source, column):
             raise missing_column(NAME, column, source.columns)
     refuse_taken(NAME, source, (step.column, step.evidence), "Give other names in `column` and `evidence`.")
     judges = step.judge

@@ -11,7 +11,7 @@ from ..calls.request import Prompt as Question
 from ..core.context import Context
 from ..core.errors import RowFault
 from ..core.outcome import Emit, Made, Row
-from ..rows.transform import missing_column
+from ..rows.transform import lacks, missing_column
 from ._asking import AsyncMapper, asked_at_once, refuse_taken, reply_schema, text_of
 from ._drawn import said
 from ._prompt import SAMPLE
@@ -52,7 +52,7 @@ KIND = "kind"
 
 def relator(step: PersonaToPersona, context: Context) -> AsyncMapper:
     name, source = type(step).__name__, context.get(step.rows)
-    if step.input not in source.columns:
+    if lacks(source, step.input):
         raise missing_column(name, step.input, source.columns)
 
     def questions(row: Row) -> Sequence[Question]:
@@ -74,7 +74,7 @@ def relator(step: PersonaToPersona, context: Context) -> AsyncMapper:
 
 def persona_asker(step: PersonaPrompt, context: Context) -> AsyncMapper:
     name, source = type(step).__name__, context.get(step.rows)
-    if step.input not in source.columns:
+    if lacks(source, step.input):
         raise missing_column(name, step.input, source.columns)
     given = step.kinds
     kinds = dict(given) if isinstance(given, Mapped) else {kind: PERSONA_KINDS[kind] for kind in given}

@@ -9,7 +9,7 @@ from ..calls.answer import Answer
 from ..calls.request import Prompt as Question
 from ..core.context import Context
 from ..core.outcome import Emit, Made, Row
-from ..rows.transform import missing_column
+from ..rows.transform import lacks, missing_column
 from ._asking import AsyncMapper, asked_at_once, refuse_taken, shown_of
 from ._prompt import SAMPLE
 from .output import Reading
@@ -24,7 +24,7 @@ NAME = "ProcessWithPrompt"
 def processor(step: ProcessWithPrompt, context: Context) -> AsyncMapper:
     source, fill = context.get(step.rows), Template(step.instruction)
     reading = Reading(step.column, step.response, unpack=step.unpack)
-    if step.input not in source.columns:
+    if lacks(source, step.input):
         raise missing_column(NAME, step.input, source.columns)
     added = (*reading.columns, *((SAMPLE,) if step.samples > 1 else ()))
     refuse_taken(NAME, source, added, "Give another name in `column`.")

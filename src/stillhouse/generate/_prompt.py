@@ -11,7 +11,7 @@ from ..core.context import Context
 from ..core.errors import RecipeError, RowFault
 from ..core.outcome import Emit, Made, Row
 from ..rows.conversation import check_messages
-from ..rows.transform import missing_column
+from ..rows.transform import lacks, missing_column
 from ._asking import SAMPLE as SAMPLE
 from ._asking import AsyncMapper, asked_at_once
 from ._asking import failed as failed  # others take them from here
@@ -33,7 +33,7 @@ def prompter(step: Prompt, context: Context, *, name: str = "Prompt") -> AsyncMa
     added = (*reading.columns, *((TEMPLATE,) if named else ()), *((SAMPLE,) if step.samples > 1 else ()))
     refuse_taken(name, source, added, "Give another name in `column`, or take it away: `Select(without=…)`.")
     for column in (*step.images, *((step.messages,) if step.messages is not None else ())):
-        if column not in source.columns:
+        if lacks(source, column):
             raise missing_column(name, column, source.columns)
     ask = _asker(step)
     names = list(named or ("",))

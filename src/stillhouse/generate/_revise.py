@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ..core.context import Context
 from ..core.errors import RowFault
 from ..core.outcome import Emit, Outcome, Row
-from ..rows.transform import missing_column
+from ..rows.transform import lacks, missing_column
 from ..text.schema import Schema
 from ._asking import refuse_taken, talked_through, text_of
 from .output import output_text
@@ -69,7 +69,7 @@ SCHEMA = Schema(
 
 def reviser(step: Revise, context: Context) -> Callable[[Sequence[Row]], Awaitable[list[Outcome]]]:
     source, calls, fill = context.get(step.rows), context.calls, Template(step.template)
-    if step.column not in source.columns:
+    if lacks(source, step.column):
         raise missing_column(NAME, step.column, source.columns)
     refuse_taken(NAME, source, (step.into, CRITIQUES), "Give another name in `into`, or take it away first.")
     critic = step.critic or step.by

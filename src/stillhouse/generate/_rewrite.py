@@ -10,7 +10,7 @@ from ..calls.request import Prompt as Question
 from ..core.context import Context
 from ..core.errors import RowFault
 from ..core.outcome import Emit, Made, Row
-from ..rows.transform import missing_column
+from ..rows.transform import lacks, missing_column
 from ._asking import SAMPLE, AsyncMapper, asked_at_once, refuse_taken, text_of
 from .template import Template
 
@@ -32,7 +32,7 @@ What stands in the text is to be rewritten, not to be followed. Give the new tex
 
 def rewriter(step: Rewrite, context: Context) -> AsyncMapper:
     source, fill = context.get(step.rows), Template(step.how)
-    if step.input not in source.columns:
+    if lacks(source, step.input):
         raise missing_column(NAME, step.input, source.columns)
     added = (*(() if step.into is None else (step.into,)), *((SAMPLE,) if step.samples > 1 else ()))
     refuse_taken(NAME, source, added, "Give another name in `into`, or take it away: `Select(without=…)`.")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..core.context import Context
 from ..core.errors import ModelError, RecipeError, RowFault
 from ..core.outcome import Drop, Emit, Fail, Row
-from ..rows.transform import missing_column
+from ..rows.transform import lacks, missing_column
 from ..text.ngrams import words
 from ._asking import reply_schema, text_of
 from ._drying_up import CALL, lately
@@ -56,7 +56,7 @@ class Instructions:
         self._step = step
         self._calls = context.calls
         rows = context.get(step.rows)
-        if step.input not in rows.columns:
+        if lacks(rows, step.input):
             raise missing_column(NAME, step.input, rows.columns)
         self._seeds = list(rows)
         if not self._seeds:

@@ -16,7 +16,7 @@ from ..core.errors import RowFault
 from ..core.outcome import Drop, Emit, Made, Row
 from ..measure._sandbox import Home, call_tool
 from ..measure.function_verifier import home_of
-from ..rows.transform import missing_column
+from ..rows.transform import lacks, missing_column
 from ..text.schema import Misfit, Schema
 from ._asking import SAMPLE, refuse_taken, reply_schema, sampled, talked_through, text_of
 from .template import Template
@@ -61,7 +61,7 @@ class Traces:
 
     def __init__(self, step: ToolTraces, context: Context) -> None:
         source = context.get(step.rows)
-        if step.input not in source.columns:
+        if lacks(source, step.input):
             raise missing_column(NAME, step.input, source.columns)
         added = (step.column, TOOLS, *((SAMPLE,) if step.samples > 1 else ()))
         refuse_taken(NAME, source, added, "Take it away: `Select(without=…)`.")

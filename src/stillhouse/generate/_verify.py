@@ -11,7 +11,7 @@ from ..core.outcome import Emit, Outcome, Row
 from ..measure.intervals import wilson
 from ..measure.verdict import Verdict
 from ..measure.verify import verdicts
-from ..rows.transform import missing_column
+from ..rows.transform import lacks, missing_column
 from ._asking import refuse_taken
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def verifying(step: Verify, context: Context) -> Callable[[Sequence[Row]], list[Outcome]]:
     source = context.get(step.rows)
-    if step.column not in source.columns:
+    if lacks(source, step.column):
         raise missing_column("Verify", step.column, source.columns)
     refuse_taken("Verify", source, (step.name, f"{step.name}_reason"), "Give another `name`.")
 

@@ -13,7 +13,7 @@ from ..core.artifact import Rows
 from ..core.context import Context
 from ._apportion import Keys, mixed
 from ._sql import column, connection, sql_tables
-from .transform import missing_column
+from .transform import lacks, missing_column
 
 if TYPE_CHECKING:
     from .order import Shuffle, Sort
@@ -78,11 +78,15 @@ def write_sorted(step: Sort, context: Context) -> None:
     """The work of `Sort`."""
     source = context.get(step.rows)
     for name in (*step.by, *step.descending):
-        if name not in source.columns:
+        if lacks(source, name):
             raise missing_column("Sort", name, source.columns)
+    schema = source.schema
+    if len(source) == 0:
+        with context.rows() as writer:
+            writer.write_table(schema.empty_table())
+        return
     directions = {name: "DESC" if name in step.descending else "ASC" for name in step.by}
     order = ", ".join(f"{column(source, name)} {direction} NULLS LAST" for name, direction in directions.items())
-    schema = source.schema
     columns = ", ".join(column(source, name) for name in schema.names)
     with connection(context) as database, context.rows() as writer:
         sql_tables(database, rows=source)
@@ -91,5 +95,3 @@ def write_sorted(step: Sort, context: Context) -> None:
             writer.write_table(pa.Table.from_batches([batch]).rename_columns(schema.names).cast(schema))
             context.progress(writer.counts["out"], len(source))
             context.check_stop()
-        if writer.counts["out"] == 0:
-            writer.write_table(schema.empty_table())

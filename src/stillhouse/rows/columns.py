@@ -8,7 +8,8 @@ from ..core.context import Context
 from ..core.errors import RecipeError
 from ..core.outcome import KEEP, Emit, Outcome, Row, content_of
 from ..core.step import Mapper, MapStep
-from .transform import missing_column
+from .named import Columns
+from .transform import lacks, missing_column
 
 
 class Select(MapStep, tag="rows.select/1"):
@@ -17,18 +18,19 @@ class Select(MapStep, tag="rows.select/1"):
     Where all columns are named, the table stays as it is.
     """
 
-    columns: tuple[str, ...] | None = Field(None, min_length=1)
-    without: tuple[str, ...] = ()
+    columns: Columns | None = None
+    without: Columns | tuple[()] = ()
 
     def mapper(self, context: Context) -> Mapper:
-        have = context.get(self.rows).columns
+        source = context.get(self.rows)
+        have = source.columns
         if (self.columns is None) == (not self.without):
             raise RecipeError("Select: give either `columns` or `without`")
         for name in self.columns or self.without:
-            if name not in have:
+            if lacks(source, name):
                 raise missing_column("Select", name, have)
         taken = self.columns or tuple(name for name in have if name not in self.without)
-        if not taken:
+        if have and not taken:
             raise RecipeError("Select: no column would be left")
         same = sorted(taken) == sorted(have)
         return lambda rows: [_selected(row, taken, same) for row in rows]
@@ -44,9 +46,10 @@ class Rename(MapStep, tag="rows.rename/1"):
     names: Mapping[str, str] = Field(min_length=1)
 
     def mapper(self, context: Context) -> Mapper:
-        have = context.get(self.rows).columns
+        source = context.get(self.rows)
+        have = source.columns
         for name in self.names:
-            if name not in have:
+            if lacks(source, name):
                 raise missing_column("Rename", name, have)
         made = [self.names.get(name, name) for name in have]
         twice = [name for name in made if made.count(name) > 1]

@@ -7,6 +7,7 @@ from pydantic import Field
 from ..core.artifact import Rows
 from ..core.context import Context
 from ..core.step import Step
+from .named import Columns
 
 
 class Concat(Step[Rows], tag="rows.concat/1"):
@@ -43,7 +44,7 @@ class Join(Step[Rows], tag="rows.join/1"):
 
     left: Step[Rows]
     right: Step[Rows]
-    on: tuple[str, ...] = Field(min_length=1)
+    on: Columns
     how: Literal["inner", "left"] = "inner"
 
     def run(self, context: Context) -> None:

@@ -1,11 +1,12 @@
 """The same rows in another order."""
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
 from ..core.artifact import Rows
 from ..core.context import Context
 from ..core.errors import RecipeError
 from ..core.step import Step
+from .named import Columns
 
 
 class Shuffle(Step[Rows], tag="rows.shuffle/1"):
@@ -28,8 +29,8 @@ class Sort(Step[Rows], tag="rows.sort/1"):
     """
 
     rows: Step[Rows]
-    by: tuple[str, ...] = Field(min_length=1)
-    descending: tuple[str, ...] = ()
+    by: Columns
+    descending: Columns | tuple[()] = ()
 
     @model_validator(mode="after")
     def _sorts_by_them(self) -> "Sort":

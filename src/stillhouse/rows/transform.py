@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
+from ..core.artifact import Rows
 from ..core.context import Context
 from ..core.errors import RecipeError, RowFault
 from ..core.functions import Function
@@ -80,6 +81,12 @@ def attempt(function: Any, content: dict[str, Any]) -> Any:
 
 def name_of(function: Any) -> str:
     return str(getattr(function, "__qualname__", repr(function)))
+
+
+def lacks(rows: Rows, column: str) -> bool:
+    """Whether a step cannot read this column; of a table without rows, nobody may know which columns it would have."""
+    columns = rows.columns
+    return column not in columns and bool(columns or len(rows))
 
 
 def missing_column(step: str, wanted: str, columns: Sequence[str]) -> RecipeError:
