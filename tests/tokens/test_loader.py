@@ -337,12 +337,36 @@ def test_a_store_that_grew_is_refused_until_it_is_opened_as_it_was(tmp_path: Pat
     assert equal(next(get_loader(former, seq_len=SEQ, batch_size=2, state=state)), next(loader))
 
 
-def test_a_state_with_a_hundred_changes_stays_small(stores: dict[str, TokenStore]) -> None:
-    loader = mixed(stores)
+def test_a_state_with_a_hundred_changes_stays_small(tmp_path: Path) -> None:
+    """Five sources, far out in the run, each change with its reason."""
+    five = {f"source{number}": make_store(tmp_path / str(number), [3, 5, 4], name=str(number)) for number in range(5)}
+    loader = get_loader(Mixture(five, max_epochs=None), seq_len=SEQ, batch_size=8)
     for change in range(100):
-        loader.set_weights({"web": 1 + change % 7, "chat": 2, "code": 1}, reason="")
-        next(loader)
-    assert len(json.dumps(loader.state_dict()).encode()) < 4_500  # three sources; 4 kB with two
+        far = {**loader.state_dict(), "step": 10**10 + 1_000 * change}
+        loader.load_state_dict(far)
+        weights = {name: 1 + (7 * change + 13 * number) % 23 for number, name in enumerate(five)}
+        loader.set_weights(weights, reason="loss on held-out rows" if change % 2 else "as planned")
+    state = json.dumps(loader.state_dict())
+    assert len(state.encode()) < 4_096
+    again = get_loader(Mixture(five, max_epochs=None), seq_len=SEQ, batch_size=8, state=json.loads(state))
+    assert again.state_dict() == loader.state_dict()
+    assert equal(next(again), next(loader))
+
+
+def test_a_state_of_the_former_format_goes_on(stores: dict[str, TokenStore]) -> None:
+    loader = mixed(stores, batch_size=4)
+    next(loader)
+    loader.set_weights({"web": 1, "chat": 0, "code": 0}, reason="why")
+    next(loader)
+    loader.set_batch_size(8)
+    state = loader.state_dict()
+    former = {key: value for key, value in state.items() if key not in ("reasons", "sizes")} | {
+        "format": "stillhouse-loader/1",
+        "log": [[0, [10066330, 5033165, 1677721], 4], [4, [1 << 24, 0, 0], None, "why"], [8, None, 8]],
+    }
+    again = mixed(stores, batch_size=4, state=json.loads(json.dumps(former)))
+    assert again.state_dict() == state
+    assert equal(next(again), next(loader))
 
 
 def test_a_state_of_sources_in_another_order_is_refused(stores: dict[str, TokenStore]) -> None:
@@ -363,10 +387,14 @@ def damaged(state: Any, **parts: Any) -> Any:
         ({"step": -3}, "the step is -3"),
         ({"step": "3"}, "the step is '3'"),
         ({"log": []}, "does not begin with weights"),
-        ({"log": [[0, [1, 2], 8]]}, "names 2 of 3 sources"),
-        ({"log": [[0, [1, 2, 3], 8]]}, "the entry .* of the log"),
-        ({"log": [[0, [1 << 23, 1 << 22, 1 << 22], 8], [16, None, 4], [8, None, 8]]}, "last change|first of a step"),
-        ({"log": [[0, [1 << 23, 1 << 22, 1 << 22], 8, "", ["x", 1, 1]]]}, "damaged"),
+        ({"log": [[0, [1, 2], 0, 8]]}, "names 2 of 3 sources"),
+        ({"log": [[0, "AAAB", 0, 8]]}, "names 2 of 3 sources"),
+        ({"log": [[0, "AAABAAA", 0, 8]]}, "damaged"),
+        ({"log": [[0, [1, 2, 3], 0, 8]]}, "the entry .* of the log"),
+        ({"log": [[0, "gAAAQAAAAAAA", 0, 8], [16, None, 0, 4], [-8, None, 0, 8]]}, "names 4 of 3"),
+        ({"log": [[0, "gAAAQAAA", 0, 8], [16, None, 0, 4], [-8, None, 0, 8]]}, "last change|first of a step"),
+        ({"log": [[0, "gAAAQAAA", 0, 8, ["x", 1, 1]]]}, "damaged"),
+        ({"log": [[0, "gAAAQAAA", 3, 8]]}, "damaged"),
         ({"log": 7}, "damaged"),
         ({"sources": 7}, "damaged"),
         ({"epoch_ends": [1]}, "damaged"),

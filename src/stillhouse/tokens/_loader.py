@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 import weakref
+from base64 import b64decode, b64encode
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -27,7 +28,8 @@ from .store import TokenStore
 
 Int64s = npt.NDArray[np.int64]
 
-_STATE = "stillhouse-loader/1"
+_STATE, _FORMER = "stillhouse-loader/2", "stillhouse-loader/1"
+"""How states are written; former ones, whose logs are longer, are still read."""
 
 
 class SeenRow(NamedTuple):
@@ -207,8 +209,8 @@ class Loader:
     def state_dict(self) -> dict[str, Any]:
         """All that another loader over the same sources needs to go on.
 
-        A few integers, fingerprints and the log, to which each change of weights adds a number for each source; for
-        packing that is done anew each epoch also a number for each epoch so far.
+        A few integers, fingerprints and the log, to which each change of weights adds four characters for each source;
+        for packing that is done anew each epoch also a number for each epoch so far.
         """
         with self._course.lock:
             ends = {source.name: source.epoch_ends() for source in self.sources}
@@ -219,7 +221,7 @@ class Loader:
                 "sources": {source.name: source.store.fingerprint for source in self.sources},
                 "order": list(self._course.names),
                 "sizes": {s.name: [s.store.num_documents, s.store.num_tokens] for s in self.sources},
-                "log": [_entry(change, first=number == 0) for number, change in enumerate(self._course.log)],
+                **_written(self._course.log),
                 "epoch_ends": {name: found for name, found in ends.items() if found is not None},
             }
 
@@ -240,7 +242,8 @@ class Loader:
             **{f"source {s.name}": s.store.fingerprint for s in self.sources},
         }
         try:
-            other = {"format": state.get("format"), **state.get("settings", {})}
+            form = state.get("format")
+            other = {"format": _STATE if form == _FORMER else form, **state.get("settings", {})}
             other |= {f"source {name}": found for name, found in state.get("sources", {}).items()}
         except (TypeError, AttributeError) as error:
             raise _damaged(error) from error
@@ -384,9 +387,9 @@ class Loader:
     def _read(self, state: Mapping[str, Any]) -> tuple[int, list[Change], dict[str, list[int]]]:
         """Step, log and ends of epochs of a state that another program may have written."""
         try:
-            step, log = state["step"], [_change_of(entry, len(self.sources)) for entry in state["log"]]
+            step, log = state["step"], _changes(state, len(self.sources))
             ends = {name: [int(end) for end in found] for name, found in state.get("epoch_ends", {}).items()}
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
             raise _damaged(error) from error
         if not isinstance(step, int) or step < 0:
             raise _damaged(f"the step is {step!r}")
@@ -405,26 +408,57 @@ class Loader:
                 warnings.warn(text, stacklevel=4)
 
 
-def _entry(change: Change, *, first: bool) -> list[Any]:
-    """A change for the state, without the fields at its end that say nothing; a first one without limits says none."""
-    limits = change.max_epochs
-    epochs = None if limits is None or (first and not any(limits)) else [*limits]
-    entry = [change.row, change.weights and list(change.weights), change.batch_size, change.reason, epochs]
-    while not entry[-1]:
-        entry.pop()
-    return entry
+def _written(log: Sequence[Change]) -> dict[str, Any]:
+    """The log for the state, as short as can be: a run that changes its weights often has a long one.
+
+    An entry is [rows since the entry before, weights, reason, batch size, limits], without what says nothing at its
+    end. Reasons stand apart, each once, and are counted from 1.
+    """
+    reasons = {
+        reason: number for number, reason in enumerate(dict.fromkeys(c.reason for c in log if c.reason), start=1)
+    }
+    entries, row = [], 0
+    for change in log:
+        limits = change.max_epochs
+        epochs = None if limits is None or (change is log[0] and not any(limits)) else [*limits]
+        weights = change.weights and _as_text(change.weights)
+        entry = [change.row - row, weights, reasons.get(change.reason, 0), change.batch_size, epochs]
+        while not entry[-1] and len(entry) > 1:
+            entry.pop()
+        entries.append(entry)
+        row = change.row
+    return {"log": entries, **({"reasons": list(reasons)} if reasons else {})}
 
 
-def _change_of(entry: Sequence[Any], num_sources: int) -> Change:
-    row, weights, batch_size, reason, epochs = (*entry, None, None, None, None)[:5]
-    for values in (weights, epochs):
-        if values is not None and len(values) != num_sources:
-            raise ValueError(f"the log names {len(values)} of {num_sources} sources")
-    if not isinstance(row, int) or (weights is not None and (min(weights) < 0 or sum(weights) != TOTAL)):
-        raise ValueError(f"the entry {list(entry)} of the log")
-    if batch_size is not None:
-        check_shares(batch_size, 1)
-    return Change(row, weights and tuple(weights), batch_size, reason or "", epochs and tuple(epochs))
+def _as_text(weights: Sequence[int]) -> str | list[int]:
+    """Three bytes each, in base64; the last is what the others leave of 2²⁴. One that has all does not fit in there."""
+    if TOTAL in weights:
+        return list(weights)
+    return b64encode(b"".join(weight.to_bytes(3, "big") for weight in weights[:-1])).decode()
+
+
+def _changes(state: Mapping[str, Any], num_sources: int) -> list[Change]:
+    """The log of a state."""
+    reasons, row, found = ["", *state.get("reasons", [])], 0, []
+    for entry in state["log"]:
+        if state["format"] == _FORMER:
+            row, weights, batch_size, reason, epochs = (*entry, None, None, None, None)[:5]
+        else:
+            since, weights, number, batch_size, epochs = (*entry, None, None, None, None)[:5]
+            row, reason = row + since, reasons[number or 0]
+        if isinstance(weights, str):
+            data = b64decode(weights, validate=True)
+            weights = [int.from_bytes(data[place : place + 3], "big") for place in range(0, len(data), 3)]
+            weights.append(TOTAL - sum(weights))
+        for values in (weights, epochs):
+            if values is not None and len(values) != num_sources:
+                raise ValueError(f"the log names {len(values)} of {num_sources} sources")
+        if not isinstance(row, int) or (weights is not None and (min(weights) < 0 or sum(weights) != TOTAL)):
+            raise ValueError(f"the entry {list(entry)} of the log")
+        if batch_size is not None:
+            check_shares(batch_size, 1)
+        found.append(Change(row, weights and tuple(weights), batch_size, reason or "", epochs and tuple(epochs)))
+    return found
 
 
 def _sizes(state: Mapping[str, Any]) -> dict[str, str]:
