@@ -67,6 +67,13 @@ def test_failed_rows_are_exit_code_3_with_the_step_and_the_command_that_says_why
     assert shell.spawn("run", "recipe.yaml", "--set", "numbered.fail=[3, 4]", "--quiet").code == 3
 
 
+def test_rows_that_failed_on_another_way_to_the_same_content_are_told(shell: Shell) -> None:
+    assert shell("run", "recipe.yaml", "--set", "numbered.drop=[3]", "--quiet").code == 0
+    done = shell("run", "recipe.yaml", "--set", "numbered.fail=[3]", "--quiet", "--json")
+    assert done.json["steps_made"] == 1  # what is behind it was there already, made of the rows without the dropped one
+    assert (done.code, done.json["failed"]) == (3, {"test.numbered/1": 1})
+
+
 def test_rows_that_are_dropped_are_no_failure(shell: Shell) -> None:
     done = shell("run", "recipe.yaml", "--set", "numbered.drop=[3, 4]", "--json", "--quiet")
     assert done.code == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -60,6 +61,13 @@ def ancestry(store: Store, key: str) -> list[dict[str, Any]]:
 
     visit(key)
     return list(found.values())
+
+
+def of_keys(store: Store, keys: Iterable[str]) -> list[dict[str, Any]]:
+    """The records of results by their build keys; what is gone is left out."""
+    from ..core.store import read_record
+
+    return [record for key in keys if (record := read_record(store.artifact_folder(key)))]
 
 
 def failures(records: list[dict[str, Any]]) -> dict[str, int]:
