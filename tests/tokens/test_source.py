@@ -181,12 +181,15 @@ def test_errors_name_the_source_the_file_and_what_is_there(session: Session, fil
     assert (
         f"source `web`: {tmp_path}/bad.jsonl, line 2: the column `text` holds a number here and text on line 1" in mixed
     )
-    place = f"source `web` ({tmp_path}/bad.jsonl): "
+    path = f"{tmp_path}/bad.jsonl"
     (tmp_path / "bad.jsonl").write_text('{"text": 1}\n{"text": 3}\n')
-    assert refusal(Source(tmp_path / "bad.jsonl", text="body")).startswith(f"{place}Tokenize: the rows have no column")
-    assert refusal(Source(tmp_path / "bad.jsonl", template="chat")).startswith(f"{place}ToMessages: the column")
+    lacking = refusal(Source(path, text="body"))
+    assert lacking.startswith(f"source `web`: Tokenize: the rows of `{path}` have no column")
+    assert refusal(Source(path, template="chat")).startswith(f"source `web` ({path}): ToMessages: the column")
     rejected = refusal(Source(tmp_path / "bad.jsonl", text="text"))
-    assert rejected.startswith(f"{place}Tokenize: 2 of 2 rows cannot be used: invalid (2)\n  The first, row ")
+    assert rejected.startswith(
+        f"source `web`: Tokenize: 2 of 2 rows of `{path}` cannot be used: invalid (2)\n  The first, "
+    )
     assert rejected.endswith(': `text` holds int, expected text. It holds {"text": 1}')
 
 

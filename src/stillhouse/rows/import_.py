@@ -1,6 +1,6 @@
 """Rows from files, from data sets of the hub, or from a Python list."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import PlainValidator, model_validator
@@ -104,3 +104,21 @@ class Import(Step[Rows], tag="rows.import/1"):
         from ._import import write_imported
 
         write_imported(self, context)
+
+
+def behind(step: Step[Any]) -> Iterator[Step[Any]]:
+    """A step and all that it is made from, each once."""
+    coming, seen = [step], {step.structure}
+    while coming:
+        one = coming.pop()
+        yield one
+        for inner in one.inputs():
+            if inner.structure not in seen:
+                seen.add(inner.structure)
+                coming.append(inner)
+
+
+def places_behind(rows: Step[Any]) -> list[str]:
+    """Where the rows of a step were read from, as it was named; for errors."""
+    found = (str(place) for one in behind(rows) if isinstance(one, Import) for place in one.places)
+    return list(dict.fromkeys(found))

@@ -15,8 +15,7 @@ from ..core.errors import RecipeError
 from ..core.session import Session
 from ..core.step import Step
 from ..core.store import Store, read_record
-from ..rows.import_ import Import
-from ..rows.place import Place
+from ..rows.import_ import Import, behind, places_behind
 from ..text.pretrained_tokenizer import tokenizer_step
 from ._remote import open_remote
 from .mixing import TokenSource
@@ -106,7 +105,7 @@ def _check(source: TokenSource) -> None:
         rows, needs = source, ()
     else:
         return
-    for one in _behind(rows):
+    for one in behind(rows):
         if isinstance(one, Import):
             columns_told(one, needs if one is rows else ())
 
@@ -126,35 +125,16 @@ def told_by_source(steps: Mapping[str, Step[Any]]) -> Iterator[None]:
     try:
         yield
     except RecipeError as error:
-        found = {name: one for name, step in steps.items() for one in _behind(step) if one.structure == error.step}
+        found = {name: one for name, step in steps.items() for one in behind(step) if one.structure == error.step}
         if not found or len(found) == len(steps) > 1:  # what all of them need, such as the tokenizer
             raise
         named = ", ".join(f"`{name}`" for name in found)
+        rows = [step.rows if isinstance(step, Tokenize) else step for step in (steps[name] for name in found)]
+        places = list(dict.fromkeys(place for one in rows for place in places_behind(one)))
         reading = any(isinstance(one, Import) for one in found.values())  # which names the file, with the line
-        places = dict.fromkeys(str(place) for name in found for place in _places(steps[name]))
-        lies = f" ({', '.join(places)})" if places and not reading else ""
+        lies = f" ({', '.join(places)})" if not reading and any(place not in error.message for place in places) else ""
         word = "source" if len(found) == 1 else "sources"
         raise RecipeError(f"{word} {named}{lies}: {error.message}", error.hint) from error
-
-
-def _places(step: Step[Any]) -> Iterator[Place]:
-    """Where the rows of a source lie."""
-    rows = step.rows if isinstance(step, Tokenize) else step
-    for one in _behind(rows):
-        if isinstance(one, Import):
-            yield from one.places
-
-
-def _behind(step: Step[Any]) -> Iterator[Step[Any]]:
-    """A step and all that it is made from, each once."""
-    coming, seen = [step], {step.structure}
-    while coming:
-        one = coming.pop()
-        yield one
-        for inner in one.inputs():
-            if inner.structure not in seen:
-                seen.add(inner.structure)
-                coming.append(inner)
 
 
 def _tokenised(

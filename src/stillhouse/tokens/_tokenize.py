@@ -27,6 +27,7 @@ from ..core.errors import RecipeError
 from ..core.keys import digest, digest_of, folder_digest
 from ..core.step import Step
 from ..core.store import write_json
+from ..rows.import_ import places_behind
 from ..text.chat import ChatRenderer, check_tokenizer
 from ..text.encoder import Mismatch
 from ..text.tokenizer import load_tokenizer, tokenizer_digest
@@ -74,7 +75,7 @@ def tokenize(step: Tokenize, context: Context) -> None:
     if step.template is not None:
         tokenizer.chat_template = step.template
     tokenizer.save_pretrained(context.folder / "tokenizer")
-    _check_rejected(segments, context.folder / "rejects.jsonl")
+    _check_rejected(step, segments, context.folder / "rejects.jsonl")
     store = TokenStore(context.folder)
     context.digest = content_of(store)
     kinds = Counter(reject["kind"] for reject in store.rejects())
@@ -367,16 +368,24 @@ def _check_columns(step: Tokenize, rows: Rows) -> None:
     if missing:
         remedy = "" if step.text else " Make `messages` with `ToMessages`, or name columns of text with `text`."
         raise RecipeError(
-            f"Tokenize: the rows have no column `{missing[0]}`", f"Their columns: {', '.join(rows.columns)}.{remedy}"
+            f"Tokenize: the rows{_read_from(step)} have no column `{missing[0]}`",
+            f"Their columns: {', '.join(rows.columns)}.{remedy}",
         )
 
 
-def _check_rejected(segments: Sequence[Segment], rejects: Path) -> None:
+def _read_from(step: Tokenize) -> str:
+    places = places_behind(step.rows)
+    return f" of {', '.join(f'`{place}`' for place in places)}" if places else ""
+
+
+def _check_rejected(step: Tokenize, segments: Sequence[Segment], rejects: Path) -> None:
     rejected = sum(segment.num_rejected for segment in segments)
     seen = sum(segment.rows[1] - segment.rows[0] for segment in segments)
     kept = sum(segment.num_documents for segment in segments)
     if not seen:
-        raise RecipeError("Tokenize: there are no rows", "The step before made none; see its record.")
+        raise RecipeError(
+            f"Tokenize: there are no rows{_read_from(step)}", "The step before made none; see its record."
+        )
     if not kept or rejected > _MAX_REJECTED * seen:
         with rejects.open("rb") as file:
             first = json.loads(file.readline())
@@ -385,6 +394,6 @@ def _check_rejected(segments: Sequence[Segment], rejects: Path) -> None:
         content = json.dumps(first["row"], ensure_ascii=False)
         content = content if len(content) <= 300 else f"{content[:300]}…"
         raise RecipeError(
-            f"Tokenize: {rejected:,} of {seen:,} rows cannot be used: {told}",
+            f"Tokenize: {rejected:,} of {seen:,} rows{_read_from(step)} cannot be used: {told}",
             f"The first, row {first['_id']}: {first['message']}. It holds {content}",
         )
