@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from stillhouse.calls.service import CallService
 from stillhouse.core.errors import ModelError, RecipeError, RowFault
 from stillhouse.core.events import Event
 from stillhouse.text.schema import Schema
-from tests.calls.helpers import asking, prompts, with_service
+from tests.calls.helpers import QUICK, asking, prompts, with_service
 from tests.calls.server import Act, Call, MisbehavingServer
 from tests.calls.voices import Said
 
@@ -219,6 +220,24 @@ def test_a_model_that_changes_behind_its_name_is_told_once(tmp_path: Path) -> No
     assert len({outcome.model for outcome in outcomes if isinstance(outcome, Answer)}) == 2
     (warning,) = [event for event in events if event.kind == "warning"]
     assert "may have changed" in str(warning.data["message"])
+
+
+@pytest.mark.parametrize("moves", [False, True])
+def test_another_model_stops_the_run_where_that_is_wanted(tmp_path: Path, moves: bool) -> None:
+    def named(call: Call) -> Act:
+        return Act(said=Said("fine", model="teacher" if moves and call.number < 3 else "teacher-mini"))
+
+    async def work(service: CallService) -> None:
+        for n in range(9):
+            answer = await service.ask(asking(server), f"question {n}")
+            assert answer.model == "teacher"
+
+    with MisbehavingServer(behave=named) as server:
+        patience = replace(QUICK, other_model="stop")
+        with pytest.raises(ModelError, match="`teacher-mini`") as caught:
+            with_service(tmp_path, work, prices=DOLLARS, patience=patience)
+    assert caught.value.kind == "other_model"
+    assert server.num_calls == (4 if moves else 1)
 
 
 @pytest.mark.parametrize(

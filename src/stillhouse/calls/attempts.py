@@ -146,7 +146,9 @@ class Attempts:
         source = place.source
         doubt = source.doubt
         if source.closed_by is None:
-            if not source.doubted or not source.pace.answered:
+            if (
+                not source.doubted or not source.pace.answered or refusal.kind == "other_model"
+            ):  # a reply says it itself
                 self._close(source, refusal)
             elif self._others_are_answered:
                 raise self._for_this_row(refusal)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from stillhouse.core.errors import RecipeError
+from stillhouse.core.errors import ModelError, RecipeError
 from stillhouse.core.keys import canonical, digest_of, folder_digest
 from stillhouse.core.node import content_special
 
@@ -269,7 +269,7 @@ class Deployments:
         def connect(endpoint: Endpoint, connections: int, watch: Watch) -> Provider:
             from .providers.connect import provider_over_http
 
-            return provider_over_http(by.name, endpoint, self.credentials, connections, watch, self._warn)
+            return provider_over_http(by.name, endpoint, self.credentials, connections, watch, self._another_answers)
 
         return self.over_http(by, identity, pool, connect)
 
@@ -284,6 +284,12 @@ class Deployments:
         """A deployment that answers in this process, free unless the session names a price; `width`: calls at once."""
         source = Source(by.name, Pace(width or self.width(by, None)), make)
         return Deployment(by.name, identity, model, self.price(by) or FREE, [source], self.patience)
+
+    def _another_answers(self, message: str) -> None:
+        if self.patience.other_model == "stop":
+            hint = 'Ask for the model by its full name, or let it be told alone: `Patience(other_model="tell")`.'
+            raise ModelError(message, hint, kind="other_model")
+        self._warn(message)
 
     def _source(self, by: Ask, endpoint: Endpoint, model: str, connect: Connect) -> Source:
         width = self.width(by, endpoint.concurrency)

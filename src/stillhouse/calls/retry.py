@@ -51,12 +51,17 @@ class Patience:
     hedge: float | None = None
     """Ask a second time where a call takes longer than this share of those so far (0.99); None never does. What comes
     first counts; the other one is given up, and may be paid for all the same."""
+    other_model: Literal["tell", "stop"] = "tell"
+    """Where a reply bears the name of another model than was asked for, or than answered so far: a warning, or the end
+    of the run, in which case that reply is paid for and not kept."""
 
     def __post_init__(self) -> None:
         if self.attempts < 1 or self.window < 1:
             raise RecipeError("`attempts` and `window` of a `Patience` are at least 1")
         if not 0 <= self.max_failed <= 1 or not (self.hedge is None or 0.5 <= self.hedge < 1):
             raise RecipeError("of a `Patience`, `max_failed` lies between 0 and 1, `hedge` between 0.5 and 1")
+        if self.other_model not in ("tell", "stop"):
+            raise RecipeError(f"`other_model` of a `Patience` is `{self.other_model}`", "Known: tell, stop.")
 
 
 class Retries:

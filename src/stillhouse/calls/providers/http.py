@@ -133,17 +133,21 @@ class HttpProvider:
         await self.transport.close()
 
     def _heard_of(self, answering: str, request: Request) -> None:
-        """Tell once that another model answers than was asked, and once that it became yet another."""
+        """Tell once that another model answers than was asked, and once that it became yet another.
+
+        Who is told may raise: then the reply is not taken, and what comes next is judged anew.
+        """
         earlier = next(iter(self._answering), None)
-        self._answering.add(answering)
         asked = self._endpoint.model or request.model
-        if self._notice is None or self._endpoint.api == "azure":  # there it is asked by a name that the user chose
-            return
-        if earlier is None and not is_same_model(asked, answering):
-            self._notice(f"`{self._endpoint.url}` was asked for the model `{asked}`, and `{answering}` answers")
-        elif len(self._answering) == 2:
-            what = f"the model `{asked}` was answered by `{earlier}` so far, and now by `{answering}`"
-            self._notice(f"{what}: what is behind the name at `{self._endpoint.url}` may have changed")
+        if (
+            self._notice is not None and self._endpoint.api != "azure"
+        ):  # there it is asked by a name that the user chose
+            if earlier is None and not is_same_model(asked, answering):
+                self._notice(f"`{self._endpoint.url}` was asked for the model `{asked}`, and `{answering}` answers")
+            elif len(self._answering) == 1:
+                what = f"the model `{asked}` was answered by `{earlier}` so far, and now by `{answering}`"
+                self._notice(f"{what}: what is behind the name at `{self._endpoint.url}` may have changed")
+        self._answering.add(answering)
 
 
 _DATED = re.compile(r"[-@:._]?(\d|latest|preview|v\d)")
