@@ -20,7 +20,8 @@ from stillhouse.core.artifact import Tokens
 from stillhouse.core.errors import RecipeError, RowFault
 from stillhouse.core.session import Session
 from stillhouse.rows.import_ import Import
-from stillhouse.text.chat import render
+from stillhouse.text.chat import DEFAULT_TEMPLATE, render
+from stillhouse.text.pretrained_tokenizer import PretrainedTokenizer
 from stillhouse.text.tokenizer import load_tokenizer
 from stillhouse.text.train_tokenizer import TrainTokenizer
 from stillhouse.tokens import _tokenize
@@ -199,6 +200,21 @@ def test_when_most_rows_are_rejected_the_step_stops_with_the_first(session: Sess
     rows = table([{"messages": [{"role": "user", "content": text}]} for text in SENTENCES])
     with pytest.raises(RecipeError, match=r"(?s)4 of 4 rows cannot be used.*nothing to learn"):
         session.run(Tokenize(rows=rows, tokenizer=TOKENIZER))
+
+
+def test_a_tokenizer_without_template_and_a_broken_one_are_told(session: Session, tmp_path: Path) -> None:
+    small_tokenizer().save_pretrained(tmp_path)
+    (tmp_path / "chat_template.jinja").unlink()
+    rows = table([{"messages": talk(text, "fine")} for text in SENTENCES])
+    tokenizer = PretrainedTokenizer(name=str(tmp_path))
+    with pytest.raises(RecipeError, match="no chat template"):
+        session.run(Tokenize(rows=rows, tokenizer=tokenizer))
+    with pytest.raises(RecipeError, match=r"(?s)4 of 4 rows cannot be used: invalid \(4\).*Unexpected end of template"):
+        session.run(Tokenize(rows=rows, tokenizer=tokenizer, template="{% for one in messages %}"))
+    wants = "{% if messages[0].role != 'system' %}{{ raise_exception('system first') }}{% endif %}" + DEFAULT_TEMPLATE
+    told = [{"role": "system", "content": "be brief"}, *talk("a", "b")]
+    store = read(session.run(Tokenize(rows=table([{"messages": told}]), tokenizer=tokenizer, template=wants)))
+    assert store.num_documents == 1
 
 
 def test_missing_columns_are_named_beside_those_that_exist(session: Session) -> None:

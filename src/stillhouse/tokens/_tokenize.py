@@ -23,7 +23,7 @@ from transformers import PreTrainedTokenizerBase
 from ..core._tables import arrow_batches, dict_rows
 from ..core.artifact import Files, Rows
 from ..core.context import Context
-from ..core.errors import RecipeError
+from ..core.errors import RecipeError, RowFault
 from ..core.keys import digest, digest_of, folder_digest
 from ..core.step import Step
 from ..core.store import write_json
@@ -344,12 +344,13 @@ def content_of(store: TokenStore) -> str:
 def layout_of(tokenizer: PreTrainedTokenizerBase, template: str | None, *, chat: bool) -> Layout:
     """The layout of token files made with this tokenizer and template."""
     end: int = tokenizer.eos_token_id
+    ends = {end, _end_of_turn(tokenizer, template) if chat else end}  # refuses a tokenizer that has no template
     pad: int | None = tokenizer.pad_token_id
     text = (template or tokenizer.get_chat_template()) if chat else ""
     return Layout(
         vocab_size=max(len(tokenizer), 1 + max(tokenizer.get_vocab().values(), default=0)),  # some leave numbers out
         pad_id=end if pad is None else pad,  # never read: padding is known by where it stands
-        end_ids=tuple(sorted({end, _end_of_turn(tokenizer, template) if chat else end})),
+        end_ids=tuple(sorted(ends)),
         weighting="mask" if chat else "none",
         tokenizer=tokenizer_digest(tokenizer),
         template=digest(text.encode()) if chat else "",
@@ -359,7 +360,10 @@ def layout_of(tokenizer: PreTrainedTokenizerBase, template: str | None, *, chat:
 def _end_of_turn(tokenizer: PreTrainedTokenizerBase, template: str | None) -> int:
     """The token that the template writes after a reply; not every tokenizer calls it its end token."""
     renderer = ChatRenderer(tokenizer, template)
-    return renderer.render([{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]).end_id
+    try:
+        return renderer.render([{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]).end_id
+    except RowFault:  # it wants another conversation, or none at all: the rows will tell
+        return int(tokenizer.eos_token_id)
 
 
 def _check_columns(step: Tokenize, rows: Rows) -> None:
