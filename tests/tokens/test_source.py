@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -211,8 +212,13 @@ def test_rows_that_cannot_be_used_are_kept_with_the_reason(session: Session, fil
         {"messages": [{"role": role, "content": "hi"}] * 2} for role in ("assistant", "assistant", "robot", "user")
     ]
     (tmp_path / "c.jsonl").write_text("".join(json.dumps(row) + "\n" for row in talks))
+    chat = Source(tmp_path / "c.jsonl", template="chat")
     with pytest.warns(UserWarning, match=r"1 rows failed in rows.to_messages: `stillhouse show \w+ --failed.*; 1 rows"):
-        get_loader(Source(tmp_path / "c.jsonl", template="chat"), **given)
+        get_loader(chat, **given)
+    learnt_elsewhere = TrainTokenizer(rows=chat.tokens(tokenizer(file)).rows, vocab_size=360)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        get_loader(Source(file, text="text"), **{**given, "tokenizer": learnt_elsewhere})
 
 
 @pytest.mark.parametrize(
