@@ -35,7 +35,7 @@ PAGE = FOLDER.parent.parent / "docs" / "peers.md"
 BEGIN, END = "<!-- figures -->", "<!-- end of figures -->"
 FLOOR, OURS = "aiohttp", "stillhouse"
 TITLES = {
-    FLOOR: "bare aiohttp loop",
+    FLOOR: "bare loop on aiohttp",
     OURS: "stillhouse",
     "curator": "Curator",
     "data_designer": "Data Designer",
@@ -286,7 +286,7 @@ def table(found: list[Summary], sizes: tuple[int, int], rounds: int) -> str:
     ]
     for one in found:
         cells = [
-            f"{TITLES.get(one.name, one.name)} ({one.version})",
+            f"{TITLES.get(one.name, one.name)} {one.version.rpartition(' ')[2]}",
             f"{one.rows_s:.0f}",
             f"{one.asking_rows_s:.0f}",
             f"{one.cpu_ms:.2f}",
