@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from .service import Calls
 
-SAMPLES = 10**12
-"""Sample indices of one attempt: those of the next begin after them. A step of many rows may use one for each row."""
+SAMPLES = 1_000_000
+"""Sample indices of one attempt: those of the next begin after them."""
 
 
 class AskedAgain:
