@@ -173,7 +173,7 @@ def test_what_cannot_be_read_is_told_with_what_is_there(made: Shell, tmp_path: P
         (("stats", "out"), "is a session folder", "--folder"),
         (("peek", "small.yaml", "--source", "wap"), "there is no source `wap`", "web, chat"),
         (("peek", "small.yaml", "--row", "1000"), "has no document 1000", "from 0 to"),
-        (("peek", "small.yaml", "--id", "00ff"), "no document was made from the row", "--rejects"),
+        (("peek", "small.yaml", "--id", "00ff"), "no document was made from the row", "stillhouse trace"),
         (("mix", "web.jsonl", "--tokenizer", "tokenizer", "--text", "text"), "is no mix", "sources"),
         (("tokenize", "recipe.yaml"), "makes no tokens", "tokens.tokenize"),
         (("mix", "small.yaml", "--plan", "--seq-len", "8"), "longer than a row of 8", "{too_long: split}`"),

@@ -301,7 +301,10 @@ class Loader:
         ]
 
     def steps_of_row(self, row_id: str, until: int | None = None) -> list[int]:
-        """The steps before `until` (default: those handed out) that hold a piece of the row; computed, not logged."""
+        """The steps before `until` (default: those handed out) that hold a piece of the row; computed, not logged.
+
+        The id is that of the row that was tokenised; `stillhouse trace` leads there from the rows it was made from.
+        """
         course = self._course
         with course.lock:
             limit = self._row if until is None else self._row_before(until)
