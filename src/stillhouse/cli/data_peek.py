@@ -65,8 +65,8 @@ def _documents(
         if not found:
             raise RecipeError(
                 f"no document was made from the row `{arguments.id}`",
-                "Row ids are written in full, and are those of the rows that were tokenised: `stillhouse trace ROW_ID` names "
-                "the ones made from a row. It may also have been rejected: `stillhouse data stats … --rejects`.",
+                "Row ids are written in full, and are those of the rows that were tokenised: `stillhouse trace ROW_ID` "
+                "names the ones made from a row. It may also have been rejected: `stillhouse data stats … --rejects`.",
             )
         for name, number in found[: arguments.rows]:
             yield peek_document(chosen[name], number, texts, name)
