@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -66,9 +67,13 @@ class Calls:
         """Where nobody is asked: what would be."""
 
     async def ask(
-        self, by: Ask, messages: str | Sequence[Message], *, schema: Schema | None = None, sample: int = 0
+        self, by: Ask | str, messages: str | Sequence[Message], *, schema: Schema | None = None, sample: int = 0
     ) -> Answer:
-        """One answer; raises `RowFault` where this question gets none, `ModelError` or `BudgetError` where none do."""
+        """One answer; raises `RowFault` where this question gets none, `ModelError` or `BudgetError` where none do.
+
+        `by` may be the name of a model.
+        """
+        by = by if isinstance(by, Ask) else _named(by)
         deployment, form = self._deployments.plan(by, schema)
         if self.counting is not None or self._gathering is not None or self._in_jobs(deployment):
             (outcome,) = await self.ask_many(by, [Prompt(messages, schema, sample)])
@@ -91,24 +96,26 @@ class Calls:
             raise outcome
         return outcome
 
-    async def ask_many(self, by: Ask, prompts: Sequence[Prompt]) -> list[Outcome]:
-        """An answer or a `RowFault` for each prompt, in order.
+    async def ask_many(self, by: Ask | str, prompts: Sequence[Prompt | str]) -> list[Outcome]:
+        """An answer or a `RowFault` for each prompt, in order. A text is a prompt of one message.
 
         All keys are looked up in bulk, equal prompts are asked once, and every slot of the deployment is kept busy.
         Raises `ModelError` or `BudgetError` as `ask` does, after the calls on the wire have come home and been kept.
         """
+        by = by if isinstance(by, Ask) else _named(by)
+        asked = [Prompt(each) if isinstance(each, str) else each for each in prompts]
         deployment, _ = self._deployments.plan(by, None)
         if self._gathering is not None:
-            return await self._ask_many(by, deployment, prompts, self._gathering)
+            return await self._ask_many(by, deployment, asked, self._gathering)
         batcher = self._engine.batcher
         while batcher is not None and self.counting is None and self._in_jobs(deployment):
             gathering = await batcher.begin(self.ledger)
-            outcomes = await self._ask_many(by, deployment, prompts, gathering)
+            outcomes = await self._ask_many(by, deployment, asked, gathering)
             if not gathering.pending:
                 batcher.done(gathering)
                 return outcomes
             await batcher.settle(gathering)
-        return await self._ask_many(by, deployment, prompts, None)
+        return await self._ask_many(by, deployment, asked, None)
 
     def _in_jobs(self, deployment: Deployment) -> bool:
         """Whether what is asked here, by no map step, goes into batch jobs."""
@@ -204,6 +211,12 @@ class Calls:
 
     def _by_model(self) -> dict[str, Totals]:
         return self.ledger.by_model()
+
+
+@functools.lru_cache(maxsize=256)
+def _named(model: str) -> Ask:
+    """The `Ask` that a model's name stands for: one, as what is asked by it is remembered by that."""
+    return Ask(model=model)
 
 
 class CallService(Calls):

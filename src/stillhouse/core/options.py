@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ByteSize, ConfigDict, Field
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError
+
+from .errors import RecipeError
+from .node import recipe_error
 
 
 class Options(BaseModel):
@@ -36,3 +42,18 @@ class Options(BaseModel):
     """Ask nobody: every reply must be kept already, as in a replay; one that is not stops the step."""
     checkpoint_seconds: float = Field(30.0, ge=0)
     """Training writes a checkpoint this often."""
+
+    def __init__(self, **fields: Any) -> None:
+        try:
+            super().__init__(**fields)
+        except ValidationError as error:
+            raise recipe_error(type(self), error) from None
+
+    @classmethod
+    def of(cls, given: Options | Mapping[str, Any] | None) -> Options:
+        """The options that were given, as such or by name; raises `RecipeError` for what is neither."""
+        if given is None or isinstance(given, Mapping):
+            return cls(**(given or {}))
+        if isinstance(given, Options):
+            return given
+        raise RecipeError(f"`options` is {given!r:.60}", "Write `Options(threads=1)`, or the same as a mapping.")

@@ -39,6 +39,7 @@ T = TypeVar("T")
 
 COUNTING = "stillhouse.calls.counting:count_calls"
 SERVICE = "stillhouse.calls.service:open_service"
+CALL_SETTINGS = "stillhouse.calls.settings:checked"
 ENGINE = "stillhouse.engines.engine:open_engine"
 AGAIN = "stillhouse.calls.again:asked_again"
 CHANGES = "stillhouse.calls.again:check_changes"
@@ -98,7 +99,7 @@ class Session:
         endpoints: Mapping[str, Any] | None = None,
         credentials: Any = None,
         budget: Any = None,
-        concurrency: int | None = None,
+        concurrency: int | Mapping[str, int] | None = None,
         prices: Mapping[str, Any] | None = None,
         patience: Any = None,
         batch: Any = None,
@@ -108,23 +109,19 @@ class Session:
         track: bool = True,
     ) -> None:
         self.folder = Path(folder)
-        self.options = options or Options()
+        self.options = Options.of(options)
         self.bus = Bus()
         self.store = Store(self.folder, warn=lambda message: self.bus.publish("warning", message=message))
         self.bus.subscribe(BillKeeper(self.store))
         self.names = Names(self.store)
         self.heavy = threading.Semaphore(self.options.heavy)
-        self.prices: Mapping[str, Any] = prices or {}
-        self.endpoints: Mapping[str, Any] = endpoints or {}
-        self._call_settings = {
-            "endpoints": endpoints,
-            "credentials": credentials,
-            "budget": budget,
-            "concurrency": concurrency,
-            "prices": prices,
-            "patience": patience,
-            "batch": batch,
-        }
+        told = {"endpoints": endpoints, "budget": budget, "concurrency": concurrency, "prices": prices}
+        told["patience"] = patience
+        if any(each is not None for each in told.values()):
+            told = _load(CALL_SETTINGS)(told)
+        self._call_settings: dict[str, Any] = {**told, "credentials": credentials, "batch": batch}
+        self.prices: Mapping[str, Any] = told["prices"] or {}
+        self.endpoints: Mapping[str, Any] = told["endpoints"] or {}
         self._live = False
         self.engine: Any = None if engine is None else _load(ENGINE)(engine)
         self._loop_thread: Any = None
@@ -327,7 +324,7 @@ class Session:
     def _executed(
         self, step: Step[Any] | Sequence[Step[Any]], name: str | None, stop: threading.Event, execution: Execution
     ) -> Any:
-        several = not isinstance(step, Step)
+        several = isinstance(step, Sequence) and not isinstance(step, str)
         steps: Sequence[Step[Any]] = step if several else (step,)  # type: ignore[assignment]
         for each in steps:
             if not isinstance(each, Step):

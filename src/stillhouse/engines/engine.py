@@ -16,11 +16,11 @@ def open_engine(engine: Any) -> Any:
 
     if isinstance(engine, RayEngine):
         return RayConnection(engine)
-    if not isinstance(engine, str):
+    if not isinstance(engine, str) and hasattr(engine, "close"):
         return engine
-    name, colon, address = engine.partition(":")
+    name, colon, address = str(engine).partition(":")
     if name != "ray" or (colon and not address):
         raise RecipeError(
             f"there is no engine `{engine}`", "Give `ray`, `ray://host:10001`, `ray:host:6379`, or a `RayEngine`."
         )
-    return RayConnection(RayEngine(engine if address.startswith("//") else address or None))
+    return RayConnection(RayEngine(str(engine) if address.startswith("//") else address or None))

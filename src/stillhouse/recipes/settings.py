@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
-
-from pydantic import TypeAdapter, ValidationError
+from typing import Any
 
 from ..calls.ask import scheme_of
 from ..calls.batch.settings import Batching, batching
 from ..calls.budget import Budget
 from ..calls.endpoint import Endpoint
 from ..calls.prices import Price
+from ..calls.settings import adapted, check_names, mapping, one, prices_of
 from ..core.errors import RecipeError
 from ..core.options import Options
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -37,31 +33,40 @@ class SessionSettings:
     @classmethod
     def read(cls, table: Mapping[str, Any]) -> SessionSettings:
         """The settings of a table; raises `RecipeError` for unknown keys and values that do not fit."""
-        _known(table, [entry.name for entry in dataclasses.fields(cls)], "session")
+        check_names(table, [entry.name for entry in dataclasses.fields(cls)], "session")
         return cls(
             endpoints=_endpoints(table.get("endpoints")),
-            prices=_each(Price, table.get("prices"), "session.prices"),
-            budget=None if table.get("budget") is None else _one(Budget, table["budget"], "session.budget", "usd"),
-            concurrency=_adapted(int | None, table.get("concurrency"), "session.concurrency"),
-            options=_one(Options, table.get("options") or {}, "session.options"),
-            engine=_adapted(str | None, table.get("engine"), "session.engine"),
+            prices=prices_of(table.get("prices") or {}, "session.prices"),
+            budget=None if table.get("budget") is None else one(Budget, table["budget"], "session.budget", "usd"),
+            concurrency=adapted(int | None, table.get("concurrency"), "session.concurrency"),
+            options=_options(table.get("options") or {}),
+            engine=adapted(str | None, table.get("engine"), "session.engine"),
             batch=_batch(table.get("batch")),
         )
+
+
+def _options(table: Any) -> Options:
+    where = "session.options"
+    check_names(mapping(table, where), list(Options.model_fields), where)
+    try:
+        return Options(**table)
+    except RecipeError as error:
+        message = error.message.removeprefix("Options: ").replace("`", f"`{where}.", 1)
+        raise RecipeError(message, error.hint, where=f"{where}.{error.where}") from None
 
 
 def _endpoints(table: Any) -> dict[str, Endpoint | Sequence[Endpoint] | Mapping[str, Any]]:
     """Servers, or lists of them for one model; under `vllm:NAME` and `gguf:FILE` what the library there is given."""
     where = "session.endpoints"
-    if not isinstance(table, Mapping):
-        return {**_each(Endpoint, table, where, shorthand="url")}
-    engines = {name: value for name, value in table.items() if scheme_of(str(name)) and isinstance(value, Mapping)}
-    pools = {
-        name: [_one(Endpoint, each, f"{where}.{name}.{place}", "url") for place, each in enumerate(value)]
-        for name, value in table.items()
-        if isinstance(value, list | tuple)
-    }
-    others = {name: value for name, value in table.items() if name not in engines and name not in pools}
-    return {**_each(Endpoint, others, where, shorthand="url"), **pools, **engines}
+    found: dict[str, Endpoint | Sequence[Endpoint] | Mapping[str, Any]] = {}
+    for name, value in mapping(table or {}, where).items():
+        if isinstance(value, Mapping) and scheme_of(str(name)):
+            found[name] = value
+        elif isinstance(value, list | tuple):
+            found[name] = [_endpoint(each, f"{where}.{name}.{place}") for place, each in enumerate(value)]
+        else:
+            found[name] = _endpoint(value, f"{where}.{name}")
+    return found
 
 
 _SECRET = re.compile(r"authorization|cookie|key|token|secret|password|credential", re.IGNORECASE)
@@ -83,7 +88,7 @@ def _without_secrets(value: Any, where: str) -> None:
 def _batch(value: Any) -> Batching | bool | str | None:
     """`true`, `wait`, `false`, or how batch jobs are used."""
     if isinstance(value, Mapping):
-        return _one(Batching, value, "session.batch")
+        return one(Batching, value, "session.batch")
     try:
         batching(value)
     except RecipeError as error:
@@ -92,44 +97,6 @@ def _batch(value: Any) -> Batching | bool | str | None:
     return found
 
 
-def _each(kind: type[T], table: Any, where: str, shorthand: str | None = None) -> dict[str, T]:
-    if table is None:
-        return {}
-    if not isinstance(table, Mapping):
-        raise RecipeError(f"`{where}` must be a mapping from names", where=where)
-    return {name: _one(kind, value, f"{where}.{name}", shorthand) for name, value in table.items()}
-
-
-def _one(kind: type[T], value: Any, where: str, shorthand: str | None = None) -> T:
-    """One record; a bare value stands for the field `shorthand`."""
-    if not isinstance(value, Mapping) and shorthand is not None:
-        value = {shorthand: value}
-    if kind is Endpoint:
-        _without_secrets(value, where)
-    if isinstance(value, Mapping):
-        _known(value, _field_names(kind), where)
-    found: T = _adapted(kind, value, where)
-    return found
-
-
-def _adapted(kind: Any, value: Any, where: str) -> Any:
-    try:
-        return TypeAdapter(kind).validate_python(value)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        place = ".".join([where, *(str(part) for part in first["loc"])])
-        raise RecipeError(f"`{place}`: {first['msg']}", where=place) from None
-
-
-def _field_names(kind: Any) -> list[str]:
-    if dataclasses.is_dataclass(kind):
-        return [entry.name for entry in dataclasses.fields(kind)]
-    return list(kind.model_fields if hasattr(kind, "model_fields") else kind._fields)
-
-
-def _known(table: Mapping[str, Any], names: list[str], where: str) -> None:
-    for key in table:
-        if key not in names:
-            close = difflib.get_close_matches(key, names, n=1)
-            hint = f"Did you mean `{close[0]}`?" if close else f"Known here: {', '.join(names)}."
-            raise RecipeError(f"`{key}` is not a setting of `{where}`", hint, where=f"{where}.{key}")
+def _endpoint(value: Any, where: str) -> Endpoint:
+    _without_secrets(value, where)
+    return one(Endpoint, value, where, "url")

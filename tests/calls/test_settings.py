@@ -1,0 +1,86 @@
+"""What a session may be told about calls, and what it says to a mistake there before anything is asked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stillhouse.calls.ask import Ask
+from stillhouse.calls.budget import Budget
+from stillhouse.calls.endpoint import Endpoint
+from stillhouse.calls.prices import Price
+from stillhouse.calls.providers.scripted import script
+from stillhouse.calls.retry import Patience
+from stillhouse.calls.settings import checked
+from stillhouse.core.errors import RecipeError
+from stillhouse.core.options import Options
+from stillhouse.core.session import Session
+
+NOTHING = {"budget": None, "patience": None, "concurrency": None, "prices": None, "endpoints": None}
+
+
+def test_plain_values_stand_for_records() -> None:
+    found = checked(
+        {
+            "budget": 5,
+            "patience": {"attempts": 3},
+            "concurrency": {"house": 4},
+            "prices": {"house": {"prompt": 1, "reply": 2}, "other": (1, 2, 0.5)},
+            "endpoints": {"house": "http://h/v1", "pool": ["http://a/v1", {"url": "http://b/v1", "rpm": 60}]},
+        }
+    )
+    assert found == {
+        "budget": Budget(usd=5),
+        "patience": Patience(attempts=3),
+        "concurrency": {"house": 4},
+        "prices": {"house": Price(1, 2), "other": Price(1, 2, 0.5)},
+        "endpoints": {
+            "house": Endpoint("http://h/v1"),
+            "pool": [Endpoint("http://a/v1"), Endpoint("http://b/v1", rpm=60)],
+        },
+    }
+    engine = {"vllm:x": {"max_model_len": 5}}
+    assert checked({**NOTHING, "endpoints": engine})["endpoints"] == engine
+
+
+@pytest.mark.parametrize(
+    ("told", "says"),
+    [
+        ({"budget": "much"}, "`budget.usd`: Input should be a valid number"),
+        ({"budget": {"eur": 5}}, "`eur` is not a setting of `budget`"),
+        ({"budget": -1}, "a budget cannot be negative"),
+        ({"concurrency": 0}, "`concurrency` is 0, expected at least 1"),
+        ({"concurrency": {"house": -3}}, "`concurrency` is -3, expected at least 1"),
+        ({"prices": {"house": 5}}, "`prices.house`"),
+        ({"prices": {"house": (-1, 2)}}, "`prices.house`: a price cannot be negative"),
+        ({"prices": 5}, "`prices` must be a mapping"),
+        ({"endpoints": {"house": 5}}, "`endpoints.house.url`"),
+        ({"endpoints": {"house": {"url": "http://h/v1", "rps": 5}}}, "`rps` is not a setting of `endpoints.house`"),
+        ({"patience": 5}, "`patience`"),
+        ({"patience": {"attempt": 5}}, "Did you mean `attempts`?"),
+        ({"options": 5}, "`options` is 5"),
+        ({"options": {"worker": 5}}, "Did you mean `workers`?"),
+        ({"engine": 5}, "there is no engine `5`"),
+    ],
+)
+def test_what_cannot_be_is_said_when_the_session_is_made(tmp_path: Path, told: dict[str, Any], says: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        Session(tmp_path / "s", **told)
+    assert says in str(caught.value)
+
+
+def test_an_option_that_cannot_be_is_told_plainly() -> None:
+    with pytest.raises(RecipeError, match="Options: `workers`: input should be greater than or equal to 1"):
+        Options(workers=0)
+
+
+def test_names_and_texts_will_do_where_one_asks_directly(tmp_path: Path) -> None:
+    script("echo", lambda messages, schema, sample: messages[-1]["content"].upper())
+    with Session(tmp_path / "s") as session:
+        assert session.wait_for(session.calls.ask("scripted:echo", "a")).text == "A"
+        many = session.wait_for(session.calls.ask_many(Ask(model="scripted:echo"), ["a", "b"]))
+        assert [answer.text for answer in many] == ["A", "B"]
+        with pytest.raises(RecipeError, match="only steps can be run, not 5"):
+            session.run(5)  # type: ignore[call-overload]
