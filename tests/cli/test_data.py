@@ -208,9 +208,12 @@ def test_what_cannot_be_read_is_told_with_what_is_there(made: Shell, tmp_path: P
 
 
 def test_the_mixes_that_have_a_name_are_listed_and_fit_their_schema(made: Shell) -> None:
-    assert {"fineweb", "mixed_pretrain", "downstream"} <= {
-        one["name"] for one in made("data", "mix", "--list", "--json").json
-    }
+    (made.folder / "mixes").mkdir()
+    made.write("mixes/broken.yaml", "sources: [web]\n")
+    listed = {one["name"]: one for one in made("data", "mix", "--list", "--json").json}
+    assert {"fineweb", "mixed_pretrain", "downstream"} < listed.keys()
+    assert listed["broken"]["description"].startswith("cannot be read: mixes/broken.yaml:1: a mix is a mapping")
+    (made.folder / "mixes" / "broken.yaml").unlink()
     from stillhouse.recipes._marked_yaml import read_yaml
 
     schema = jsonschema.Draft202012Validator(mix_schema())

@@ -47,13 +47,18 @@ def mix_command(arguments: argparse.Namespace) -> int:
 
 
 def _list(*, as_json: bool) -> int:
+    from ..core.errors import RecipeError
     from ..recipes.mix import SHIPPED, mix, mix_files
 
     found = []
     for file in mix_files():
-        one = mix(file)
         place = "stillhouse" if file.parent == SHIPPED else str(file)
-        found.append({"name": file.stem, "sources": list(one.sources), "from": place, "description": one.description})
+        try:
+            one = mix(file)
+            entry = {"sources": list(one.sources), "description": one.description}
+        except RecipeError as error:  # the others are there all the same
+            entry = {"sources": [], "description": f"cannot be read: {error.message}"}
+        found.append({"name": file.stem, "from": place, **entry})
     if as_json:
         print_json(found)
     else:
