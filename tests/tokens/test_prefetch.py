@@ -164,3 +164,24 @@ def test_the_thread_ends_with_its_loader(stores: dict[str, TokenStore]) -> None:
 def test_a_depth_below_zero_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="`prefetch` is -1"):
         get_loader(make_store(tmp_path, [3]), seq_len=8, batch_size=1, prefetch=-1)
+
+
+@pytest.mark.parametrize("prefetch", [0, 2])
+def test_looking_at_the_next_batch_hands_nothing_out(stores: dict[str, TokenStore], prefetch: int) -> None:
+    plain = loader_of(stores, 0)
+    with loader_of(stores, prefetch) as loader:
+        for step in range(6):
+            assert plain.step == step
+            state = loader.state_dict()
+            seen = loader.peek()
+            assert loader.state_dict() == state
+            assert np.array_equal(seen.ids, plain.batch(step).ids)
+            if step == 3:  # what was seen is seen anew under the weights that hold now
+                for each in (loader, plain):
+                    each.set_weights({"a": 0.1, "b": 0.9})
+                seen = loader.peek()
+                assert np.array_equal(seen.ids, plain.batch(step).ids)
+            assert next(loader) is seen
+            next(plain)
+        loader.load_state_dict(state)
+        assert loader.peek().step == state["step"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -325,11 +324,12 @@ def test_a_plan_tells_time_and_memory_before_anything_is_trained(tmp_path: Path,
     assert 400 << 20 < known.memory_bytes < wider.memory_bytes < 500 << 20
 
 
-def test_a_plan_of_a_model_from_scratch_knows_its_size(session: Session) -> None:
+def test_a_plan_of_a_model_from_scratch_knows_its_size(tmp_path: Path) -> None:
     rows = conversations(0, 5)
     fresh = FromScratch(tokenizer=TrainTokenizer(rows=rows, vocab_size=1000), hidden=64, heads=2, layers=3)
-    expected = Finetune(base=fresh, rows=rows, steps=10, batch_size=1, seq_len=100).expect(None, session)
+    with Session(tmp_path, options=options(), track=False, progress=False) as session:
+        expected = Finetune(base=fresh, rows=rows, steps=10, batch_size=1, seq_len=100).expect(None, session)
     attention_and_forward = 4 * 64 * 64 + 3 * 64 * 176
     work = 6 * (1000 * 64 + 3 * attention_and_forward) * 10 * 100
     assert expected.seconds is not None
-    assert expected.seconds * 60e9 * (session.options.threads or os.cpu_count() or 1) == pytest.approx(work)
+    assert expected.seconds * 60e9 == pytest.approx(work)  # of one thread

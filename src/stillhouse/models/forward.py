@@ -14,7 +14,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from .documents import DOCUMENT_ATTENTION, Documents, UnknownAttention, documents_of, no_mask
+from .documents import DOCUMENT_ATTENTION, Documents, UnknownAttention, documents_of, no_mask, on_device
 
 Layout = Literal["joined", "apart"]
 """`joined`: all documents in one row, attention by documents. `apart`: each document in a padded row of its own."""
@@ -34,7 +34,7 @@ class PackedTokens:
     @classmethod
     def of(cls, ids: Tensor, lengths: Sequence[int]) -> PackedTokens:
         """`ids` [N] cut into documents of these lengths, on the device of `ids`."""
-        positions = torch.cat([torch.arange(length) for length in lengths]).to(ids.device)
+        positions = on_device(torch.cat([torch.arange(length) for length in lengths]), ids.device)
         return cls(ids, positions, tuple(lengths), documents_of(lengths, ids.device))
 
 

@@ -89,6 +89,7 @@ class Loader:
         self._begun_with = course.log[0]
         self._totals = {source.name: Totals(source) for source in self.sources}
         self._step = 0
+        self._peeked: Batch | None = None
         self._prefetch = Prefetch(lambda step: course.batch(step, rank, world_size), prefetch) if prefetch else None
         if self._prefetch is not None:
             weakref.finalize(self, self._prefetch.close)
@@ -122,9 +123,15 @@ class Loader:
         return self
 
     def __next__(self) -> Batch:
-        batch = self._prefetch.take(self._step) if self._prefetch is not None else self.batch(self._step)
+        batch, self._peeked = self.peek(), None
         self._step += 1
         return batch
+
+    def peek(self) -> Batch:
+        """The batch that comes next. Looking hands nothing out: a state or a change stands where it would without."""
+        if self._peeked is None:
+            self._peeked = self._prefetch.take(self._step) if self._prefetch is not None else self.batch(self._step)
+        return self._peeked
 
     def batch(self, step: int) -> Batch:
         """This rank's rows of any step."""
@@ -364,6 +371,7 @@ class Loader:
         return change
 
     def _forget(self) -> None:
+        self._peeked = None
         if self._prefetch is not None:
             self._prefetch.forget()
 

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from ..models.documents import on_device
 from ..models.forward import PackedTokens
 from ..tokens.batch import Batch
 
@@ -59,10 +60,6 @@ def micro_batch(
     """Documents that follow one another; `weights` must be 0 on the first token of each."""
     learnt = np.flatnonzero(weights)
     documents = np.repeat(np.arange(len(lengths)), lengths)
-    return MicroBatch(
-        tokens=PackedTokens.of(torch.from_numpy(ids).to(device), lengths.tolist()),
-        keep=torch.from_numpy(learnt - 1).to(device),
-        targets=torch.from_numpy(ids[learnt]).to(device),
-        weights=torch.from_numpy(weights[learnt]).to(device),
-        document_ids=torch.from_numpy(documents[learnt]).to(device),
-    )
+    parts = (ids, learnt - 1, ids[learnt], weights[learnt], documents[learnt])
+    tokens, keep, targets, chosen, numbers = (on_device(torch.from_numpy(part), device) for part in parts)
+    return MicroBatch(PackedTokens.of(tokens, lengths.tolist()), keep, targets, chosen, numbers)

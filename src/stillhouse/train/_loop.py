@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, cast
@@ -112,6 +112,7 @@ class Loop:
         self.best = BestWeights(context.scratch / "best")
         self.checkpoints = context.scratch / "checkpoints"
         self.kept = context.scratch / "kept"
+        self._ready: tuple[Batch, list[MicroBatch]] | None = None
         self.checkpoints.mkdir(parents=True, exist_ok=True)
         self._kept_steps = kept_steps(num_steps, recipe.checkpoints)
         self._evaluate_every = recipe.evaluate_every or max(1, round(num_steps / 10))
@@ -160,7 +161,7 @@ class Loop:
         totals: dict[str, Tensor] = {}
         loss = torch.zeros((), device=self.device)
         denominator = torch.zeros((), device=self.device)
-        for micro in micro_batches(batch, self.context.options.micro_batch, self.device):
+        for micro in self._micro_batches(batch):
             with _memory_errors(micro), self._autocast():
                 measured = self.objective(self.forward, micro)
                 measured.sum.backward()
@@ -168,13 +169,17 @@ class Loop:
             denominator += measured.denominator
             for name, value in measured.metrics.items():
                 totals[name] = totals[name] + value if name in totals else value
-        total = float(denominator)
+        gradients = [parameter.grad for parameter in self.parameters.values() if parameter.grad is not None]
+        length = self._length(gradients)
+        self._look_ahead()
+        total, summed, unscaled = torch.stack([denominator, loss, length]).tolist()  # the one wait for the device
         if total == 0.0:  # every example in these rows has weight 0: there is nothing to move towards
             return None
-        norm = self._scale_gradients(total)
-        mean = float(loss) / total
+        mean, norm = summed / total, unscaled / total
         if not (math.isfinite(mean) and math.isfinite(norm)):
             raise self._not_finite(mean, norm, batch)
+        clip = self.recipe.clip
+        torch._foreach_mul_(gradients, (1.0 if clip is None or norm <= clip else clip / norm) / total)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         self.optimiser.step()
@@ -182,15 +187,26 @@ class Loop:
         metrics = {name: float(value) / total for name, value in totals.items()}
         return Update(mean, norm, batch.num_tokens, batch.num_learnt, metrics)
 
-    def _scale_gradients(self, denominator: float) -> float:
-        """Divide by the denominator and clip, in one pass; returns the norm before clipping."""
-        gradients = [parameter.grad for parameter in self.parameters.values() if parameter.grad is not None]
+    def _length(self, gradients: list[Tensor]) -> Tensor:
+        """Of all gradients as one vector."""
+        if not gradients:
+            return torch.zeros((), device=self.device)
         norms = torch._foreach_norm(gradients)
-        norm = float(torch.linalg.vector_norm(torch.stack([value.to(self.device) for value in norms]))) / denominator
-        clip = self.recipe.clip
-        factor = 1.0 if clip is None or norm <= clip else clip / norm
-        torch._foreach_mul_(gradients, factor / denominator)
-        return norm
+        length: Tensor = torch.linalg.vector_norm(torch.stack([value.to(self.device) for value in norms]))
+        return length
+
+    def _micro_batches(self, batch: Batch) -> Iterable[MicroBatch]:
+        """The batch on the device, where it was brought while the device was busy with the one before."""
+        ready, self._ready = self._ready, None
+        if ready is not None and ready[0] is batch:
+            return ready[1]
+        return micro_batches(batch, self.context.options.micro_batch, self.device)
+
+    def _look_ahead(self) -> None:
+        """Bring the next update's rows to a GPU, which still computes; elsewhere nothing would be gained."""
+        if self.device.type == "cuda" and self.position.step + 1 < self.num_steps:
+            batch = self.loader.peek()
+            self._ready = batch, list(micro_batches(batch, self.context.options.micro_batch, self.device))
 
     def _record(self, rate: float, update: Update, seconds: float) -> None:
         step = self.position.step
