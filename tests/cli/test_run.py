@@ -72,6 +72,8 @@ def test_rows_that_failed_on_another_way_to_the_same_content_are_told(shell: She
     done = shell("run", "recipe.yaml", "--set", "numbered.fail=[3]", "--quiet", "--json")
     assert done.json["steps_made"] == 1  # what is behind it was there already, made of the rows without the dropped one
     assert (done.code, done.json["failed"]) == (3, {"test.numbered/1": 1})
+    assert shell("run", "recipe.yaml", "--set", "numbered.fail=[3]", "--quiet").code == 3
+    assert shell("run", "recipe.yaml", "--set", "numbered.drop=[3]", "--quiet").code == 0
 
 
 def test_rows_that_are_dropped_are_no_failure(shell: Shell) -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ..core.artifact import Artifact
+    from ..core.step import Step
     from ..core.store import Store
 
 _KEY = re.compile(r"[0-9a-f]{6,32}")
@@ -63,10 +63,15 @@ def ancestry(store: Store, key: str) -> list[dict[str, Any]]:
     return list(found.values())
 
 
-def of_keys(store: Store, keys: Iterable[str]) -> list[dict[str, Any]]:
-    """The records of results by their build keys; what is gone is left out."""
+def behind(store: Store, step: Step[Any]) -> list[dict[str, Any]]:
+    """The records to which the recipes of a step, and of all it is made from, led last; what is gone is left out."""
+    from ..core.execution import graph
+    from ..core.step import KeyBook
     from ..core.store import read_record
 
+    book = KeyBook()
+    known = [store.recall(book.recipe(each)) for each in graph([step], book)]
+    keys = dict.fromkeys(each.build_key for each in known if each is not None)
     return [record for key in keys if (record := read_record(store.artifact_folder(key)))]
 
 

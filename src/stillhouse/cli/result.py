@@ -14,11 +14,12 @@ from ..track.progress import duration
 from . import exits
 from .output import fields, say
 from .parser import FOLDER
-from .records import ancestry, closed_gates, failures, of_keys, unanswered
+from .records import ancestry, behind, closed_gates, failures, unanswered
 
 if TYPE_CHECKING:
     from ..core.artifact import Artifact
     from ..core.events import Event
+    from ..core.step import Step
     from ..core.store import Store
 
 
@@ -28,14 +29,11 @@ class Tally:
     def __init__(self) -> None:
         self.started = time.monotonic()
         self.made = 0
-        self.keys: list[str] = []
-        """Build keys of the steps that were made."""
         self.calls: Counter[str] = Counter()
 
     def __call__(self, event: Event) -> None:
         if event.kind == "step.finished":
             self.made += 1
-            self.keys.append(event.data["key"])
         elif event.kind == "call.done":
             self.calls.update({name: number for name, number in event.data.items() if isinstance(number, int | float)})
 
@@ -57,19 +55,18 @@ class Outcome:
     folder: Path
 
     @classmethod
-    def of(cls, store: Store, name: str, artifact: Artifact, tally: Tally) -> Outcome:
-        records = ancestry(store, artifact.key)
-        # A result that was there already names the inputs it was made from: rows that failed just now on the way to the
-        # same content are not among theirs.
-        made = of_keys(store, tally.keys)
+    def of(cls, store: Store, name: str, artifact: Artifact, tally: Tally, step: Step[Any] | None = None) -> Outcome:
+        """What to tell; `step` is what was run, where what its recipes led to is told, and not what the result was once
+        made from: content that was there already may have come another way."""
+        records = ancestry(store, artifact.key) if step is None else behind(store, step)
         seconds = time.monotonic() - tally.started
         return cls(
             name,
             artifact,
             tally.made,
             seconds,
-            failures(records) | {tag: n for tag, n in failures(made).items() if n > failures(records).get(tag, 0)},
-            max(unanswered(records), unanswered(made)),
+            failures(records),
+            unanswered(records),
             closed_gates(records),
             tally.calls,
             store.folder,

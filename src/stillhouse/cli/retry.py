@@ -67,7 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
             say(f"{step.tag.partition('/')[0]}: {number:,} {'row' if number == 1 else 'rows'} to ask again")
         _confirm(session, todo, asking, arguments)
         artifact = session.retry(recipe.step, only=only, asking=asking, name=arguments.name)
-        outcome = Outcome.of(session.store, arguments.name, artifact, tally)
+        outcome = Outcome.of(session.store, arguments.name, artifact, tally, recipe.step)
     _tell_mended(outcome, todo)
     place = outcome.folder / arguments.name
     if (place / "recipe.yaml").is_file():
