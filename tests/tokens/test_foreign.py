@@ -7,6 +7,7 @@ import struct
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -370,6 +371,15 @@ def test_of_a_folder_of_datasets_the_files_are_read_that_it_names(tmp_path: Path
     (tmp_path / "out" / "state.json").write_text("[]")
     with pytest.raises(RecipeError, match="names no files"):
         read_back(tmp_path / "out", "arrow", tmp_path / "c")
+
+
+def test_a_format_that_is_not_known_is_not_taken_for_another(tmp_path: Path) -> None:
+    parquet: Any = "parquet"
+    with pytest.raises(RecipeError, match="`parquet` is no format of tokens"):
+        export_tokens(make_store(tmp_path / "store", [3, 4]), tmp_path / "out", parquet)
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(RecipeError, match="Known are `megatron`, `olmo`, `arrow`"):
+        import_tokens(tmp_path, parquet, tmp_path / "in", vocab_size=9, end_ids=[1])
 
 
 def test_an_import_goes_to_a_new_folder_or_one_where_it_was_interrupted(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from hashlib import blake2b
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -16,11 +16,12 @@ from ..core.context import Context
 from ..core.errors import RecipeError
 from ..core.step import Step
 from ._segments import Layout, Segment, SegmentWriter, Weighting, begin_store, write_manifest
+from .foreign import Format
 from .store import TokenStore
 
 if TYPE_CHECKING:
     from ..core.artifact import Files
-    from .foreign import Format, ImportTokens
+    from .foreign import ImportTokens
 
 _SEGMENT_TOKENS = 1 << 26
 _SUFFIXES = {"olmo": ".npy", "arrow": ".arrow"}
@@ -41,8 +42,16 @@ class Run(NamedTuple):
     examples: npt.NDArray[np.float32] | None = None
 
 
+def check_format(format: str) -> None:
+    """Raise `RecipeError` for a format that is not known: it must not be taken for another."""
+    if format not in get_args(Format):
+        known = ", ".join(f"`{name}`" for name in get_args(Format))
+        raise RecipeError(f"`{format}` is no format of tokens", f"Known are {known}.")
+
+
 def input_files(path: Path, format: Format) -> list[Path]:
     """The files that `path` stands for; raises `RecipeError` where there are none."""
+    check_format(format)
     if format == "megatron":
         prefix = path.with_suffix("") if path.suffix in (".bin", ".idx") else path
         found = [prefix.with_name(f"{prefix.name}{suffix}") for suffix in (".bin", ".idx")]
@@ -203,6 +212,7 @@ def _content_ids(ids: npt.NDArray[Any], ends: npt.NDArray[np.int64], lengths: np
 
 def export_files(store: TokenStore, path: Path, format: Format, *, without_weights: bool) -> list[Path]:
     """Write the store in another format."""
+    check_format(format)
     try:
         return _export(store, path, format, without_weights=without_weights)
     except OSError as error:
