@@ -85,6 +85,7 @@ def test_what_cannot_be_is_said(made: Shell) -> None:
     assert made("show", "numbers", "--where", "1=1) ; DROP VIEW the_rows; SELECT (1").code == 1
     assert made("show", "numbers", "--where", "1 = (SELECT count(*) FROM read_text('/etc/passwd'))").code == 1
     assert made("show", "numbers", "--failed", "--dropped").code == 2
+    assert "-1 is below 0" in made("show", "numbers", "--offset", "-1").err
 
 
 def test_values_cannot_write_to_the_terminal(shell: Shell) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from . import exits
 from .output import fields, print_json, say
-from .parser import Parser, UsageError, positive
+from .parser import Parser, UsageError, not_negative, positive
 
 if TYPE_CHECKING:
     from ..core.artifact import Artifact, Rows
@@ -28,7 +28,7 @@ def arguments(parser: Parser) -> None:
     group.add_argument("--where", metavar="SQL", help='rows that fulfil a condition: "length(reply) > 200"')
     group.add_argument("--columns", metavar="NAMES", help="these columns, separated by commas")
     group.add_argument("--limit", type=positive, metavar="N", help="rows of a page")
-    group.add_argument("--offset", type=int, default=0, metavar="N", help="begin after so many rows")
+    group.add_argument("--offset", type=not_negative, default=0, metavar="N", help="begin after so many rows")
     group.add_argument("--failed", action="store_true", help="the rows that failed, with what could not be used")
     group.add_argument("--dropped", action="store_true", help="the rows that were not wanted, with the reason")
     group.add_argument("--row", metavar="ID", help="one row in full, with all that it comes from")

@@ -74,4 +74,12 @@ def positive(text: str) -> int:
     return number
 
 
-positive.__name__ = "whole number"  # argparse names the type in its message
+def not_negative(text: str) -> int:
+    """A whole number from 0 on, for `type=`."""
+    number = int(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"{text} is below 0")
+    return number
+
+
+positive.__name__ = not_negative.__name__ = "whole number"  # argparse names the type in its message
