@@ -23,8 +23,8 @@ from typing import Any, NamedTuple
 FOLDER = Path(__file__).parent
 PAGE = FOLDER.parent / "docs" / "benchmarks.md"
 RESULTS = FOLDER / "results"
-ELSEWHERE = ("all", "peers_calls")
-"""No benches of that page: this file, and what needs environments of other engines and has a page of its own."""
+ELSEWHERE = ("all", "peers_calls", "gpu")
+"""No benches of that page: this file, and what needs environments of other engines or a GPU and has a page of its own."""
 LIBRARIES = ("torch", "transformers", "tokenizers", "numpy", "pyarrow", "duckdb", "pydantic", "aiohttp")
 
 
