@@ -24,7 +24,7 @@ FOLDER = Path(__file__).parent
 PAGE = FOLDER.parent / "docs" / "benchmarks.md"
 RESULTS = FOLDER / "results"
 ELSEWHERE = ("all", "peers_calls", "gpu")
-"""No benches of that page: this file, and what needs environments of other engines or a GPU and has a page of its own."""
+"""No benches of that page: this file, and those that need other engines or a GPU and have a page of their own."""
 LIBRARIES = ("torch", "transformers", "tokenizers", "numpy", "pyarrow", "duckdb", "pydantic", "aiohttp")
 
 
