@@ -15,6 +15,7 @@ from ..calls.nearest import Floats, unit
 from ..core.context import Context
 from ..core.errors import ModelError
 from ..core.outcome import Drop, Emit, Fail, Row
+from ..core.plain_sum import plain_sum
 from ..text.schema import Schema
 from ._asking import reply_schema
 from ._coverage import CLUSTER, DIFFICULTY, LEVELS, OTHER, PATTERN, Band, Coverage, Order, Part
@@ -136,7 +137,7 @@ class Amplification:
         step = self._step
         if step.novelty is None:
             return None
-        mean = sum(accepted[place][NOVELTY] for place in range(len(accepted) - recent, len(accepted))) / recent
+        mean = plain_sum(accepted[place][NOVELTY] for place in range(len(accepted) - recent, len(accepted))) / recent
         if mean >= step.novelty:
             return None
         return (
@@ -370,7 +371,7 @@ def _course(novelties: Sequence[float]) -> list[float]:
     """The means of ten stretches of equal length, in order; of fewer where there are fewer rows."""
     pieces = min(10, len(novelties))
     ends = [len(novelties) * place // pieces for place in range(pieces + 1)] if pieces else []
-    return [round(sum(novelties[begin:end]) / (end - begin), _DIGITS) for begin, end in pairwise(ends)]
+    return [round(plain_sum(novelties[begin:end]) / (end - begin), _DIGITS) for begin, end in pairwise(ends)]
 
 
 def _sample(rng: random.Random, size: int, number: int) -> list[int]:

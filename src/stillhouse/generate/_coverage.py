@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ..core.outcome import Row
+from ..core.plain_sum import plain_sum
 from ..rows._apportion import quotas
 from .policy import ClusterPolicy, TaskPolicy
 
@@ -241,7 +242,7 @@ def _split(number: int, weights: Sequence[float], draws: random.Random) -> list[
 
     Where all weights are 0 they count as equal.
     """
-    total = sum(weights)
+    total = plain_sum(weights)
     exact = [number * weight / total if total > 0 else number / len(weights) for weight in weights]
     start, reached, ends = draws.random(), 0.0, [0]
     for share in exact[:-1]:

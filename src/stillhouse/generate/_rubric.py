@@ -13,6 +13,7 @@ from ..calls.request import Prompt as Question
 from ..core.context import Context
 from ..core.errors import RowFault
 from ..core.outcome import Emit, Outcome, Row
+from ..core.plain_sum import plain_sum
 from ..text.schema import Schema
 from ._asking import failed, refuse_taken
 from ._panel import refuse_unheard
@@ -91,8 +92,8 @@ class Scorer:
         criteria = self._rubric.criteria
         scores = {each.name: fmean(answer.value[each.name]["score"] for answer in good) for each in criteria}
         reasons = {each.name: good[0].value[each.name]["reason"].strip() for each in criteria}
-        weights = sum(each.weight for each in criteria)
-        total = sum(each.weight * each.share(scores[each.name]) for each in criteria) / weights
+        weights = plain_sum(each.weight for each in criteria)
+        total = plain_sum(each.weight * each.share(scores[each.name]) for each in criteria) / weights
         return Scored(total, scores, reasons, tuple(key for answer in good for key in answer.keys))
 
     async def score(self, calls: Any, rows: Sequence[Row]) -> list[Scored | RowFault]:
