@@ -60,6 +60,15 @@ def test_a_stopped_run_goes_on_where_it_was(tmp_path: Path, dropping_base: Path,
     assert losses(resumed) == pytest.approx(losses(whole), rel=1e-4)
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_in_one_order_a_stopped_run_ends_bit_for_bit_as_a_whole_one(tmp_path: Path, base: Path, precision: str) -> None:
+    step = recipe(base, precision=precision)
+    whole = train(tmp_path / "whole", step, device="cuda", deterministic=True)
+    with pytest.raises(Interrupted):
+        train_until(tmp_path / "broken", step, 5, device="cuda", deterministic=True)
+    assert losses(train(tmp_path / "broken", step, device="cuda", deterministic=True)) == losses(whole)
+
+
 def test_a_run_begun_on_a_gpu_can_end_on_the_cpu(tmp_path: Path, base: Path) -> None:
     step = recipe(base, precision="float32")
     whole = train(tmp_path / "whole", step)

@@ -125,6 +125,16 @@ def train_and_kill(folder: Path, step: Finetune, update: int) -> None:
 
 
 @pytest.mark.usefixtures("in_process")
+def test_one_order_changes_nothing_on_the_cpu_but_is_told(tmp_path: Path, dropping_base: Path) -> None:
+    step = recipe(dropping_base, steps=3)
+    plain, ordered = (train(tmp_path / str(given), step, deterministic=given) for given in (False, True))
+    assert ordered.record["facts"]["deterministic"] is True
+    assert "deterministic" not in plain.record["facts"]
+    assert ordered.key == plain.key
+    assert history(ordered) == history(plain)
+
+
+@pytest.mark.usefixtures("in_process")
 def test_only_the_last_checkpoints_are_kept_while_training(tmp_path: Path, base: Path) -> None:
     with pytest.raises(Interrupted):
         train_until(tmp_path / "store", recipe(base), 10)

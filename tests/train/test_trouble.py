@@ -31,6 +31,15 @@ class Greedy(Part, tag="tests.greedy/1"):
         return Measured(wanted.sum(), batch.weights.sum())
 
 
+class Unordered(Part, tag="tests.unordered/1"):
+    """An objective with an operation that torch has in no fixed order."""
+
+    def __call__(self, forward: Forward, batch: MicroBatch) -> Measured:
+        logits = forward.logits(batch.tokens, batch.keep)
+        torch.zeros(2).put_(torch.tensor([0]), torch.ones(1))
+        return Measured(logits.sum(), batch.weights.sum())
+
+
 class Exploding(Part, tag="tests.exploding/1"):
     """An objective whose gradient is not finite though its value is."""
 
@@ -105,3 +114,12 @@ def test_held_out_rows_without_anything_to_judge_by_are_refused(tmp_path: Path, 
     step = recipe(base)
     with pytest.raises(TrainError, match="no token to be judged by"):
         train(tmp_path, step.replace(held_out=Unweighted(of=step.tokens)))
+
+
+@pytest.mark.usefixtures("in_process")
+def test_what_has_no_fixed_order_is_named_where_one_was_asked_for(tmp_path: Path, base: Path) -> None:
+    step = recipe(base, objective=Unordered(), steps=1, held_out=None)
+    with pytest.raises(TrainError, match="trained in one order on this device: put_ does not have") as caught:
+        train(tmp_path, step, deterministic=True)
+    assert "`deterministic`" in str(caught.value)
+    assert not torch.are_deterministic_algorithms_enabled()

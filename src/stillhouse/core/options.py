@@ -42,6 +42,8 @@ class Options(BaseModel):
     """Ask nobody: every reply must be kept already, as in a replay; one that is not stops the step."""
     checkpoint_seconds: float = Field(30.0, ge=0)
     """Training writes a checkpoint this often."""
+    deterministic: bool = False
+    """A GPU adds up in one order in training, so that a run that was stopped ends bit for bit as one that was not."""
 
     def __init__(self, **fields: Any) -> None:
         try:

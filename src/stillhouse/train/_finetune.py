@@ -18,7 +18,7 @@ from ..core.context import Context
 from ..core.errors import RecipeError
 from ..core.keys import digest
 from ..core.step import Step
-from ..models.device import resolve_device, set_threads
+from ..models.device import in_one_order, resolve_device, set_threads
 from ..models.forward import Forward
 from ..models.loading import (
     ADAPTER_CONFIG,
@@ -55,7 +55,7 @@ def finetune(step: Finetune, context: Context) -> None:
     threads = set_threads(context.options.threads)
     precision = precision_of(step, device)
     base = context.get(step.base).path
-    with seeded(step.seed):
+    with seeded(step.seed), in_one_order(context.options.deterministic):
         model = _student(step, base, device, precision)
         width, rows = step.seq_len, step.batch_size
         tokens = _made(step.tokens, context)
@@ -90,6 +90,7 @@ def finetune(step: Finetune, context: Context) -> None:
         "layout": forward.layout,
         "device": _device_name(device),
         "threads": threads,
+        **({"deterministic": True} if context.options.deterministic else {}),
         "precision": str(precision).removeprefix("torch."),
         "versions": {name: metadata.version(name) for name in ("torch", "transformers")} | {"stillhouse": __version__},
     }

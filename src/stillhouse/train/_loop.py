@@ -162,7 +162,7 @@ class Loop:
         loss = torch.zeros((), device=self.device)
         denominator = torch.zeros((), device=self.device)
         for micro in self._micro_batches(batch):
-            with _memory_errors(micro), self._autocast():
+            with _device_errors(micro), self._autocast():
                 measured = self.objective(self.forward, micro)
                 measured.sum.backward()
             loss += measured.sum.detach()
@@ -256,7 +256,7 @@ class Loop:
                 loss, weight = sums["loss"], denominator
                 for batch in loader.once(self.context.options.micro_batch or self.recipe.batch_size):
                     for micro in micro_batches(batch, None, self.device):
-                        with _memory_errors(micro), self._autocast():
+                        with _device_errors(micro), self._autocast():
                             measured = self.objective(self.forward, micro)
                         denominator += float(measured.denominator)
                         for name, value in {"loss": measured.sum, **measured.metrics}.items():
@@ -344,11 +344,16 @@ def kept_steps(num_steps: int, count: int) -> frozenset[int]:
 
 
 @contextmanager
-def _memory_errors(micro: MicroBatch) -> Iterator[None]:
-    """Running out of memory, in words that say what to change."""
+def _device_errors(micro: MicroBatch) -> Iterator[None]:
+    """Running out of memory, or of ways to be deterministic, in words that say what to change."""
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        if "deterministic" in str(error) and torch.are_deterministic_algorithms_enabled():
+            raise TrainError(
+                f"this model cannot be trained in one order on this device: {str(error).split(', but')[0]}",
+                "Leave the session's `deterministic` out; sums may then come in another order each time.",
+            ) from error
         if not isinstance(error, torch.OutOfMemoryError | MemoryError) and "allocate memory" not in str(error):
             raise
         raise TrainError(
