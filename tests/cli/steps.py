@@ -19,9 +19,14 @@ class Numbered(MapStep, tag="test.numbered/1"):
 
     fail: tuple[int, ...] = ()
     drop: tuple[int, ...] = ()
+    grow: str | None = None
+    """A file that gets another line while this runs."""
 
     def mapper(self, context: Context) -> Mapper:
         def numbered(rows: Sequence[Row]) -> list[Outcome]:
+            if self.grow is not None:
+                with Path(self.grow).open("a") as file:
+                    file.write('{"input": "late", "output": "99"}\n')
             return [self.outcome(row, int(row["output"])) for row in rows]
 
         return numbered

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from . import exits
 from .output import fields, print_json, say
-from .parser import Parser, UsageError, not_negative, positive
+from .parser import Parser, UsageError, in_folder, not_negative, positive
 
 if TYPE_CHECKING:
     from ..core.artifact import Artifact, Rows
@@ -103,7 +103,9 @@ def _none_here(store: Store, rows: Rows, aside: str) -> str:
     lines = [f"no row {what} in the last step; before it"]
     for stage in earlier:
         step, number = stage.tag.partition("/")[0], getattr(stage, aside)
-        lines.append(f"  {number:,} in {step}: `stillhouse show {stage.build_key[:12]} --{aside}`")
+        lines.append(
+            f"  {number:,} in {step}: `stillhouse show {stage.build_key[:12]} --{aside}{in_folder(store.folder)}`"
+        )
     return "\n".join(lines)
 
 

@@ -77,14 +77,14 @@ def _make(target: Target, mix: Mix, arguments: argparse.Namespace) -> int:
     held_out = {} if testing is None else {f"{name} (held out)": step for name, step in testing.sources.items()}
     with session_for(target, arguments) as session:
         made = make(session, replace(target, steps={**target.steps, **held_out}), arguments)
-        unused = all_unused(session, made)
+        unused = all_unused(session.store, made)
+    for line in unused:
+        say(line)
     entries = {name: {**described(TokenStore(one.data)), "key": one.key} for name, one in made.items()}
     if arguments.json:
         print_json({"name": target.name, "sources": entries})
         return exits.DONE
     print(sources_table(entries))
-    for line in unused:
-        say(line)
     print(f"\n{_how_to(arguments.target, target.name, held_out=bool(held_out))}")
     return exits.DONE
 

@@ -13,23 +13,27 @@ from .output import print_json, say, size, table
 
 if TYPE_CHECKING:
     from ..core.artifact import Artifact
-    from ..core.session import Session
+    from ..core.store import Store
 
 
 def tokenize(arguments: argparse.Namespace) -> int:
+    from ..core.store import Store
     from ..tokens.store import TokenStore
 
     target = find_target(arguments)
     folders, keys = dict(target.made), dict.fromkeys(target.made, "")
-    unused: list[str] = []
+    artifacts = _of_session(target)
     if target.steps:
         with session_for(target, arguments) as session:
             made = make(session, target, arguments, arguments.name or target.name)
-            unused = all_unused(session, made)
+            artifacts |= made
+            unused = all_unused(session.store, artifacts)
         folders |= {name: artifact.data for name, artifact in made.items()}
         keys |= {name: artifact.key for name, artifact in made.items()}
-    elif arguments.name:
-        _name_what_is_there(target, arguments.name)
+    else:
+        if arguments.name:
+            _name_what_is_there(target, artifacts, arguments.name)
+        unused = all_unused(Store(Path(target.folder), warn=say), artifacts) if artifacts else []
     entries = {name: {**described(TokenStore(folder)), "key": keys[name]} for name, folder in folders.items()}
     if arguments.json:
         print_json({"name": arguments.name or target.name, "sources": entries})
@@ -40,30 +44,40 @@ def tokenize(arguments: argparse.Namespace) -> int:
     return exits.DONE
 
 
-def all_unused(session: Session, made: Mapping[str, Artifact]) -> list[str]:
+def all_unused(store: Store, made: Mapping[str, Artifact]) -> list[str]:
     """What became of rows that are not among the tokens; of rows that several sources have, once."""
     from ..tokens._open import unused_rows
 
-    return list(dict.fromkeys(line for artifact in made.values() for line in unused_rows(session.store, artifact)))
+    return list(dict.fromkeys(line for artifact in made.values() for line in unused_rows(store, artifact)))
 
 
-def _name_what_is_there(target: Target, name: str) -> None:
+def _of_session(target: Target) -> dict[str, Artifact]:
+    """Tokens that are made already, as far as they are results of the session folder."""
+    from ..core.artifact import Tokens
+    from ..core.store import read_record
+
+    place = Path(target.folder) / "artifacts-v1"
+    records = {
+        name: (folder.parent, read_record(folder.parent))
+        for name, folder in target.made.items()
+        if folder.parent.parent.parent == place
+    }
+    return {name: Tokens(folder, record) for name, (folder, record) in records.items() if record is not None}
+
+
+def _name_what_is_there(target: Target, artifacts: Mapping[str, Artifact], name: str) -> None:
     """A further name for tokens of the session folder."""
     from ..core.errors import RecipeError
     from ..core.names import Names
     from ..core.store import Store
 
-    store = Store(Path(target.folder))
-    folders = [
-        folder for folder in target.made.values() if folder == store.artifact_folder(folder.parent.name) / "data"
-    ]
-    artifact = store.open(folders[0].parent.name) if len(folders) == 1 else None
-    if artifact is None:
+    if len(artifacts) != 1:
         raise RecipeError(
             f"`{target.name}` cannot be called `{name}`: only tokens of the session folder have names",
             "Leave `--name` out.",
         )
-    Names(store).point(name, artifact.key, artifact.record["recipe_key"])
+    (artifact,) = artifacts.values()
+    Names(Store(Path(target.folder))).point(name, artifact.key, artifact.record["recipe_key"])
 
 
 def described(store: Any) -> dict[str, Any]:

@@ -47,5 +47,5 @@ def run(arguments: argparse.Namespace) -> int:
         artifact = session.run(recipe.step, name=name)
         keep_recipe(session, name, recipe.step, recipe.session_table)
         forget_shards(session, name)
-        outcome = Outcome.of(session.store, name, artifact, tally, recipe.step)
+        outcome = Outcome.of(session.store, name, artifact, tally)
     return tell(outcome, as_json=arguments.json)

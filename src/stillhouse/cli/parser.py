@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import shlex
+from pathlib import Path
 from typing import NoReturn
 
 FOLDER = "out"
+
+
+def in_folder(folder: Path) -> str:
+    """What a command that is named needs besides, so that it looks into this session folder."""
+    return "" if str(folder) == FOLDER else f" --folder {shlex.quote(str(folder))}"
 
 
 class UsageError(Exception):

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ..core.artifact import Artifact
-    from ..core.step import Step
     from ..core.store import Store
 
 _KEY = re.compile(r"[0-9a-f]{6,32}")
@@ -63,15 +62,26 @@ def ancestry(store: Store, key: str) -> list[dict[str, Any]]:
     return list(found.values())
 
 
-def behind(store: Store, step: Step[Any]) -> list[dict[str, Any]]:
-    """The records to which the recipes of a step, and of all it is made from, led last; what is gone is left out."""
-    from ..core.execution import graph
-    from ..core.step import KeyBook
+def records_behind(store: Store, name: str) -> list[dict[str, Any]]:
+    """The records to which the recipes behind a name led when it was last run, inputs first; what is gone is left out.
+
+    They are those of that run: content that was there already may once have been made another way (`ancestry`).
+    """
+    from ..core.names import Names
     from ..core.store import read_record
 
-    book = KeyBook()
-    known = [store.recall(book.recipe(each)) for each in graph([step], book)]
-    keys = dict.fromkeys(each.build_key for each in known if each is not None)
+    found: dict[str, str] = {}
+
+    def visit(recipe_key: str) -> None:
+        entry = store.entry(recipe_key)
+        if entry is None or recipe_key in found:
+            return
+        for earlier, _, _ in entry["inputs"]:
+            visit(earlier)
+        found.setdefault(recipe_key, entry["build_key"])
+
+    visit(Names(store).need(name).recipe_key)
+    keys = dict.fromkeys(found.values())
     return [record for key in keys if (record := read_record(store.artifact_folder(key)))]
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import shlex
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,13 +12,12 @@ from typing import TYPE_CHECKING, Any
 from ..track.progress import duration
 from . import exits
 from .output import fields, say
-from .parser import FOLDER
-from .records import ancestry, behind, closed_gates, failures, unanswered
+from .parser import in_folder
+from .records import closed_gates, failures, records_behind, unanswered
 
 if TYPE_CHECKING:
     from ..core.artifact import Artifact
     from ..core.events import Event
-    from ..core.step import Step
     from ..core.store import Store
 
 
@@ -48,6 +46,8 @@ class Outcome:
     """Steps that were made now; the others were there."""
     seconds: float
     failed: Mapping[str, int]
+    faulty: Sequence[str]
+    """The keys of results with rows that failed."""
     unanswered: int
     """Rows, among those that failed, that the next run asks again."""
     gates: list[str]
@@ -55,10 +55,9 @@ class Outcome:
     folder: Path
 
     @classmethod
-    def of(cls, store: Store, name: str, artifact: Artifact, tally: Tally, step: Step[Any] | None = None) -> Outcome:
-        """What to tell; `step` is what was run, where what its recipes led to is told, and not what the result was once
-        made from: content that was there already may have come another way."""
-        records = ancestry(store, artifact.key) if step is None else behind(store, step)
+    def of(cls, store: Store, name: str, artifact: Artifact, tally: Tally) -> Outcome:
+        """What to tell of a result that has just got its name."""
+        records = records_behind(store, name)
         seconds = time.monotonic() - tally.started
         return cls(
             name,
@@ -66,6 +65,7 @@ class Outcome:
             tally.made,
             seconds,
             failures(records),
+            [record["build_key"] for record in records if record.get("counts", {}).get("failed")],
             unanswered(records),
             closed_gates(records),
             tally.calls,
@@ -116,10 +116,11 @@ class Outcome:
         """Say on stderr why the exit code is not 0."""
         if self.failed:
             listed = ", ".join(f"{tag.partition('/')[0]} {number:,}" for tag, number in self.failed.items())
-            where = "" if str(self.folder) == FOLDER else f" --folder {shlex.quote(str(self.folder))}"
+            where = in_folder(self.folder)
+            shown = ", ".join(f"`stillhouse show {key[:12]} --failed{where}`" for key in self.faulty)
             say(
                 f"{sum(self.failed.values()):,} rows failed: {listed}\n"
-                f"  `stillhouse show {self.name}{where}` says why, "
+                f"  {shown} {'says' if len(self.faulty) == 1 else 'say'} why, "
                 f"`stillhouse retry {self.name}{where}` asks again."
             )
         if self.unanswered:

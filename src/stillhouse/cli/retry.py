@@ -67,7 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
             say(f"{step.tag.partition('/')[0]}: {number:,} {'row' if number == 1 else 'rows'} to ask again")
         _confirm(session, todo, asking, arguments)
         artifact = session.retry(recipe.step, only=only, asking=asking, name=arguments.name)
-        outcome = Outcome.of(session.store, arguments.name, artifact, tally, recipe.step)
+        outcome = Outcome.of(session.store, arguments.name, artifact, tally)
     _tell_mended(outcome, todo)
     place = outcome.folder / arguments.name
     if (place / "recipe.yaml").is_file():
@@ -152,10 +152,10 @@ def retry_bill(session: Session, todo: list[tuple[MapStep, int]], asking: dict[s
 
 def _tell_mended(outcome: Outcome, todo: list[tuple[MapStep, int]]) -> None:
     from ..core.store import Store
-    from .records import ancestry
+    from .records import records_behind
 
     tags = {step.tag for step, _ in todo}
-    for record in ancestry(Store(outcome.folder, warn=say), outcome.artifact.key):
+    for record in records_behind(Store(outcome.folder, warn=say), outcome.name):
         if record["tag"] in tags and record.get("retries"):
             last = record["retries"][-1]
             say(f"{record['tag'].partition('/')[0]}: {last['mended']:,} of {last['rows']:,} rows mended")

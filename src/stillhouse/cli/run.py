@@ -60,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
             confirm_run(session, step, arguments)
         artifact = session.run(step, name=name)
         keep_recipe(session, name, step, recipe.session_table)
-        outcome = Outcome.of(session.store, name, artifact, tally, step)
+        outcome = Outcome.of(session.store, name, artifact, tally)
     return tell(outcome, as_json=arguments.json)
 
 
