@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
@@ -18,6 +19,19 @@ from stillhouse.text.schema import Misfit, Schema
 class Size(StrEnum):
     SMALL = "small"
     LARGE = "large"
+
+
+@dataclass
+class Positive:
+    number: int
+
+    def __post_init__(self) -> None:
+        if self.number < 1:
+            raise ValueError("too small")
+
+
+class Inside(BaseModel):
+    one: Positive
 
 
 class Item(BaseModel):
@@ -246,6 +260,12 @@ def test_schemas_differ_by_what_they_let_pass() -> None:
     assert len(keys) == 3
 
 
+def test_the_check_of_a_dataclass_inside_a_model_runs() -> None:
+    assert Schema(Inside).check({"one": {"number": 1}}) == {"one": {"number": 1}}
+    with pytest.raises(Misfit, match="too small"):
+        Schema(Inside).check({"one": {"number": 0}})
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
@@ -255,6 +275,8 @@ def test_schemas_differ_by_what_they_let_pass() -> None:
         (5, "is no schema"),
         (lambda: "a reply", "is no schema"),
         (list[Checked], "no name by which they are found again"),
+        (Positive, "no name by which they are found again"),
+        (Positive(1), "is no schema"),
         ({"type": "object", "required": "a"}, "no JSON Schema"),
         ({"$ref": "#"}, "leads back to itself"),
         ({"$ref": "#/$defs/a", "$defs": {"a": {"anyOf": [{"$ref": "#/$defs/a"}]}}}, "leads back to itself"),

@@ -20,6 +20,7 @@ from stillhouse.core.artifact import Tokens
 from stillhouse.core.errors import RecipeError, RowFault
 from stillhouse.core.session import Session
 from stillhouse.rows.import_ import Import
+from stillhouse.rows.transform import Map
 from stillhouse.text.chat import DEFAULT_TEMPLATE, render
 from stillhouse.text.pretrained_tokenizer import PretrainedTokenizer
 from stillhouse.text.tokenizer import load_tokenizer
@@ -38,6 +39,11 @@ from stillhouse.tokens.loader import get_loader
 from stillhouse.tokens.store import TokenStore
 from stillhouse.tokens.tokenize import Tokenize
 from tests.text.tokenizers import MARKED_CHATML, SENTENCES, small_tokenizer
+
+
+def nothing(row: dict[str, Any]) -> list[dict[str, Any]]:
+    del row
+    return []
 
 
 def talk(question: str, answer: str) -> list[dict[str, str]]:
@@ -215,6 +221,28 @@ def test_a_tokenizer_without_template_and_a_broken_one_are_told(session: Session
     told = [{"role": "system", "content": "be brief"}, *talk("a", "b")]
     store = read(session.run(Tokenize(rows=table([{"messages": told}]), tokenizer=tokenizer, template=wants)))
     assert store.num_documents == 1
+
+
+def test_the_end_of_a_turn_is_read_of_a_template_that_wants_a_system_message(session: Session, tmp_path: Path) -> None:
+    words = small_tokenizer()
+    words.add_special_tokens({"additional_special_tokens": ["<|end|>", "<|over|>"]})
+    words.eos_token = "<|over|>"
+    words.save_pretrained(tmp_path)
+    wants = "{% if messages[0].role != 'system' %}{{ raise_exception('system first') }}{% endif %}"
+    template = wants + DEFAULT_TEMPLATE.replace("eos_token", "'<|end|>'")
+    told = [{"role": "system", "content": "be brief"}, *talk("a", "b")]
+    step = Tokenize(
+        rows=table([{"messages": told}]), tokenizer=PretrainedTokenizer(name=str(tmp_path)), template=template
+    )
+    store = read(session.run(step))
+    ends: Any = words.convert_tokens_to_ids(["<|end|>", "<|over|>"])
+    assert (store.num_documents, store.layout.end_ids) == (1, tuple(sorted(ends)))
+
+
+def test_a_table_without_rows_is_told(session: Session) -> None:
+    rows = Map(rows=TALKS, function=nothing)
+    with pytest.raises(RecipeError, match="there are no rows"):
+        session.run(Tokenize(rows=rows, tokenizer=TOKENIZER))
 
 
 def test_missing_columns_are_named_beside_those_that_exist(session: Session) -> None:

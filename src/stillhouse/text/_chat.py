@@ -11,7 +11,7 @@ from jinja2.exceptions import TemplateError
 from transformers.utils.chat_template_utils import render_jinja_template
 
 from ..core.errors import RecipeError, RowFault
-from .chat import Message, Rendered, RoleSpan, check_tokenizer, messages_of
+from .chat import PROBES, Message, Rendered, RoleSpan, check_tokenizer, messages_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -52,7 +52,8 @@ class Renderer:
         self._backend = tokenizer.backend_tokenizer
         added = tokenizer.added_tokens_decoder
         self._control = sorted({token.content for token in added.values() if token.special and token.content.strip()})
-        self._ends = [str(tokenizer.eos_token), *self._end_of_probe()]
+        self._probed = self._end_of_probe()
+        self._ends = [str(tokenizer.eos_token), *(self._probed or ())]
         self._end_ids = {tokenizer.convert_tokens_to_ids(end) for end in self._ends}
 
     def prompt(self, messages: Sequence[Message]) -> list[int]:
@@ -151,12 +152,17 @@ class Renderer:
             spans.append(Span(start, stop))
         return spans
 
-    def _end_of_probe(self) -> list[str]:
-        """The control token that the template writes after a reply, if it is another than the tokenizer's end token."""
-        try:
-            text, _ = self._jinja([{"role": "user", "content": "question"}, {"role": "assistant", "content": "answer"}])
-        except RowFault:
-            return []
+    def _end_of_probe(self) -> list[str] | None:
+        """The control token that the template writes after a reply, if it is another than the tokenizer's end token;
+        None where it refuses all that it was asked with."""
+        for probe in PROBES:
+            try:
+                text, _ = self._jinja([dict(message) for message in probe])
+                break
+            except RowFault:
+                continue
+        else:
+            return None
         rest = text[text.rfind("answer") :]
         found = sorted((rest.find(token), token) for token in self._control if token in rest)
         return [found[0][1]] if found and self._tokenizer.eos_token not in rest else []
@@ -195,9 +201,11 @@ class Renderer:
             return Span(span.start, ends[-1] + 1)
         if span.stop < len(ids) and ids[span.stop] in self._end_ids:
             return Span(span.start, span.stop + 1)
+        hint = f"Write `{self._tokenizer.eos_token}` after the reply, inside the `{{% generation %}}` marks."
+        if self._probed is None:
+            hint += " (Another token is not known to end it: the template refuses the conversations it was tried with.)"
         raise RecipeError(
-            "the chat template writes no end token after the reply, so a model would not learn to stop",
-            f"Write `{self._tokenizer.eos_token}` after the reply, inside the `{{% generation %}}` marks.",
+            "the chat template writes no end token after the reply, so a model would not learn to stop", hint
         )
 
     def _check_start(self, ids: list[int]) -> None:

@@ -44,6 +44,10 @@ DEFAULT_TEMPLATE = (
 What the model reads begins with a space, so that a first word is the same token as that word elsewhere.
 """
 
+_ASKED: tuple[Message, ...] = ({"role": "user", "content": "question"}, {"role": "assistant", "content": "answer"})
+PROBES: tuple[tuple[Message, ...], ...] = (_ASKED, ({"role": "system", "content": "told"}, *_ASKED))
+"""Conversations that show how a template ends a reply; the second for those that want a system message first."""
+
 
 @dataclass(frozen=True, slots=True)
 class RoleSpan:

@@ -128,7 +128,7 @@ def _form_of_type(given: Any) -> dict[str, Json]:
     try:
         adapter = TypeAdapter(given)
         form = adapter.json_schema()
-    except (PydanticUserError, TypeError, NameError):
+    except (PydanticUserError, TypeError, NameError, AttributeError):
         form = {}
     if not form or adapter.core_schema["type"] == "call":  # whatever there is, or the arguments of a function
         hint = "Give a pydantic model class, a union, a list or an enum, or a JSON Schema as a dict."
@@ -143,12 +143,14 @@ def _form_of_type(given: Any) -> dict[str, Json]:
 
 def _calls_functions(schema: Any) -> bool:
     """Whether pydantic's own form of a model calls functions to validate: validators of fields at any depth, of models
-    and in `Annotated`, and `model_post_init`."""
+    and in `Annotated`, `model_post_init` and `__post_init__`."""
     if isinstance(schema, list | tuple):
         return any(map(_calls_functions, schema))
     if not isinstance(schema, dict):
         return False
-    if str(schema.get("type", "")).startswith("function-") or schema.get("post_init") == "model_post_init":
+    if str(schema.get("type", "")).startswith("function-"):
+        return True
+    if schema.get("post_init") in ("model_post_init", True):  # `True`: a dataclass has a `__post_init__`
         return True
     return any(_calls_functions(part) for name, part in schema.items() if name not in ("serialization", "metadata"))
 

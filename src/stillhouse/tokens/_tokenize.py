@@ -28,7 +28,7 @@ from ..core.keys import digest, digest_of, folder_digest
 from ..core.step import Step
 from ..core.store import write_json
 from ..rows.import_ import places_behind
-from ..text.chat import ChatRenderer, check_tokenizer
+from ..text.chat import PROBES, ChatRenderer, check_tokenizer
 from ..text.encoder import Mismatch
 from ..text.tokenizer import load_tokenizer, tokenizer_digest
 from ._documents import Documenter, Documents, Writing, text_of
@@ -59,6 +59,10 @@ _SMALL_BYTES = 256_000
 def tokenize(step: Tokenize, context: Context) -> None:
     """Run the step `Tokenize`."""
     rows = context.get(step.rows)
+    if not len(rows):
+        raise RecipeError(
+            f"Tokenize: there are no rows{_read_from(step)}", "The step before made none; see its record."
+        )
     folder = context.get(cast("Step[Files]", step.tokenizer)).path
     tokenizer = load_tokenizer(folder)
     check_tokenizer(tokenizer)
@@ -360,10 +364,12 @@ def layout_of(tokenizer: PreTrainedTokenizerBase, template: str | None, *, chat:
 def _end_of_turn(tokenizer: PreTrainedTokenizerBase, template: str | None) -> int:
     """The token that the template writes after a reply; not every tokenizer calls it its end token."""
     renderer = ChatRenderer(tokenizer, template)
-    try:
-        return renderer.render([{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]).end_id
-    except RowFault:  # it wants another conversation, or none at all: the rows will tell
-        return int(tokenizer.eos_token_id)
+    for probe in PROBES:
+        try:
+            return renderer.render(probe).end_id
+        except RowFault:
+            continue
+    return int(tokenizer.eos_token_id)  # it wants another conversation, or none at all: the rows will tell
 
 
 def _check_columns(step: Tokenize, rows: Rows) -> None:
@@ -386,10 +392,6 @@ def _check_rejected(step: Tokenize, segments: Sequence[Segment], rejects: Path) 
     rejected = sum(segment.num_rejected for segment in segments)
     seen = sum(segment.rows[1] - segment.rows[0] for segment in segments)
     kept = sum(segment.num_documents for segment in segments)
-    if not seen:
-        raise RecipeError(
-            f"Tokenize: there are no rows{_read_from(step)}", "The step before made none; see its record."
-        )
     if not kept or rejected > _MAX_REJECTED * seen:
         with rejects.open("rb") as file:
             first = json.loads(file.readline())
