@@ -21,6 +21,7 @@ from stillhouse import (
     RecipeError,
     Rename,
     Rows,
+    Sample,
     Select,
     Session,
     Shuffle,
@@ -59,6 +60,11 @@ def doubled(row: dict[str, Any]) -> dict[str, Any]:
 
 def twice(row: dict[str, Any]) -> list[dict[str, Any]]:
     return [{"n": row["n"], "copy": copy} for copy in range(row["n"] % 3)]
+
+
+def nothing(row: dict[str, Any]) -> list[dict[str, Any]]:
+    del row
+    return []
 
 
 def hard(row: dict[str, Any]) -> dict[str, Any]:
@@ -295,6 +301,18 @@ def test_a_join_without_partners_has_columns_and_no_rows(session: Session) -> No
     right = Import(data=[{"kind": "z", "name": "zed"}], require=())
     made = session.run(Join(left=table(), right=right, on=("kind",)))
     assert (len(made), made.columns) == (0, ["n", "kind", "half", "name"])
+
+
+def test_where_no_rows_were_left_nobody_asks_for_columns(session: Session) -> None:
+    none, names = Map(rows=table(), function=nothing), Import(data=[{"kind": "z", "name": "zed"}], require=())
+    for left, right in ((none, names), (names, none), (none, none)):
+        assert len(session.run(Join(left=left, right=right, on=("kind",)))) == 0
+    assert session.run(Join(left=none, right=names, on=("kind",), how="left")).columns == ["kind", "name"]
+    (row,) = session.run(Join(left=names, right=none, on=("kind",), how="left"))
+    assert (row["kind"], row["name"]) == ("z", "zed")
+    assert len(session.run(Sample(rows=none, size=0.5, by="kind"))) == 0
+    with pytest.raises(RecipeError, match="with 0 rows"):
+        session.run(Split(rows=none, test_size=0.5, by="kind", group="n").train)
 
 
 def test_a_filter_that_keeps_nothing_keeps_the_columns(session: Session) -> None:

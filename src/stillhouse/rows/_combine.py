@@ -15,7 +15,7 @@ from ..core.errors import RecipeError
 from ..core.outcome import content_of
 from ..core.writer import RowsWriter
 from ._sql import column, connection, sql_tables
-from .transform import missing_column
+from .transform import lacks, missing_column
 
 if TYPE_CHECKING:
     from .combine import Concat, Join, Zip
@@ -74,10 +74,11 @@ def write_join(step: Join, context: Context) -> None:
     left, right = context.get(step.left), context.get(step.right)
     for source in (left, right):
         for name in step.on:
-            if name not in source.columns:
+            if lacks(source, name):
                 raise missing_column("Join", name, source.columns)
     _refuse_other_types(step, left, right)
-    added = [name for name in right.columns if name not in step.on]
+    shared = {name for name in step.on if name in left.columns}  # all of them, but for a table that nothing was left of
+    added = [name for name in right.columns if name not in shared]
     _refuse_clash("Join", [left.columns, added])
     with connection(context) as database, context.rows() as writer:
         sql_tables(database, lefts=left, rights=right)
@@ -97,16 +98,19 @@ def _join_query(step: Join, left: Rows, right: Rows, added: Sequence[str]) -> st
     chosen = [f"lefts.{column(left, name)}" for name in ("_id", *left.columns)]
     chosen[1:1] = [f"rights.{column(right, '_id')}"]
     chosen += [f"rights.{column(right, name)}" for name in added]
-    equal = " AND ".join(f"lefts.{column(left, name)} = rights.{column(right, name)}" for name in step.on)
+    known = all(name in source.columns for source in (left, right) for name in step.on)
+    equal = " AND ".join(f"lefts.{column(left, name)} = rights.{column(right, name)}" for name in step.on if known)
     return (
-        f"SELECT {', '.join(chosen)} FROM lefts {step.how.upper()} JOIN rights ON {equal} "
+        f"SELECT {', '.join(chosen)} FROM lefts {step.how.upper()} JOIN rights ON {equal or 'false'} "
         "ORDER BY lefts.place, rights.place"
     )
 
 
 def _refuse_other_types(step: Join, left: Rows, right: Rows) -> None:
     for name in step.on:
-        kinds = [source.schema.field(name).type for source in (left, right)]
+        kinds = [source.schema.field(name).type for source in (left, right) if name in source.columns]
+        if len(kinds) < 2:
+            continue
         numbers = all(pa.types.is_integer(kind) or pa.types.is_floating(kind) for kind in kinds)
         if kinds[0] != kinds[1] and not numbers and not any(map(pa.types.is_null, kinds)):
             raise RecipeError(

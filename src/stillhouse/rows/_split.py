@@ -15,7 +15,7 @@ from ..core.artifact import Rows
 from ..core.context import Context
 from ..core.errors import RecipeError
 from ._apportion import Integers, Keys, chosen, keys_of, mixed, num_wanted, numbered
-from .transform import missing_column
+from .transform import lacks, missing_column
 
 if TYPE_CHECKING:
     from .split import Split
@@ -47,8 +47,10 @@ def row_facts(source: Rows, context: Context, seed: int, by: str | None, group: 
     Without `group`, or without a value there, a row is a group of its own. Groups are numbered without gaps.
     """
     for name in (by, group):
-        if name is not None and name not in source.columns:
+        if name is not None and lacks(source, name):
             raise missing_column(type(context.step).__name__, name, source.columns)
+    if not len(source):
+        by = group = None
     keys: list[Keys] = [np.zeros(0, dtype=np.uint64)]
     strata, groups = Numbers(), Numbers(missing_apart=True)
     wanted = list(dict.fromkeys(name for name in ("_id", by, group) if name is not None))
