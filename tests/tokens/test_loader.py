@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from stillhouse.core.errors import RecipeError
 from stillhouse.tokens import _course
+from stillhouse.tokens._permutation import key_of
 from stillhouse.tokens._segments import Extra
 from stillhouse.tokens.batch import IGNORED, Batch
 from stillhouse.tokens.loader import Loader, SeenRow, Settings, get_loader
@@ -366,6 +367,8 @@ def test_a_state_of_the_former_format_goes_on(stores: dict[str, TokenStore]) -> 
     }
     again = mixed(stores, batch_size=4, state=json.loads(json.dumps(former)))
     assert again.state_dict() == state
+    counted = {key: value for key, value in former.items() if key not in ("step", "epoch_ends")}
+    assert loader.fingerprint == again.fingerprint == f"{key_of(json.dumps(counted, sort_keys=True)):016x}"
     assert equal(next(again), next(loader))
 
 
@@ -395,6 +398,9 @@ def damaged(state: Any, **parts: Any) -> Any:
         ({"log": [[0, "gAAAQAAA", 0, 8], [16, None, 0, 4], [-8, None, 0, 8]]}, "last change|first of a step"),
         ({"log": [[0, "gAAAQAAA", 0, 8, ["x", 1, 1]]]}, "damaged"),
         ({"log": [[0, "gAAAQAAA", 3, 8]]}, "damaged"),
+        ({"log": [[0, "gAAAQAA=", 0, 8]]}, "names 2 of 3"),
+        ({"log": [[0, "gAAAQAAA", -1, 8]], "reasons": ["a"]}, "no reason -1"),
+        ({"log": [[0, "gAAAQAAA", 1, 8]], "reasons": [7]}, "the reason 7"),
         ({"log": 7}, "damaged"),
         ({"sources": 7}, "damaged"),
         ({"epoch_ends": [1]}, "damaged"),
@@ -714,6 +720,9 @@ def test_what_is_no_step_is_refused(stores: dict[str, TokenStore]) -> None:
             ask()
     with pytest.raises(RecipeError, match=r"`step` is 3\.0"):
         loader.rows_at_step(3.0)  # type: ignore[arg-type]
+    next(loader)  # with a block at hand, too
+    with pytest.raises(RecipeError, match=r"`step` is 0\.0"):
+        loader.batch(0.0)  # type: ignore[arg-type]
     with pytest.raises(RecipeError, match="given as a mapping"):
         get_loader({"web": stores["web"]}, seq_len=SEQ, batch_size=2)  # type: ignore[arg-type]
 

@@ -17,8 +17,11 @@ from stillhouse.rows.import_ import Import
 from stillhouse.rows.slices import Take
 from stillhouse.text.tokenizer import load_tokenizer
 from stillhouse.text.train_tokenizer import TrainTokenizer
+from stillhouse.tokens._open import unused_rows
+from stillhouse.tokens.foreign import ImportTokens
 from stillhouse.tokens.loader import Loader, get_loader
 from stillhouse.tokens.mixing import Mixture
+from stillhouse.tokens.pack import Pack
 from stillhouse.tokens.source import Source
 from stillhouse.tokens.tokenize import Tokenize
 from tests.text.tokenizers import SENTENCES, small_tokenizer
@@ -216,9 +219,22 @@ def test_rows_that_cannot_be_used_are_kept_with_the_reason(session: Session, fil
     with pytest.warns(UserWarning, match=r"1 rows failed in rows.to_messages: `stillhouse show \w+ --failed.*; 1 rows"):
         get_loader(chat, **given)
     learnt_elsewhere = TrainTokenizer(rows=chat.tokens(tokenizer(file)).rows, vocab_size=360)
+    ids = np.array([1, 2, 3, 4], dtype="<u2")
+    ids.tofile(tmp_path / "ids.npy")
+    imported = ImportTokens(path=str(tmp_path / "ids.npy"), format="olmo", tokenizer=learnt_elsewhere)
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.filterwarnings("error", message="source `")
         get_loader(Source(file, text="text"), **{**given, "tokenizer": learnt_elsewhere})
+        get_loader(imported, **given)
+    assert unused_rows(session.store, session.run(imported)) == []
+    packed = session.run(Pack(tokens=source.tokens(given["tokenizer"]), seq_len=64))
+    assert [told[:24] for told in unused_rows(session.store, packed)] == ["2 rows could not be used"]
+
+
+def test_what_is_wrong_with_the_rows_of_a_tokenizer_is_not_put_on_a_source(session: Session, file: Path) -> None:
+    body = TrainTokenizer(rows=Import(data=[{"text": "a"}], require=()), columns=("body",), vocab_size=360)
+    with pytest.raises(RecipeError, match=r"^TrainTokenizer: the rows have no column `body`"):
+        get_loader(Source(file, text="text"), seq_len=256, batch_size=1, tokenizer=body, session=session)
 
 
 @pytest.mark.parametrize(

@@ -182,6 +182,7 @@ class Course:
 
     def batch(self, step: int, rank: int, world_size: int) -> Batch:
         """One rank's rows of a step."""
+        step = checked_number("step", step)
         with self.lock:
             block = self._block_of(step)
             share, rest = divmod(block.batch_size, world_size)

@@ -129,9 +129,11 @@ class Loader:
 
     def peek(self) -> Batch:
         """The batch that comes next. Looking hands nothing out: a state or a change stands where it would without."""
-        if self._peeked is None:
-            self._peeked = self._prefetch.take(self._step) if self._prefetch is not None else self.batch(self._step)
-        return self._peeked
+        batch = self._peeked
+        if batch is None:  # `_peeked` may be set anew while waiting: by changes from another thread
+            batch = self._prefetch.take(self._step) if self._prefetch is not None else self.batch(self._step)
+            self._peeked = batch
+        return batch
 
     def batch(self, step: int) -> Batch:
         """This rank's rows of any step."""
@@ -292,6 +294,9 @@ class Loader:
         """Digest of all that decides what is handed out, the log included."""
         state = self.state_dict()
         del state["step"], state["epoch_ends"], state["sizes"]
+        state.pop("reasons", None)
+        # However a state is written, as Grain's checkpoints hold it.
+        state |= {"format": _FORMER, "log": _in_full(self._course.log)}
         return f"{key_of(json.dumps(state, sort_keys=True)):016x}"
 
     # Questions
@@ -429,16 +434,31 @@ def _written(log: Sequence[Change]) -> dict[str, Any]:
         reason: number for number, reason in enumerate(dict.fromkeys(c.reason for c in log if c.reason), start=1)
     }
     entries, row = [], 0
+    for change, (*_, epochs) in zip(log, _unshortened(log), strict=True):
+        weights = change.weights and _as_text(change.weights)
+        entries.append(
+            _shortened([change.row - row, weights, reasons.get(change.reason, 0), change.batch_size, epochs])
+        )
+        row = change.row
+    return {"log": entries, **({"reasons": list(reasons)} if reasons else {})}
+
+
+def _in_full(log: Sequence[Change]) -> list[list[Any]]:
+    """The log as former states hold it, and as it counts in a fingerprint."""
+    return [_shortened(entry) for entry in _unshortened(log)]
+
+
+def _unshortened(log: Sequence[Change]) -> Iterator[list[Any]]:
     for change in log:
         limits = change.max_epochs
         epochs = None if limits is None or (change is log[0] and not any(limits)) else [*limits]
-        weights = change.weights and _as_text(change.weights)
-        entry = [change.row - row, weights, reasons.get(change.reason, 0), change.batch_size, epochs]
-        while not entry[-1] and len(entry) > 1:
-            entry.pop()
-        entries.append(entry)
-        row = change.row
-    return {"log": entries, **({"reasons": list(reasons)} if reasons else {})}
+        yield [change.row, change.weights and list(change.weights), change.batch_size, change.reason, epochs]
+
+
+def _shortened(entry: list[Any]) -> list[Any]:
+    while not entry[-1] and len(entry) > 1:
+        entry.pop()
+    return entry
 
 
 def _as_text(weights: Sequence[int]) -> str | list[int]:
@@ -456,9 +476,15 @@ def _changes(state: Mapping[str, Any], num_sources: int) -> list[Change]:
             row, weights, batch_size, reason, epochs = (*entry, None, None, None, None)[:5]
         else:
             since, weights, number, batch_size, epochs = (*entry, None, None, None, None)[:5]
+            if number is not None and number < 0:
+                raise ValueError(f"there is no reason {number}")
             row, reason = row + since, reasons[number or 0]
+        if not isinstance(reason, str | None):
+            raise ValueError(f"the reason {reason!r}")
         if isinstance(weights, str):
             data = b64decode(weights, validate=True)
+            if len(data) != 3 * (num_sources - 1):
+                raise ValueError(f"the log names {1 + len(data) // 3} of {num_sources} sources")
             weights = [int.from_bytes(data[place : place + 3], "big") for place in range(0, len(data), 3)]
             weights.append(TOTAL - sum(weights))
         for values in (weights, epochs):

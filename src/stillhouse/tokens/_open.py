@@ -63,7 +63,7 @@ def open_stores(
 
 def unused_rows(store: Store, tokens: Artifact) -> list[str]:
     """What became of rows that are not among the tokens, and where they can be read: nothing is left out in silence."""
-    told, coming, seen = [], [tokens.key], {tokens.key}
+    told, rejects, coming, seen = [], [], [tokens.key], {tokens.key}
     there = "" if store.folder == Path("out") else f" --folder {shlex.quote(str(store.folder))}"
     while coming:
         record = read_record(store.artifact_folder(key := coming.pop())) or {}
@@ -72,13 +72,15 @@ def unused_rows(store: Store, tokens: Artifact) -> list[str]:
                 f"{number:,} rows failed in {record['tag'].split('/')[0]}: `stillhouse show {key[:12]} --failed{there}`"
             )
         inputs = [entry["build_key"] for entry in record.get("inputs", ())]
-        inputs = inputs[:1] if record.get("kind") == "Tokens" else inputs  # not the rows of the tokenizer
+        if record.get("kind") == "Tokens":
+            if rejected := record["facts"].get("rejected", 0):
+                path = shlex.quote(str(store.artifact_folder(key) / "data"))
+                rejects.append(f"{rejected:,} rows could not be used: `stillhouse data stats {path} --rejects`")
+            # Not the rows of the tokenizer: it comes second, and alone where tokens are read from elsewhere.
+            inputs = inputs[: 0 if record["tag"].startswith("tokens.import/") else 1]
         coming += [entry for entry in inputs if entry not in seen]
         seen.update(inputs)
-    if rejected := tokens.record["facts"].get("rejected", 0):
-        path = shlex.quote(str(tokens.data))
-        told.append(f"{rejected:,} rows could not be used: `stillhouse data stats {path} --rejects`")
-    return told
+    return told + rejects
 
 
 @contextmanager
@@ -126,7 +128,7 @@ def told_by_source(steps: Mapping[str, Step[Any]]) -> Iterator[None]:
     try:
         yield
     except RecipeError as error:
-        found = {name: one for name, step in steps.items() for one in behind(step) if one.structure == error.step}
+        found = {name: one for name, step in steps.items() for one in _own(step) if one.structure == error.step}
         if not found or len(found) == len(steps) > 1:  # what all of them need, such as the tokenizer
             raise
         named = ", ".join(f"`{name}`" for name in found)
@@ -136,6 +138,13 @@ def told_by_source(steps: Mapping[str, Step[Any]]) -> Iterator[None]:
         lies = f" ({', '.join(places)})" if not reading and any(place not in error.message for place in places) else ""
         word = "source" if len(found) == 1 else "sources"
         raise RecipeError(f"{word} {named}{lies}: {error.message}", error.hint) from error
+
+
+def _own(step: Step[Any]) -> Iterator[Step[Any]]:
+    """What a source is made from, but for the tokenizer: its rows may be others."""
+    if not isinstance(step, Tokenize):
+        return behind(step)
+    return iter([step, *behind(step.rows)])
 
 
 def _tokenised(
