@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,13 @@ from stillhouse.calls.prices import Price
 from stillhouse.calls.providers.scripted import script
 from stillhouse.calls.retry import Patience
 from stillhouse.calls.settings import checked
-from stillhouse.core.errors import RecipeError
+from stillhouse.core.context import Context
+from stillhouse.core.errors import RecipeError, RowFault
 from stillhouse.core.options import Options
+from stillhouse.core.outcome import Emit, Fail, Outcome, Row
 from stillhouse.core.session import Session
+from stillhouse.core.step import Mapper, MapStep
+from stillhouse.rows.import_ import Import
 
 NOTHING = {"budget": None, "patience": None, "concurrency": None, "prices": None, "endpoints": None}
 
@@ -82,5 +87,65 @@ def test_names_and_texts_will_do_where_one_asks_directly(tmp_path: Path) -> None
         assert session.wait_for(session.calls.ask("scripted:echo", "a")).text == "A"
         many = session.wait_for(session.calls.ask_many(Ask(model="scripted:echo"), ["a", "b"]))
         assert [answer.text for answer in many] == ["A", "B"]
+        with pytest.raises(RecipeError, match="takes a list of prompts, and this is one text"):
+            session.wait_for(session.calls.ask_many("scripted:echo", "hello"))
+        assert session.calls.spent()["total"]["calls"] == 2
         with pytest.raises(RecipeError, match="only steps can be run, not 5"):
             session.run(5)  # type: ignore[call-overload]
+
+
+class Plainly(MapStep, tag="test.plainly/1"):
+    """Asks by texts, and whom a bare name says where there is no `Ask`."""
+
+    by: Ask | None = None
+
+    def mapper(self, context: Context) -> Mapper:
+        calls = context.calls
+
+        async def asked(rows: Sequence[Row]) -> list[Outcome]:
+            if self.by is not None:
+                found = await calls.ask_many(self.by, [row["text"] for row in rows])
+            else:
+                found = [await one(row) for row in rows]
+            return [_outcome(row, each) for row, each in zip(rows, found, strict=True)]
+
+        async def one(row: Row) -> Any:
+            try:
+                return await calls.ask("scripted:fickle", row["text"])
+            except RowFault as fault:
+                return fault
+
+        return asked
+
+
+def _outcome(row: Row, found: Any) -> Outcome:
+    if isinstance(found, RowFault):
+        return Fail(found.kind, found.message, found.raw)
+    return Emit([{"text": row["text"], "reply": found.text}])
+
+
+def test_texts_of_rows_that_ask_the_same_are_asked_apart(tmp_path: Path) -> None:
+    script("counted", lambda messages, schema, sample: str(sample))
+    rows = Import(data=[{"text": "a"}, {"text": "a"}, {"text": "b"}], require=())
+    with Session(tmp_path / "s") as session:
+        made = session.run(Plainly(rows=rows, by=Ask(model="scripted:counted", temperature=1.0)))
+        replies = [row["reply"] for row in made]
+    assert replies[0] == replies[2] == "0" != replies[1]
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_rows_that_asked_by_names_and_texts_are_tried_again(tmp_path: Path, named: bool) -> None:
+    heard: list[str] = []
+
+    def fickle(messages: Any, schema: Any, sample: int) -> str:
+        heard.append(messages[-1]["content"])
+        return "" if heard[-1] == "b" and sample < 1_000_000 else "fine"
+
+    script("fickle", fickle)
+    rows = Import(data=[{"text": "a"}, {"text": "b"}], require=())
+    step = Plainly(rows=rows) if named else Plainly(rows=rows, by=Ask(model="scripted:fickle"))
+    with Session(tmp_path / "s", options=Options(max_failed=1.0)) as session:
+        assert len(list(session.run(step).failed())) == 1
+        made = session.retry(step)
+        assert [(row["text"], row["reply"]) for row in made] == [("a", "fine"), ("b", "fine")]
+    assert heard.count("a") == 1

@@ -9,9 +9,9 @@ from stillhouse.core.errors import EXHAUSTED, RecipeError, RowFault
 from stillhouse.core.events import Bus
 
 from .answer import Answer, Outcome
-from .ask import Ask
+from .ask import Ask, ask_of
 from .ledger import Ledger
-from .request import Message, Prompt
+from .request import Message, Prompt, prompts_of
 
 if TYPE_CHECKING:
     from stillhouse.text.schema import Schema
@@ -51,9 +51,16 @@ class AskedAgain:
         return getattr(self._calls, name)
 
     async def ask(
-        self, by: Ask, messages: str | Sequence[Message], *, schema: Schema | None = None, sample: int = 0, **more: Any
+        self,
+        by: Ask | str,
+        messages: str | Sequence[Message],
+        *,
+        schema: Schema | None = None,
+        sample: int = 0,
+        **more: Any,
     ) -> Answer:
         """As `Calls.ask`."""
+        by = ask_of(by)
         if self._kinds is not None:
             try:
                 found: Answer = await self._calls.ask(by, messages, schema=schema, sample=sample, **more)
@@ -70,8 +77,9 @@ class AskedAgain:
         answer: Answer = await self._calls.ask(again, messages, schema=schema, sample=other, **more)
         return answer
 
-    async def ask_many(self, by: Ask, prompts: Sequence[Prompt], **more: Any) -> list[Outcome]:
+    async def ask_many(self, by: Ask | str, prompts: Sequence[Prompt | str], **more: Any) -> list[Outcome]:
         """As `Calls.ask_many`."""
+        by, prompts = ask_of(by), prompts_of(prompts)
         if self._kinds is None:
             return await self._anew(by, prompts, **more)
         outcomes: list[Outcome] = await self._calls.ask_many(by, prompts, **more)

@@ -1,5 +1,6 @@
 """Who is asked, and with what settings: the part that steps carry."""
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -180,6 +181,17 @@ class Ask(Part, tag="calls.ask/1"):
         """Who answers, the system prompt and the sampling."""
         who = ("model", "deployment", "endpoint")
         return {"by": self.by(), **{name: value for name, value in self.values().items() if name not in who}}
+
+
+def ask_of(by: Ask | str) -> Ask:
+    """The `Ask` itself, or the one that the name of a model stands for."""
+    return by if isinstance(by, Ask) else _named(by)
+
+
+@functools.lru_cache(maxsize=256)
+def _named(model: str) -> Ask:
+    """One for each name, as what is asked by it is remembered by that."""
+    return Ask(model=model)
 
 
 _SCHEMES = ("python", "scripted", "local", "vllm", "gguf")

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 import orjson
 
+from stillhouse.core.errors import RecipeError
+
 from .images import counted, has_parts, settled
 from .reply import REPLY_TOOL
 
@@ -74,6 +76,15 @@ class Prompt(NamedTuple):
     schema: Schema | None = None
     sample: int = 0
     tools: tuple[Tool, ...] = ()
+
+
+def prompts_of(given: Sequence[Prompt | str]) -> list[Prompt]:
+    """Prompts, of which a text is one of one message; raises `RecipeError` for a text in place of the list."""
+    if isinstance(given, str):
+        raise RecipeError(
+            "`ask_many` takes a list of prompts, and this is one text", "Write `[…]` around it, or use `ask`."
+        )
+    return [Prompt(each) if isinstance(each, str) else each for each in given]
 
 
 class Request(NamedTuple):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -19,7 +18,7 @@ from stillhouse.core.sent import all_sent
 from stillhouse.text.schema import Schema
 
 from .answer import Answer, Outcome
-from .ask import Ask
+from .ask import Ask, ask_of
 from .batch.settings import Batching, BatchOption, batching
 from .board import Board, count_outcomes, not_json
 from .budget import Budget, Purse
@@ -32,7 +31,7 @@ from .instant import Instant
 from .ledger import Ledger, Totals
 from .prices import Price, Prices
 from .repair import Case
-from .request import Message, Prompt, RequestForm, Tool
+from .request import Message, Prompt, RequestForm, Tool, prompts_of
 from .retry import Patience
 from .slots import Slots
 
@@ -73,7 +72,7 @@ class Calls:
 
         `by` may be the name of a model.
         """
-        by = by if isinstance(by, Ask) else _named(by)
+        by = ask_of(by)
         deployment, form = self._deployments.plan(by, schema)
         if self.counting is not None or self._gathering is not None or self._in_jobs(deployment):
             (outcome,) = await self.ask_many(by, [Prompt(messages, schema, sample)])
@@ -102,8 +101,7 @@ class Calls:
         All keys are looked up in bulk, equal prompts are asked once, and every slot of the deployment is kept busy.
         Raises `ModelError` or `BudgetError` as `ask` does, after the calls on the wire have come home and been kept.
         """
-        by = by if isinstance(by, Ask) else _named(by)
-        asked = [Prompt(each) if isinstance(each, str) else each for each in prompts]
+        by, asked = ask_of(by), prompts_of(prompts)
         deployment, _ = self._deployments.plan(by, None)
         if self._gathering is not None:
             return await self._ask_many(by, deployment, asked, self._gathering)
@@ -211,12 +209,6 @@ class Calls:
 
     def _by_model(self) -> dict[str, Totals]:
         return self.ledger.by_model()
-
-
-@functools.lru_cache(maxsize=256)
-def _named(model: str) -> Ask:
-    """The `Ask` that a model's name stands for: one, as what is asked by it is remembered by that."""
-    return Ask(model=model)
 
 
 class CallService(Calls):

@@ -23,6 +23,8 @@ COLUMN = "_occurrence"
 EACH = 1_000_000_000
 """Sample indices of one row: those of the next that asks the same begin after them."""
 
+PROMPTS = "stillhouse.calls.request:prompts_of"
+
 _number: ContextVar[int] = ContextVar("stillhouse_occurrence", default=0)
 
 
@@ -57,13 +59,16 @@ class Apart:
         """As `Calls.ask_many`."""
         before = _before(by)
         if before:
-            prompts = [prompt._replace(sample=prompt.sample + before) for prompt in prompts]
+            from .functions import resolve
+
+            asked = resolve(PROMPTS)(prompts)
+            prompts = [prompt._replace(sample=prompt.sample + before) for prompt in asked]
         return await self._calls.ask_many(by, prompts, **more)
 
 
 def _before(by: Any) -> int:
     number = _number.get()
-    return number * EACH if number and by.asks_apart else 0
+    return number * EACH if number and getattr(by, "asks_apart", False) else 0  # a bare name is asked at temperature 0
 
 
 def mapped(mapper: Mapper, rows: Sequence[Row], numbers: Sequence[int] | None) -> Any:
