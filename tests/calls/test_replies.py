@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -238,6 +239,27 @@ def test_another_model_stops_the_run_where_that_is_wanted(tmp_path: Path, moves:
             with_service(tmp_path, work, prices=DOLLARS, patience=patience)
     assert caught.value.kind == "other_model"
     assert server.num_calls == (4 if moves else 1)
+
+
+def test_replies_of_another_model_that_are_not_taken_are_paid_for(tmp_path: Path) -> None:
+    def named(call: Call) -> Act:
+        return Act(said=Said("fine", model="teacher" if call.number < 3 else "teacher-mini", reply_tokens=10))
+
+    async def work(service: CallService) -> CallService:
+        with pytest.raises(ModelError, match="`teacher-mini`"):
+            await service.ask_many(asking(server), prompts(f"question {n}" for n in range(40)))
+        return service
+
+    async def kept(service: CallService) -> float:
+        today = int(time.time() // 86_400)
+        return sum(service.cache.spent_usd(day=day) for day in (today - 1, today))
+
+    with MisbehavingServer(behave=named) as server:
+        patience = replace(QUICK, other_model="stop")
+        service = with_service(tmp_path, work, prices=DOLLARS, patience=patience, concurrency=8)
+    total = service.ledger.total()  # of a service that is closed: all that was on the wire has come home
+    assert total.calls == server.num_calls > 4
+    assert total.cost_usd == pytest.approx(service.purse.spent_usd) == pytest.approx(with_service(tmp_path, kept))
 
 
 @pytest.mark.parametrize(

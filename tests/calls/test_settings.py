@@ -23,7 +23,7 @@ from stillhouse.core.session import Session
 from stillhouse.core.step import Mapper, MapStep
 from stillhouse.rows.import_ import Import
 
-NOTHING = {"budget": None, "patience": None, "concurrency": None, "prices": None, "endpoints": None}
+NOTHING = {"budget": None, "patience": None, "concurrency": None, "prices": None, "endpoints": None, "batch": None}
 
 
 def test_plain_values_stand_for_records() -> None:
@@ -32,6 +32,7 @@ def test_plain_values_stand_for_records() -> None:
             "budget": 5,
             "patience": {"attempts": 3},
             "concurrency": {"house": 4},
+            "batch": "wait",
             "prices": {"house": {"prompt": 1, "reply": 2}, "other": (1, 2, 0.5)},
             "endpoints": {"house": "http://h/v1", "pool": ["http://a/v1", {"url": "http://b/v1", "rpm": 60}]},
         }
@@ -40,6 +41,7 @@ def test_plain_values_stand_for_records() -> None:
         "budget": Budget(usd=5),
         "patience": Patience(attempts=3),
         "concurrency": {"house": 4},
+        "batch": "wait",
         "prices": {"house": Price(1, 2), "other": Price(1, 2, 0.5)},
         "endpoints": {
             "house": Endpoint("http://h/v1"),
@@ -59,7 +61,15 @@ def test_plain_values_stand_for_records() -> None:
         ({"concurrency": 0}, "`concurrency` is 0, expected at least 1"),
         ({"concurrency": {"house": -3}}, "`concurrency` is -3, expected at least 1"),
         ({"prices": {"house": 5}}, "`prices.house`"),
-        ({"prices": {"house": (-1, 2)}}, "`prices.house`: a price cannot be negative"),
+        ({"prices": {"house": (-1, 2)}}, "`prices.house`: a price is 0 or more, not -1"),
+        ({"prices": {"house": Price(float("nan"), 2)}}, "`prices.house`: a price is 0 or more, not nan"),
+        ({"prices": {"house": Price("a", 2)}}, "`prices.house"),  # type: ignore[arg-type]
+        ({"endpoints": {"house": {"urls": "http://h/v1"}}}, "Did you mean `url`?"),
+        ({"endpoints": {"openai": "http://h/v1"}}, "`openai` is a provider, and a session cannot move it"),
+        ({"endpoints": {"house": []}}, "`house` is declared as a pool of no endpoints"),
+        ({"endpoints": {"http://h/v1": "http://other/v1"}}, "is declared with another URL"),
+        ({"batch": "nonsense"}, "`batch` is 'nonsense'"),
+        ({"batch": {"pol": 60}}, "Did you mean `poll`?"),
         ({"prices": 5}, "`prices` must be a mapping"),
         ({"endpoints": {"house": 5}}, "`endpoints.house.url`"),
         ({"endpoints": {"house": {"url": "http://h/v1", "rps": 5}}}, "`rps` is not a setting of `endpoints.house`"),

@@ -11,6 +11,7 @@ import yaml
 from jsonschema import Draft202012Validator
 
 from stillhouse.calls.endpoint import Endpoint
+from stillhouse.calls.retry import Patience
 from stillhouse.core.artifact import Rows
 from stillhouse.core.errors import RecipeError
 from stillhouse.core.session import Session
@@ -295,6 +296,7 @@ def test_session_settings_are_read_and_change_no_key(folder: Path) -> None:
     text = TABLE + (
         "session:\n  concurrency: 4\n  budget: {usd: 2.5}\n  options: {threads: 2}\n"
         "  endpoints: {mine: 'http://localhost:8000/v1'}\n  prices: {mine: {prompt: 1, reply: 2}}\n"
+        "  patience: {attempts: 8, other_model: stop}\n"
     )
     recipe = loaded(folder, text)
     assert recipe.session.concurrency == 4
@@ -303,6 +305,8 @@ def test_session_settings_are_read_and_change_no_key(folder: Path) -> None:
     assert recipe.session.options.threads == 2
     assert recipe.session.endpoints == {"mine": Endpoint("http://localhost:8000/v1")}
     assert recipe.session.prices["mine"].reply == 2
+    assert recipe.session.patience == Patience(attempts=8, other_model="stop")
+    assert loaded(folder, TABLE, 'session.concurrency={"mine": 9}').session.concurrency == {"mine": 9}
     assert recipe.step.recipe_key == loaded(folder, TABLE).step.recipe_key
 
 
@@ -318,6 +322,8 @@ def test_session_settings_are_read_and_change_no_key(folder: Path) -> None:
             "{endpoints: {a: {url: 'http://h/v1', headers: {Authorization: Bearer x}}}}",
             "the header `Authorization` holds its secret in clear",
         ),
+        ("{patience: {attempt: 3}}", "`attempt` is not a setting of `session.patience`\n  Did you mean `attempts`?"),
+        ("{concurrency: {mine: 0}}", "`session.concurrency` is 0, expected at least 1"),
         ("{budget: much}", "`session.budget.usd`: Input should be a valid number"),
         ("{endpoints: [a]}", "`session.endpoints` must be a mapping from names"),
     ],

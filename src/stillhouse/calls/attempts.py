@@ -146,9 +146,8 @@ class Attempts:
         source = place.source
         doubt = source.doubt
         if source.closed_by is None:
-            if (
-                not source.doubted or not source.pace.answered or refusal.kind == "other_model"
-            ):  # a reply says it itself
+            # Others need not be asked whether it is meant for all where a reply says itself who answers.
+            if not source.doubted or not source.pace.answered or refusal.kind == "other_model":
                 self._close(source, refusal)
             elif self._others_are_answered:
                 raise self._for_this_row(refusal)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from stillhouse.core.errors import ModelError, RecipeError
+from stillhouse.core.errors import RecipeError
 from stillhouse.core.keys import canonical, digest_of, folder_digest
 from stillhouse.core.node import content_special
 
@@ -21,9 +21,9 @@ from .pace import Pace
 from .pace_file import PaceFile
 from .prices import FREE, Price, Prices, price_of
 from .providers.protocol import InProcess, Provider
-from .reply import Usage
+from .reply import Reply, Usage
 from .request import Request, RequestForm, Tool
-from .retry import Patience
+from .retry import OtherModel, Patience
 from .source import Source
 
 if TYPE_CHECKING:
@@ -158,25 +158,8 @@ class Deployments:
         folder: Path | None = None,
         bus: Bus | None = None,
     ) -> None:
-        for name in endpoints:
-            if name in HOSTS:
-                raise RecipeError(
-                    f"`{name}` is a provider, and a session cannot move it: kept replies would be taken for others",
-                    "Name the place in the recipe, by `Ask(model=…, endpoint=…)` or a `deployment`, and declare that.",
-                )
         self._engines = {name: found for name, found in endpoints.items() if isinstance(found, Mapping)}
-        self._endpoints = {
-            name: _pool(name, found) for name, found in endpoints.items() if not isinstance(found, Mapping)
-        }
-        for name, pool in self._endpoints.items():
-            for found in pool if "://" in name else ():
-                if found.url == name and found.model is None:
-                    continue
-                what = "URL" if found.url != name else "model"
-                raise RecipeError(
-                    f"the endpoint `{name}` is declared with another {what}: kept replies would be taken for others",
-                    "Write the place and the model in the recipe, or a `deployment`, and declare that.",
-                )
+        self._endpoints = pools(endpoints)
         self.credentials = credentials
         self._concurrency = concurrency
         self._prices = prices
@@ -285,10 +268,10 @@ class Deployments:
         source = Source(by.name, Pace(width or self.width(by, None)), make)
         return Deployment(by.name, identity, model, self.price(by) or FREE, [source], self.patience)
 
-    def _another_answers(self, message: str) -> None:
+    def _another_answers(self, message: str, reply: Reply) -> None:
         if self.patience.other_model == "stop":
             hint = 'Ask for the model by its full name, or let it be told alone: `Patience(other_model="tell")`.'
-            raise ModelError(message, hint, kind="other_model")
+            raise OtherModel(message, hint, reply)
         self._warn(message)
 
     def _source(self, by: Ask, endpoint: Endpoint, model: str, connect: Connect) -> Source:
@@ -376,6 +359,27 @@ class Deployments:
             if widths is not None and isinstance(name, str) and name in widths:
                 return widths[name]
         return declared or DEFAULT_CONCURRENCY
+
+
+def pools(endpoints: Endpoints) -> dict[str, tuple[Endpoint, ...]]:
+    """The servers under each name; raises `RecipeError` where kept replies would be taken for those of others."""
+    for name in endpoints:
+        if name in HOSTS:
+            raise RecipeError(
+                f"`{name}` is a provider, and a session cannot move it: kept replies would be taken for others",
+                "Name the place in the recipe, by `Ask(model=…, endpoint=…)` or a `deployment`, and declare that.",
+            )
+    declared = {name: _pool(name, found) for name, found in endpoints.items() if not isinstance(found, Mapping)}
+    for name, pool in declared.items():
+        for found in pool if "://" in name else ():
+            if found.url == name and found.model is None:
+                continue
+            what = "URL" if found.url != name else "model"
+            raise RecipeError(
+                f"the endpoint `{name}` is declared with another {what}: kept replies would be taken for others",
+                "Write the place and the model in the recipe, or a `deployment`, and declare that.",
+            )
+    return declared
 
 
 def _pool(name: str, found: Endpoint | str | Sequence[Endpoint | str]) -> tuple[Endpoint, ...]:

@@ -23,7 +23,7 @@ from .pace import Size
 from .repair import Case
 from .reply import Garbled, Reply, read_reply
 from .request import Request
-from .retry import Patience
+from .retry import OtherModel, Patience
 
 if TYPE_CHECKING:
     from .batch.batcher import Batcher
@@ -287,6 +287,9 @@ class Engine:
                 return self.standing(request.key, reply, earlier)
         except (ModelError, RowFault) as error:
             took = time.monotonic() - started
+            if isinstance(error, OtherModel):
+                made, cost = 1, deployment.cost(error.reply.usage)
+                self._count_untaken(deployment, request, error.reply, ledger, took)
             self.cache.note([Trouble(request.key, name, step, error.kind, error.message, took)])
             raise
         finally:
@@ -302,10 +305,16 @@ class Engine:
     def _count_loser(
         self, deployment: Deployment, request: Request, reply: Reply, ledger: Ledger, seconds: float
     ) -> None:
-        """A second reply to the same request, which is paid for and not kept."""
+        """A second reply to the same request."""
+        self.purse.spend(deployment.cost(reply.usage) or 0.0, 1, step=ledger.step)
+        self._count_untaken(deployment, request, reply, ledger, seconds)
+
+    def _count_untaken(
+        self, deployment: Deployment, request: Request, reply: Reply, ledger: Ledger, seconds: float
+    ) -> None:
+        """A reply that is paid for and not kept; the purse is another's affair."""
         name, step, cost = deployment.name, ledger.step, deployment.cost(reply.usage)
         ledger.entry(name).add_reply(reply.usage, cost)
-        self.purse.spend(cost or 0.0, 1, step=step)
         self.cache.paid([Entry(request.key, reply.form, b"", b"", seconds, name, step, reply.usage, cost)])
 
     async def _keep(self, entry: Entry, seconds: float) -> dict[bytes, Kept]:

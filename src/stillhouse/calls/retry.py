@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from stillhouse.core.errors import EXHAUSTED, ModelError, RecipeError, RowFault
 
 from .limits import asked_wait as asked_wait
+
+if TYPE_CHECKING:
+    from .reply import Reply
 
 _PROBE_DOUBLINGS = 3  # so that an endpoint that comes back is not noticed late
 
@@ -29,6 +32,14 @@ class TryAgain(ModelError):
         super().__init__(message, kind=cause, retryable=True)
         self.cause = cause
         self.wait = wait
+
+
+class OtherModel(ModelError):
+    """Another model answers than was asked for; its `reply` is paid for and not taken."""
+
+    def __init__(self, message: str, hint: str, reply: Reply) -> None:
+        super().__init__(message, hint, kind="other_model")
+        self.reply = reply
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +63,9 @@ class Patience:
     """Ask a second time where a call takes longer than this share of those so far (0.99); None never does. What comes
     first counts; the other one is given up, and may be paid for all the same."""
     other_model: Literal["tell", "stop"] = "tell"
-    """Where a reply bears the name of another model than was asked for, or than answered so far: a warning, or the end
-    of the run, in which case that reply is paid for and not kept."""
+    """Where a reply over HTTP bears the name of another model than was asked for, or than answered so far in this run:
+    a warning, or the end of the run. Such replies (all that are under way may be) then count as paid and are not kept.
+    Of a pool, that server is left out. What batch jobs, `litellm/…` and embedders bring is taken as it comes."""
 
     def __post_init__(self) -> None:
         if self.attempts < 1 or self.window < 1:

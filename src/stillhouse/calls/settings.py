@@ -11,7 +11,10 @@ from pydantic import TypeAdapter, ValidationError
 
 from stillhouse.core.errors import RecipeError
 
+from .ask import scheme_of
+from .batch.settings import Batching, BatchOption, batching
 from .budget import Budget
+from .deployment import pools
 from .endpoint import Endpoint
 from .prices import Price
 from .retry import Patience
@@ -27,38 +30,62 @@ def checked(given: Mapping[str, Any]) -> dict[str, Any]:
     if given["patience"] is not None:
         found["patience"] = one(Patience, given["patience"], "patience")
     if given["concurrency"] is not None:
-        found["concurrency"] = _widths(given["concurrency"])
+        found["concurrency"] = widths_of(given["concurrency"], "concurrency")
     if given["prices"] is not None:
         found["prices"] = prices_of(given["prices"], "prices")
     if given["endpoints"] is not None:
-        named = mapping(given["endpoints"], "endpoints")
-        found["endpoints"] = {name: _endpoint(each, f"endpoints.{name}") for name, each in named.items()}
+        found["endpoints"] = endpoints_of(given["endpoints"], "endpoints")
+    found["batch"] = batch_of(given["batch"], "batch")
     return found
 
 
 def prices_of(table: Any, where: str) -> dict[str, Price]:
     """Prices by the name of a model or deployment."""
-    found = {name: one(Price, each, f"{where}.{name}") for name, each in mapping(table, where).items()}
-    for name, price in found.items():
-        if any(part is not None and part < 0 for part in price):
-            raise RecipeError(f"`{where}.{name}`: a price cannot be negative", where=f"{where}.{name}")
+    found = {}
+    for name, each in mapping(table, where).items():
+        given = each._asdict() if isinstance(each, Price) else each
+        price = found[name] = one(Price, given, f"{where}.{name}")
+        for part in price:
+            if part is not None and not part >= 0:
+                raise RecipeError(f"`{where}.{name}`: a price is 0 or more, not {part}", where=f"{where}.{name}")
     return found
 
 
-def _widths(given: Any) -> Any:
-    widths = adapted(int | dict[str, int], given, "concurrency")
+def widths_of(given: Any, where: str) -> int | dict[str, int]:
+    """Calls at once, for all or by name."""
+    widths: int | dict[str, int] = adapted(int | dict[str, int], given, where)
     for width in widths.values() if isinstance(widths, dict) else (widths,):
         if width < 1:
-            raise RecipeError(f"`concurrency` is {width}, expected at least 1 call at once", where="concurrency")
+            raise RecipeError(f"`{where}` is {width}, expected at least 1 call at once", where=where)
     return widths
 
 
+def batch_of(given: Any, where: str) -> BatchOption:
+    """True, `wait`, False, or how batch jobs are used."""
+    if isinstance(given, Mapping):
+        return one(Batching, given, where)
+    try:
+        batching(given)
+    except RecipeError as error:
+        raise RecipeError(error.message, error.hint, where=where) from None
+    found: BatchOption = given
+    return found
+
+
+def endpoints_of(table: Any, where: str) -> dict[str, Any]:
+    """Servers, or pools of them, by name; under `vllm:NAME` and `gguf:FILE` what the library there is given."""
+    found = {}
+    for name, each in mapping(table, where).items():
+        in_process = isinstance(each, Mapping) and scheme_of(str(name)) in ("vllm", "gguf")
+        found[name] = each if in_process else _endpoint(each, f"{where}.{name}")
+    pools(found)
+    return found
+
+
 def _endpoint(given: Any, where: str) -> Any:
-    """An endpoint, a pool of them, or the arguments of a library that runs in this process."""
+    """An endpoint, or a pool of them."""
     if isinstance(given, list | tuple):
-        return [_endpoint(each, f"{where}.{place}") for place, each in enumerate(given)]
-    if isinstance(given, Endpoint) or (isinstance(given, Mapping) and "url" not in given):
-        return given
+        return [one(Endpoint, each, f"{where}.{place}", "url") for place, each in enumerate(given)]
     return one(Endpoint, given, where, "url")
 
 

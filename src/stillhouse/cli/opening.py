@@ -44,6 +44,7 @@ def open_session(folder: str | Path, settings: SessionSettings, arguments: argpa
         budget=budget,
         concurrency=given.get("concurrency") or settings.concurrency,
         prices=settings.prices or None,
+        patience=settings.patience,
         engine=given.get("engine") or settings.engine,
         **{"batch": _batch(settings, given), **more},
     )

@@ -116,10 +116,10 @@ class Session:
         self.names = Names(self.store)
         self.heavy = threading.Semaphore(self.options.heavy)
         told = {"endpoints": endpoints, "budget": budget, "concurrency": concurrency, "prices": prices}
-        told["patience"] = patience
+        told |= {"patience": patience, "batch": batch}
         if any(each is not None for each in told.values()):
             told = _load(CALL_SETTINGS)(told)
-        self._call_settings: dict[str, Any] = {**told, "credentials": credentials, "batch": batch}
+        self._call_settings: dict[str, Any] = {**told, "credentials": credentials}
         self.prices: Mapping[str, Any] = told["prices"] or {}
         self.endpoints: Mapping[str, Any] = told["endpoints"] or {}
         self._live = False

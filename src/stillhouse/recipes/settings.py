@@ -8,12 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..calls.ask import scheme_of
-from ..calls.batch.settings import Batching, batching
+from ..calls.batch.settings import Batching
 from ..calls.budget import Budget
 from ..calls.endpoint import Endpoint
 from ..calls.prices import Price
-from ..calls.settings import adapted, check_names, mapping, one, prices_of
+from ..calls.retry import Patience
+from ..calls.settings import adapted, batch_of, check_names, endpoints_of, mapping, one, prices_of, widths_of
 from ..core.errors import RecipeError
 from ..core.options import Options
 
@@ -25,23 +25,26 @@ class SessionSettings:
     endpoints: Mapping[str, Endpoint | Sequence[Endpoint] | Mapping[str, Any]] = field(default_factory=dict)
     prices: Mapping[str, Price] = field(default_factory=dict)
     budget: Budget | None = None
-    concurrency: int | None = None
+    concurrency: int | Mapping[str, int] | None = None
     options: Options = field(default_factory=Options)
     engine: str | None = None
     batch: Batching | bool | str | None = None
+    patience: Patience | None = None
 
     @classmethod
     def read(cls, table: Mapping[str, Any]) -> SessionSettings:
         """The settings of a table; raises `RecipeError` for unknown keys and values that do not fit."""
         check_names(table, [entry.name for entry in dataclasses.fields(cls)], "session")
+        width, patience = table.get("concurrency"), table.get("patience")
         return cls(
-            endpoints=_endpoints(table.get("endpoints")),
+            endpoints=_endpoints(table.get("endpoints") or {}),
             prices=prices_of(table.get("prices") or {}, "session.prices"),
             budget=None if table.get("budget") is None else one(Budget, table["budget"], "session.budget", "usd"),
-            concurrency=adapted(int | None, table.get("concurrency"), "session.concurrency"),
+            concurrency=None if width is None else widths_of(width, "session.concurrency"),
             options=_options(table.get("options") or {}),
             engine=adapted(str | None, table.get("engine"), "session.engine"),
-            batch=_batch(table.get("batch")),
+            batch=batch_of(table.get("batch"), "session.batch"),
+            patience=None if patience is None else one(Patience, patience, "session.patience"),
         )
 
 
@@ -56,17 +59,14 @@ def _options(table: Any) -> Options:
 
 
 def _endpoints(table: Any) -> dict[str, Endpoint | Sequence[Endpoint] | Mapping[str, Any]]:
-    """Servers, or lists of them for one model; under `vllm:NAME` and `gguf:FILE` what the library there is given."""
     where = "session.endpoints"
-    found: dict[str, Endpoint | Sequence[Endpoint] | Mapping[str, Any]] = {}
-    for name, value in mapping(table or {}, where).items():
-        if isinstance(value, Mapping) and scheme_of(str(name)):
-            found[name] = value
-        elif isinstance(value, list | tuple):
-            found[name] = [_endpoint(each, f"{where}.{name}.{place}") for place, each in enumerate(value)]
+    for name, value in mapping(table, where).items():
+        if isinstance(value, list | tuple):
+            for place, each in enumerate(value):
+                _without_secrets(each, f"{where}.{name}.{place}")
         else:
-            found[name] = _endpoint(value, f"{where}.{name}")
-    return found
+            _without_secrets(value, f"{where}.{name}")
+    return endpoints_of(table, where)
 
 
 _SECRET = re.compile(r"authorization|cookie|key|token|secret|password|credential", re.IGNORECASE)
@@ -83,20 +83,3 @@ def _without_secrets(value: Any, where: str) -> None:
                 f"Put it into the environment or `.env` and name the variable: `{name}: ${{{variable}}}`.",
                 where=f"{where}.headers.{name}",
             )
-
-
-def _batch(value: Any) -> Batching | bool | str | None:
-    """`true`, `wait`, `false`, or how batch jobs are used."""
-    if isinstance(value, Mapping):
-        return one(Batching, value, "session.batch")
-    try:
-        batching(value)
-    except RecipeError as error:
-        raise RecipeError(error.message, error.hint, where="session.batch") from None
-    found: bool | str | None = value
-    return found
-
-
-def _endpoint(value: Any, where: str) -> Endpoint:
-    _without_secrets(value, where)
-    return one(Endpoint, value, where, "url")

@@ -16,8 +16,8 @@ from ..request import Request
 Watch: TypeAlias = Callable[[int, Mapping[str, str]], None]
 """Called with status and headers of every response, as pacing wants to know them."""
 
-Notice: TypeAlias = Callable[[str], None]
-"""Called with words for the user, once for each thing that is odd."""
+Notice: TypeAlias = Callable[[str, Reply], None]
+"""Called with words for the user and the reply, once for each thing that is odd; may raise."""
 
 
 class Dialect(Protocol):

@@ -126,27 +126,27 @@ class HttpProvider:
             raise dialect.failure(status, headers, answer)
         reply = with_usage(request, dialect.read(answer))
         if reply.model is not None and reply.model not in self._answering:
-            self._heard_of(reply.model, request)
+            self._heard_of(reply, reply.model, request)
         return reply
 
     async def close(self) -> None:
         await self.transport.close()
 
-    def _heard_of(self, answering: str, request: Request) -> None:
+    def _heard_of(self, reply: Reply, answering: str, request: Request) -> None:
         """Tell once that another model answers than was asked, and once that it became yet another.
 
         Who is told may raise: then the reply is not taken, and what comes next is judged anew.
         """
         earlier = next(iter(self._answering), None)
         asked = self._endpoint.model or request.model
-        if (
-            self._notice is not None and self._endpoint.api != "azure"
-        ):  # there it is asked by a name that the user chose
+        # Azure is asked by a name that the user chose.
+        if self._notice is not None and self._endpoint.api != "azure":
             if earlier is None and not is_same_model(asked, answering):
-                self._notice(f"`{self._endpoint.url}` was asked for the model `{asked}`, and `{answering}` answers")
+                told = f"`{self._endpoint.url}` was asked for the model `{asked}`, and `{answering}` answers"
+                self._notice(told, reply)
             elif len(self._answering) == 1:
                 what = f"the model `{asked}` was answered by `{earlier}` so far, and now by `{answering}`"
-                self._notice(f"{what}: what is behind the name at `{self._endpoint.url}` may have changed")
+                self._notice(f"{what}: what is behind the name at `{self._endpoint.url}` may have changed", reply)
         self._answering.add(answering)
 
 
