@@ -31,8 +31,11 @@ from .window_shuffle import WindowShuffle
 
 Int64s = npt.NDArray[np.int64]
 
-_BLOCK_ROWS = 4096
-"""Rows that are planned together: enough to make planning a small part of a batch's cost."""
+_BLOCK_ROWS, _READING_ON = 4096, 4
+"""Rows that are planned together, enough to make planning a small part of a batch's cost, and how many times as many
+for who reads block after block."""
+_MOST_TOKENS = 1 << 25
+"""Tokens of such a longer block: what is known of its documents is held in memory."""
 
 
 @dataclass(frozen=True)
@@ -252,6 +255,9 @@ class Course:
         few = 2 * sum(source.rows_per_epoch for source in self.sources)
         steps = max(1, min(_BLOCK_ROWS, few) // era.batch_size)
         first = era.first_step + (step - era.first_step) // steps * steps
+        if self._block is not None and step == first == self._block.stop_step:
+            longer = min(_READING_ON * _BLOCK_ROWS, few, _MOST_TOKENS // self.settings.seq_len)
+            steps = max(steps, longer // era.batch_size)
         stop = min([first + steps, *(other.first_step for other in self._eras if other.first_step > step)])
         try:
             rows = self.rows(first, stop)
