@@ -13,7 +13,7 @@ import pytest
 from stillhouse.calls.answer import Answer, Outcome
 from stillhouse.calls.ask import Ask
 from stillhouse.calls.providers.local import LocalModel
-from stillhouse.calls.request import Prompt, RequestForm, Sampling
+from stillhouse.calls.request import Extras, Prompt, RequestForm, Sampling
 from stillhouse.calls.service import CallService
 from stillhouse.core.artifact import Model
 from stillhouse.core.context import Context
@@ -174,6 +174,26 @@ def test_what_no_grammar_can_say_is_checked_afterwards_or_refused(folder: Path) 
     assert reply.text in ('"a"', '"b"')
     with pytest.raises(ModelError, match="no reply can be held to this schema"):
         generator.replies(CONVERSATIONS[:1], schemas=[{"type": "string", "pattern": "(?=a)b"}])
+
+
+def test_one_schema_that_no_grammar_can_say_stops_no_other_step(folder: Path) -> None:
+    provider = LocalModel(folder, device="cpu", threads=None, batch=4)
+    good, bad = (
+        RequestForm({"model": "local"}, "local", Sampling(max_tokens=30), schema, None, Extras(structured="native"))
+        for schema in (Schema({"enum": ["a", "b"]}), Schema({"type": "string", "pattern": "(?=a)b"}))
+    )
+
+    async def work() -> list[Any]:
+        forms = (good, bad, good)
+        asked = (provider.ask(form.request(turns)) for form, turns in zip(forms, CONVERSATIONS, strict=False))
+        replies = await asyncio.gather(*asked, return_exceptions=True)
+        await provider.close()
+        return replies
+
+    first, refused, last = asyncio.run(work())
+    assert isinstance(refused, ModelError)
+    assert refused.kind == "rejected"
+    assert {first.text, last.text} <= {'"a"', '"b"'}
 
 
 def test_a_missing_library_is_said(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

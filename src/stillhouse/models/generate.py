@@ -92,7 +92,7 @@ class Generator:
         A conversation that cannot be rendered, or leaves no room for a reply, has its fault in that place. With a
         temperature above 0 each row draws by its own entry of `seeds`, so it does not matter with which others it runs.
         Where `schemas` has a JSON Schema for a conversation, its reply is held to that (`guided.py`); raises
-        `ModelError` where the library for it is missing.
+        `ModelError` where the library for it is missing, or no grammar can say one of them (`check_schema`).
         """
         if temperature > 0 and seeds is not None and len(seeds) != len(conversations):
             raise ValueError(f"{len(seeds)} seeds for {len(conversations)} conversations")
@@ -111,6 +111,10 @@ class Generator:
         for begin in range(0, len(by_length), self.batch_size):
             self._run(by_length[begin : begin + self.batch_size], temperature, tuple(stop))
         return [self._reply(row) if isinstance(row, _Row) else row for row in rows]
+
+    def check_schema(self, schema: Mapping[str, Any]) -> None:
+        """Raises `ModelError` where no reply can be held to it."""
+        self._guided().of(schema)
 
     def _guided(self) -> Guides:
         if self._guides is None:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -22,6 +23,8 @@ _LAYOUT = {
     "coerce_one_of": True,
     "lenient": True,
 }
+_KEPT = 64
+"""Grammars of so many schemas are kept; a step asks with one, thousands of times."""
 
 
 class Guides:
@@ -37,9 +40,18 @@ class Guides:
             raise ModelError("holding replies to a schema needs the library `llguidance`", hint) from None
         self.num_tokens = num_tokens
         self._tokenizer = from_tokenizer(tokenizer, n_vocab=num_tokens, eos_token=sorted(ends), slices=[])
+        self._matchers: dict[str, Any] = {}
 
     def of(self, schema: Mapping[str, Any]) -> Guide:
         """A fresh guide; raises `ModelError` for what no grammar can say."""
+        name = json.dumps(schema)
+        if name not in self._matchers:
+            if len(self._matchers) >= _KEPT:
+                self._matchers.clear()
+            self._matchers[name] = self._matcher(schema)
+        return Guide(self._matchers[name].deep_copy(), self.num_tokens)
+
+    def _matcher(self, schema: Mapping[str, Any]) -> Any:
         from llguidance import LLMatcher
 
         grammar = LLMatcher.grammar_from_json_schema(dict(schema), overrides=_LAYOUT)  # type: ignore[arg-type]
@@ -50,7 +62,7 @@ class Guides:
                 "Leave `structured` out: then the schema is told in words.",
                 kind="rejected",
             )
-        return Guide(matcher, self.num_tokens)
+        return matcher
 
 
 class Guide:

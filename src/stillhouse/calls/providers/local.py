@@ -42,8 +42,9 @@ class LocalModel(InThread):
         del seconds  # a batch takes as long as it takes
         self.num_batches += 1
         chosen = requests[: self._batch * _BATCHES_AT_ONCE]
-        for request in chosen:
-            _check_extras(request)
+        refused = [(place, error) for place, request in enumerate(chosen) if (error := self._refusal(request))]
+        if refused:  # the others come again
+            return [*refused]
         sampling = chosen[0].sampling
         places = [place for place, request in enumerate(chosen) if request.sampling == sampling]
         replies = self._loaded().replies(
@@ -55,6 +56,16 @@ class LocalModel(InThread):
             schemas=[_held_to(chosen[place]) for place in places],
         )
         return [(place, _reply(reply)) for place, reply in zip(places, replies, strict=True)]
+
+    def _refusal(self, request: Request) -> ModelError | None:
+        """What this request cannot be asked for; those of other steps, which wait beside it, can."""
+        try:
+            _check_extras(request)
+            if (schema := _held_to(request)) is not None:
+                self._loaded().check_schema(schema)
+        except ModelError as error:
+            return error
+        return None
 
     def _loaded(self) -> Generator:
         if self._generator is None:
