@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from transformers import AutoModelForCausalLM, LlamaConfig, MistralConfig, Qwen3Config
 
 from stillhouse.models import documents as module_of_documents
-from stillhouse.models._varlen import by_flash, by_memory_efficient, kernel_for
+from stillhouse.models._varlen import _works, by_flash, by_memory_efficient, kernel_for
 from stillhouse.models.documents import document_attention, documents_of
 from stillhouse.models.forward import Forward, PackedTokens
 from tests.models.tiny import randomised
@@ -32,6 +33,60 @@ def states(
 
 def test_the_cpu_has_no_such_kernel() -> None:
     assert kernel_for(*states(torch.bfloat16, 16, "cpu")) is None
+
+
+def by_documents(
+    query: Tensor, key: Tensor, value: Tensor, bounds: Tensor, longest: int, dropout: float, scaling: float | None,
+    window: int | None,
+) -> Tensor:  # fmt: skip
+    """What a kernel should give, in torch's own words and in its precision."""
+    del longest, dropout
+    lengths, found = bounds.diff().tolist(), []
+    parts = (part.transpose(0, 1)[None].split(lengths, 2) for part in (query, key, value))
+    for one, other, third in zip(*parts, strict=True):
+        seen = torch.ones(one.shape[2], one.shape[2], dtype=torch.bool).tril()
+        seen = seen if window is None else seen.triu(1 - window)
+        found.append(
+            functional.scaled_dot_product_attention(one, other, third, attn_mask=seen, scale=scaling, enable_gqa=True)
+        )
+    return torch.cat(found, dim=2)[0].transpose(0, 1)
+
+
+def one_document(
+    query: Tensor, key: Tensor, value: Tensor, bounds: Tensor, longest: int, dropout: float, scaling: float | None,
+    window: int | None,
+) -> Tensor:  # fmt: skip
+    return by_documents(query, key, value, bounds[[0, -1]], longest, dropout, scaling, window)
+
+
+def without_window(
+    query: Tensor, key: Tensor, value: Tensor, bounds: Tensor, longest: int, dropout: float, scaling: float | None,
+    window: int | None,
+) -> Tensor:  # fmt: skip
+    if query.shape[-1] > 192:
+        raise RuntimeError("no way back for this width")
+    return by_documents(query, key, value, bounds, longest, dropout, scaling, None)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+@pytest.mark.parametrize("width", [8, 16, 64, 128, 256])
+def test_a_kernel_is_believed_after_a_trial_of_its_width_and_window(dtype: torch.dtype, width: int) -> None:
+    cpu = torch.device("cpu")
+    with torch.no_grad():
+        for windowed in (False, True):
+            assert _works(by_documents, cpu, dtype, width, windowed)
+            assert not _works(one_document, cpu, dtype, width, windowed)
+        assert _works(without_window, cpu, dtype, width, False) == (width < 192)
+        assert not _works(without_window, cpu, dtype, width, True)
+        assert not torch.is_grad_enabled()
+
+
+def test_memory_that_runs_out_says_nothing_of_a_kernel() -> None:
+    def full(*given: Any) -> Tensor:
+        raise torch.OutOfMemoryError("full")
+
+    with pytest.raises(torch.OutOfMemoryError):
+        _works(full, torch.device("cpu"), torch.float32, 16, False)
 
 
 @needs_gpu

@@ -2,7 +2,8 @@
 
 Documents need no groups and no padding there, and a layer costs one launch for its attention, not dozens. There are two
 kernels: flash attention for half precision, and torch's memory-efficient attention for the rest. Both stand below what
-torch promises to keep, so each is believed after a trial alone, and attention goes by groups where there is none.
+torch promises to keep, and some cards lack the way back for some widths of heads, so each is believed after a trial
+alone: for each dtype and width, with and without a window. Attention goes by groups where there is none.
 
 Axes: `N` tokens of all documents, `H` heads, `D` width of a head.
 """
@@ -31,8 +32,7 @@ def kernel_for(query: Tensor, key: Tensor, value: Tensor, window: int | None = N
     width = query.shape[-1]
     if not query.is_cuda or width != key.shape[-1] or width != value.shape[-1] or width % _STEP or width > _WIDEST:
         return None
-    found = _tried(query.device, working_dtype(query))
-    return None if found is by_memory_efficient and window is not None else found
+    return _tried(query.device, working_dtype(query), width, window is not None)
 
 
 def varlen_attention(
@@ -109,23 +109,29 @@ _CAUSAL = 1
 
 
 @cache
-def _tried(device: torch.device, dtype: torch.dtype) -> Kernel | None:
-    kernels = (by_flash, by_memory_efficient) if dtype in _HALF else (by_memory_efficient,)
-    return next((kernel for kernel in kernels if _works(kernel, device, dtype)), None)
+def _tried(device: torch.device, dtype: torch.dtype, width: int, windowed: bool) -> Kernel | None:
+    kernels = [by_flash] if dtype in _HALF else []
+    kernels += [] if windowed else [by_memory_efficient]
+    return next((kernel for kernel in kernels if _works(kernel, device, dtype, width, windowed)), None)
 
 
-def _works(kernel: Kernel, device: torch.device, dtype: torch.dtype) -> bool:
+def _works(kernel: Kernel, device: torch.device, dtype: torch.dtype, width: int, windowed: bool) -> bool:
     """A trial, forward and backward, with fewer heads for keys than for queries."""
-    lengths = (5, 3)
+    lengths, window = (5, 3), 2 if windowed else None
     try:
         with torch.enable_grad(), torch.autocast(device.type, enabled=False):
-            values = torch.linspace(-2, 2, 8 * 4 * 16, device=device).sin().to(dtype).view(8, 4, 16)
+            values = torch.linspace(-2, 2, 8 * 4 * width, device=device).sin().to(dtype).view(8, 4, width)
+            scaling = width**-0.5
             states = [values[:, :heads].clone().requires_grad_() for heads in (4, 2, 2)]
             bounds = torch.tensor([0, 5, 8], dtype=torch.int32, device=device)
-            found = kernel(states[0], states[1], states[2], bounds, max(lengths), 0.0, 0.5, None)
+            found = kernel(states[0], states[1], states[2], bounds, max(lengths), 0.0, scaling, window)
             parts = [
-                functional.scaled_dot_product_attention(*one, is_causal=True, scale=0.5, enable_gqa=True)  # type: ignore[misc]
-                for one in zip(*(part.float().transpose(0, 1).split(lengths, 1) for part in states), strict=True)
+                functional.scaled_dot_product_attention(
+                    query, key, value, attn_mask=_seen(query.shape[1], window, device), scale=scaling, enable_gqa=True
+                )
+                for query, key, value in zip(
+                    *(part.float().transpose(0, 1).split(lengths, 1) for part in states), strict=True
+                )
             ]
             expected = torch.cat(parts, dim=1).transpose(0, 1)
             slopes = torch.linspace(-1, 1, found.numel(), device=device).view_as(found)
@@ -136,6 +142,18 @@ def _works(kernel: Kernel, device: torch.device, dtype: torch.dtype) -> bool:
                 strict=True,
             )
             near = 3e-2 if dtype in _HALF else 1e-4
-            return all(bool((mine.float() - other.float()).abs().max() < near) for mine, other in pairs)
+            return all(_are_near(mine.float(), other.float(), near) for mine, other in pairs)
+    except torch.OutOfMemoryError:
+        raise  # it says nothing of the kernel
     except (RuntimeError, TypeError, AttributeError):
         return False
+
+
+def _are_near(mine: Tensor, other: Tensor, near: float) -> bool:
+    return bool((mine - other).abs().max() < near * other.abs().max().clamp(min=1.0))
+
+
+def _seen(length: int, window: int | None, device: torch.device) -> Tensor:
+    """[length, length] what each token of a document sees: itself and those before, as far as the window goes."""
+    seen = torch.ones(length, length, dtype=torch.bool, device=device).tril()
+    return seen if window is None else seen.triu(1 - window)
