@@ -7,7 +7,8 @@ median of three rounds counts, and memory is the highest that torch had allocate
 FLOPs of an update are counted as 6·N·T + 6·layers·width·ΣL²: N weights (the tied table is counted once, for the head),
 T tokens, L the length of a document; causal attention is counted as half of a full one.
 
-`make bench` does not run this: `docs/gpu.md` shows what it found, `bench/results/` holds the lines.
+`make bench` does not run this: `docs/gpu.md` shows what it found, `bench/results/gpu-h200.json` holds the lines, put
+together from two runs.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,10 @@ from stillhouse.models.generate import Generator
 from stillhouse.train.muon import Muon
 from tests.models.tiny import conversation
 from tests.train.small import history, recipe, train, train_until
+
+os.environ.setdefault(
+    "CUBLAS_WORKSPACE_CONFIG", ":4096:8"
+)  # torch looks once a process; trainings have one of their own
 
 pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device"),

@@ -322,6 +322,8 @@ def test_a_plan_tells_time_and_memory_before_anything_is_trained(tmp_path: Path,
     assert known.memory_bytes is not None
     assert wider.memory_bytes is not None
     assert 400 << 20 < known.memory_bytes < wider.memory_bytes < 500 << 20
+    shutil.rmtree(session.run(step.tokens).data / "segments")
+    assert step.expect(None, session).seconds is None  # that they are damaged is told where they are read
 
 
 def test_a_plan_of_a_model_from_scratch_knows_its_size(tmp_path: Path) -> None:

@@ -37,7 +37,10 @@ def set_threads(threads: int | None) -> int:
 
 @contextmanager
 def in_one_order(wanted: bool) -> Iterator[None]:
-    """Where it is wanted, torch's deterministic algorithms alone: what has none raises a `RuntimeError`."""
+    """Where it is wanted, deterministic algorithms of torch only: an operation that has none raises a `RuntimeError`.
+
+    cuBLAS is one of these in a process that used a GPU before, unless its variable was set by then.
+    """
     before = torch.are_deterministic_algorithms_enabled()
     if wanted:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when it is first used

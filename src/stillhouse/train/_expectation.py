@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..core.artifact import Artifact
+from ..core.errors import StoreError
 from ..core.plan import Expectation
 from ..core.step import Step
 from ..models.pretrained import Pretrained
@@ -74,7 +75,10 @@ def _tokens(step: Finetune, session: Session) -> float | None:
     made = [_made(source, session) for source in sources]
     if None in made:
         return None
-    return sum(TokenStore(one.data).num_tokens for one in made if one is not None) * (step.epochs or 3.0)
+    try:
+        return sum(TokenStore(one.data).num_tokens for one in made if one is not None) * (step.epochs or 3.0)
+    except StoreError:
+        return None  # a plan is not where damaged tokens are reported
 
 
 def _shape(base: Step[Any], session: Session) -> Shape | None:

@@ -172,7 +172,9 @@ class Loop:
         gradients = [parameter.grad for parameter in self.parameters.values() if parameter.grad is not None]
         length = self._length(gradients)
         self._look_ahead()
-        total, summed, unscaled = torch.stack([denominator, loss, length]).tolist()  # the one wait for the device
+        metered = [value.detach().reshape(()).to(loss) for value in totals.values()]
+        # The one wait for the device.
+        total, summed, unscaled, *sums = torch.stack([denominator, loss, length, *metered]).tolist()
         if total == 0.0:  # every example in these rows has weight 0: there is nothing to move towards
             return None
         mean, norm = summed / total, unscaled / total
@@ -184,7 +186,7 @@ class Loop:
             group["lr"] = rate
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
-        metrics = {name: float(value) / total for name, value in totals.items()}
+        metrics = {name: value / total for name, value in zip(totals, sums, strict=True)}
         return Update(mean, norm, batch.num_tokens, batch.num_learnt, metrics)
 
     def _length(self, gradients: list[Tensor]) -> Tensor:
@@ -350,6 +352,11 @@ def _device_errors(micro: MicroBatch) -> Iterator[None]:
         yield
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
         if "deterministic" in str(error) and torch.are_deterministic_algorithms_enabled():
+            if "CUBLAS_WORKSPACE_CONFIG" in str(error):
+                raise TrainError(
+                    "this process used the GPU before, and cuBLAS then adds up in any order",
+                    "Set the variable CUBLAS_WORKSPACE_CONFIG=:4096:8 before the process begins.",
+                ) from error
             raise TrainError(
                 f"this model cannot be trained in one order on this device: {str(error).split(', but')[0]}",
                 "Leave the session's `deterministic` out; sums may then come in another order each time.",
