@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -67,8 +68,8 @@ def kept(names: list[str]) -> list[Ran]:
     return [Ran(**json.loads(path.read_text())) for path in paths if path.exists()]
 
 
-def page(results: list[Ran]) -> str:
-    """The whole document."""
+def page(results: list[Ran], names: Sequence[str] = ()) -> str:
+    """The whole document; benches among `names` without a result are named as such."""
     parts = [
         "# Benchmarks",
         "`make bench` writes this page; `python bench/all.py NAME` measures one of them anew. Times are CPU seconds "
@@ -88,6 +89,9 @@ def page(results: list[Ran]) -> str:
             parts.append(f"This bench failed:\n\n```text\n{result.failure}\n```")
         if result.entries:
             parts.append(table(result.entries))
+    missing = [name for name in names if name not in {result.name for result in results}]
+    if missing:
+        parts.append(f"Without a result here: {', '.join(f'`{name}`' for name in missing)}.")
     return "\n\n".join(parts) + "\n"
 
 
@@ -156,7 +160,8 @@ def main() -> int:
         if result.failure is not None:
             failed = True
             print(f"  failed: {result.failure}", file=sys.stderr, flush=True)
-    PAGE.write_text(page(kept([path.stem for path in paths])))
+    names = [path.stem for path in paths]
+    PAGE.write_text(page(kept(names), names))
     print(f"written: {PAGE}", file=sys.stderr)
     return int(failed)
 

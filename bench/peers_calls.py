@@ -173,6 +173,8 @@ def cost(name: str, python: Path, server: Server, rows: int, folder: Path, table
         raise RuntimeError(f"it has {told['good']} of {rows} replies")
     requests = stats["requests"]
     # What comes before the rows, to try the server, is not theirs.
+    if requests - rows >= len(stats["starts"]):
+        raise RuntimeError(f"it sent {requests} requests for {rows} rows, more than trying the server takes")
     asking = stats["last"] - stats["starts"][requests - rows] if requests >= rows else 0.0
     return Cost(found["wall"], found["cpu"], found["peak_mb"], asking, requests, stats["peak"], told["version"])
 

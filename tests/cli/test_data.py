@@ -55,7 +55,7 @@ def test_rows_are_tokenised_and_found_by_their_name(made: Shell) -> None:
     done = made("data", "tokenize", "web.jsonl", *words, "--name", "pages", "--json")
     (source,) = done.json["sources"].values()
     assert (source["documents"], source["rejected"], source["learnt"]) == (40, 1, source["tokens"] - 40)
-    assert "1 rows could not be used" in done.err
+    assert "1 row could not be used" in done.err
     listed = made(*re.findall(r"`stillhouse (data stats [^`]*)`", done.err)[0].split())
     assert '{"text": ""}' in listed.out
     assert made("data", "stats", "pages", "--json").json["tokens"] == source["tokens"]
@@ -66,7 +66,7 @@ def test_rows_are_tokenised_and_found_by_their_name(made: Shell) -> None:
     assert made("data", "stats", source["key"][:10], "--json").json["documents"] == 40
     again = made("data", "tokenize", "pages", "--name", "sheets")
     assert again.code == 0
-    assert "1 rows could not be used" in again.err
+    assert "1 row could not be used" in again.err
     assert made("data", "stats", "sheets", "--json").json["documents"] == 40
 
 

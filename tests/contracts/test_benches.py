@@ -60,7 +60,8 @@ entry = {"name": "a | b", "value": 12345.6, "unit": "rows/s", "reference": "limi
 here, there = ("day", "this machine", "x 1"), ("day", "another machine", "x 2")
 good = module.Ran("good", "What it is.", [entry], 3.2, None, True, *here)
 more = module.Ran("more", "What else.", [entry], 3.2, None, False, *here)
-print(module.page([good, more, module.Ran("bad", "Another.", [], 1.0, "ValueError: no", False, *there)]))
+bad = module.Ran("bad", "Another.", [], 1.0, "ValueError: no", False, *there)
+print(module.page([good, more, bad], ["good", "last"]))
 """
     done = subprocess.run([sys.executable, "-c", code, FOLDER / "all.py"], capture_output=True, text=True, check=True)
     assert "| a \\| b | 12,346 | rows/s | limit | 0.5 | 24,691 | ↑ |" in done.stdout
@@ -70,3 +71,4 @@ print(module.page([good, more, module.Ran("bad", "Another.", [], 1.0, "ValueErro
     assert "`python bench/more.py --json`, 3 s, day.\n" in done.stdout
     assert "`python bench/bad.py --json`, 1 s, day. another machine. x 2.\n" in done.stdout
     assert "say otherwise: this machine. x 1." in done.stdout
+    assert "Without a result here: `last`.\n" in done.stdout

@@ -216,7 +216,7 @@ def test_rows_that_cannot_be_used_are_kept_with_the_reason(session: Session, fil
     ]
     (tmp_path / "c.jsonl").write_text("".join(json.dumps(row) + "\n" for row in talks))
     chat = Source(tmp_path / "c.jsonl", template="chat")
-    with pytest.warns(UserWarning, match=r"1 rows failed in rows.to_messages: `stillhouse show \w+ --failed.*; 1 rows"):
+    with pytest.warns(UserWarning, match=r"1 row failed in rows.to_messages: `stillhouse show \w+ --failed.*; 1 row "):
         get_loader(chat, **given)
     learnt_elsewhere = TrainTokenizer(rows=chat.tokens(tokenizer(file)).rows, vocab_size=360)
     ids = np.array([1, 2, 3, 4], dtype="<u2")

@@ -69,18 +69,22 @@ def unused_rows(store: Store, tokens: Artifact) -> list[str]:
         record = read_record(store.artifact_folder(key := coming.pop())) or {}
         if number := record.get("counts", {}).get("failed", 0):
             told.append(
-                f"{number:,} rows failed in {record['tag'].split('/')[0]}: `stillhouse show {key[:12]} --failed{there}`"
+                f"{_rows(number)} failed in {record['tag'].split('/')[0]}: `stillhouse show {key[:12]} --failed{there}`"
             )
         inputs = [entry["build_key"] for entry in record.get("inputs", ())]
         if record.get("kind") == "Tokens":
             if rejected := record["facts"].get("rejected", 0):
                 path = shlex.quote(str(store.artifact_folder(key) / "data"))
-                rejects.append(f"{rejected:,} rows could not be used: `stillhouse data stats {path} --rejects`")
+                rejects.append(f"{_rows(rejected)} could not be used: `stillhouse data stats {path} --rejects`")
             # Not the rows of the tokenizer: it comes second, and alone where tokens are read from elsewhere.
             inputs = inputs[: 0 if record["tag"].startswith("tokens.import/") else 1]
         coming += [entry for entry in inputs if entry not in seen]
         seen.update(inputs)
     return told + rejects
+
+
+def _rows(number: int) -> str:
+    return f"{number:,} row{'' if number == 1 else 's'}"
 
 
 @contextmanager
