@@ -79,9 +79,10 @@ def test_of_rows_with_vectors_spread_and_clusters_are_told_as_well(session: Sess
     assert taken.count("→") == unique.count("→") == 5
     assert "1.000 → 1.000" in unique  # whatever was there is still there
     assert "self-BLEU" in heads
-    ragged = Import(data=[{"input": f"tea {n % 2}", "numbers": [0.5] * (n + 1)} for n in range(4)], require=())
-    stages = funnel(session.store, session.run(Dedup(rows=ragged, threshold=None)), diversity=True)
-    assert "spread" not in (stages[-1].after or {"spread": 0})
+    marked = Import(data=[{"input": f"tea {n % 2}", "marks": [0.1 * n, 0.5]} for n in range(4)], require=())
+    stages = funnel(session.store, session.run(Dedup(rows=marked, threshold=None)), diversity=True)
+    assert stages[-1].after is not None
+    assert "spread" not in stages[-1].after  # the marks of judges are no vectors
 
 
 texts = st.text(st.characters(codec="utf-8", exclude_categories=["C"]), max_size=80)

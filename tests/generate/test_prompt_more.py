@@ -11,9 +11,11 @@ import pytest
 from stillhouse.calls.ask import Ask
 from stillhouse.calls.providers.scripted import script, scripted_reply
 from stillhouse.calls.reply import TokenChance, ToolCall, own_reply
-from stillhouse.core.errors import RecipeError
+from stillhouse.core.errors import ModelError, RecipeError
 from stillhouse.core.session import Session
+from stillhouse.generate.data_from_prompt import DataFromPrompt
 from stillhouse.generate.few_shot import FewShot
+from stillhouse.generate.filter_with_prompt import FilterWithPrompt
 from stillhouse.generate.prompt import Prompt
 from stillhouse.generate.score_with_prompt import RankWithPrompt
 from stillhouse.rows.columns import Rename, Select
@@ -251,6 +253,17 @@ def test_tools_whose_calls_would_be_lost_are_refused() -> None:
     with pytest.raises(RecipeError, match="whose calls have no place here"):
         Prompt(rows=ROWS, by=ask("x", tools=(WEATHER,)), template="{{ text }}")
     Prompt(rows=ROWS, by=ask("x", tools=(WEATHER,), tool_choice="none"), template="{{ text }}")
+    with pytest.raises(RecipeError, match="DataFromPrompt: `by`.* whose calls have no place here"):
+        DataFromPrompt(by=ask("x", temperature=1, tools=(WEATHER,)), instruction="A word.", num=2)
+    with pytest.raises(RecipeError, match="FilterWithPrompt: `by`.* whose calls have no place here"):
+        FilterWithPrompt(rows=ROWS, by=ask("x", tools=(WEATHER,)), template="Is {{ text }} a word?")
+
+
+def test_a_tool_that_is_wanted_though_none_may_be_called_fails_its_row(session: Session) -> None:
+    script("offered", lambda *_: own_reply("", "tools", tool_calls=[ToolCall("1", "weather", {})]))
+    by = ask("offered", tools=(WEATHER,), tool_choice="none")
+    with pytest.raises(ModelError, match="invalid: the output does not follow the schema"):
+        session.run(Prompt(rows=ROWS, by=by, template="{{ text }}", response=SHAPE))
 
 
 def test_images_of_columns_are_shown_before_the_text(session: Session, tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ def funnel(
     Records that are gone are left out. Reasons that differ only in row ids and numbers count as one. With `diversity`,
     each step that let fewer rows out than came in is told with the diversity of both, measured on `sample` rows of the
     text in `columns` (all columns of text, where none are named), and of their vectors, where `Embed` made some. That
-    reads both tables once.
+    reads both tables once, and once more where a column of vectors holds something else by now.
     """
     records = _records(store, artifact.key)
     stages = []
@@ -142,11 +142,12 @@ def _measured(
     if not looked:
         return stage
     tables = {"before": before, "after": after}
-    vectors = next((name for name in _vectors(after.schema) if name in _vectors(before.schema)), None)
+    made = _vectors(records)
+    vectors = next((name for name in made if name in before.columns and name in after.columns), None)
     clusters = min(CLUSTERS, min(len(before), sample) // 5) if vectors else 0
     try:
         found = diversity(tables, looked, vectors=vectors, clusters=clusters if clusters > 1 else None, sample=sample)
-    except RecipeError:  # lists of numbers that are no vectors of one width
+    except RecipeError:  # of a column by that name that was made into something else since
         found = diversity(tables, looked, sample=sample)
     return stage._replace(before=found["before"], after=found["after"])
 
@@ -165,12 +166,10 @@ def _texts(schema: pa.Schema) -> list[str]:
     return [field.name for field in schema if field.name[:1] != "_" and any(is_one(field.type) for is_one in kinds)]
 
 
-def _vectors(schema: pa.Schema) -> list[str]:
-    """Columns that may hold vectors, the one that `Embed` makes unless it is told otherwise first."""
-    import pyarrow as pa
-
-    lists = [field for field in schema if pa.types.is_list(field.type) or pa.types.is_fixed_size_list(field.type)]
-    found = [field.name for field in lists if pa.types.is_floating(field.type.value_type)]
+def _vectors(records: Mapping[str, dict[str, Any]]) -> list[str]:
+    """The columns in which `Embed` put vectors, the one that it makes unless it is told otherwise first."""
+    embeds = [record for record in records.values() if record["tag"].partition("/")[0] == "generate.embed"]
+    found = dict.fromkeys(record["definition"].get("into", "vector") for record in embeds)
     return sorted(found, key=lambda name: name != "vector")
 
 

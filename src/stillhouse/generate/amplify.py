@@ -4,11 +4,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from ..calls.ask import Ask
 from ..calls.embedder import Embedder
 from ..core.artifact import Report, Rows
 from ..core.context import Context
 from ..core.step import Grower, GrowStep, Step
+from .checks import Asked
 from .expectation import Load, expected, expected_of
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class Amplify(GrowStep, tag="generate.amplify/1"):
 
     rows: Step[Rows]
     policy: Step[Report]
-    by: Ask
+    by: Asked
     instruction: str = Field(min_length=1)
     factor: float = Field(50, gt=0, description="new rows for each seed")
     per_call: int = Field(10, ge=1, le=100)
@@ -59,7 +59,7 @@ class Amplify(GrowStep, tag="generate.amplify/1"):
     difficulty: dict[Literal["easy", "medium", "hard"], float] | None = None
     steer: tuple[Literal["patterns", "lengths"], ...] = ()
     bands: int = Field(3, ge=1, le=10, description="ranges of lengths")
-    labelled_by: Ask | None = Field(None, description="says pattern and difficulty in place of the writer")
+    labelled_by: Asked | None = Field(None, description="says pattern and difficulty in place of the writer")
     alike: float | None = Field(None, gt=0, le=1)
     novelty: float | None = Field(None, gt=0, lt=1)
     embedder: Embedder = Embedder(model="hash:256")

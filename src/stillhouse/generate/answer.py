@@ -5,13 +5,14 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, model_validator
 
-from ..calls.ask import Ask, scheme_of
+from ..calls.ask import scheme_of
 from ..core.artifact import Report, Rows
 from ..core.context import Context
 from ..core.step import Mapper, MapStep, Step
 from ..measure.agreement import Agreement
 from ..measure.verify import Verifying
 from ..text.schema import Schema
+from .checks import Asked
 from .expectation import expected
 from .output import with_layout
 
@@ -35,7 +36,7 @@ class Answer(MapStep, tag="generate.answer/1"):
     An answer that `verify` rejects is a vote for nobody too; a row all of whose answers it rejects is dropped.
     """
 
-    by: Ask
+    by: Asked
     instruction: str = Field(min_length=1)
     policy: Step[Report] | None = None
     examples: Step[Rows] | None = None

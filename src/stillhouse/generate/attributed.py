@@ -5,14 +5,13 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, field_validator, model_validator
 
-from ..calls.ask import Ask
 from ..core.artifact import Rows
 from ..core.context import Context
 from ..core.step import Mapper, MapStep, Step
 from ..rows.grid import Grid
 from ..rows.import_ import Import
 from ..text.schema import Schema
-from .checks import MADE, Column, Instruction, check_samples, check_unpack
+from .checks import MADE, Asked, Column, Instruction, check_samples, check_unpack
 from .expectation import expected
 from .output import with_layout
 
@@ -32,7 +31,7 @@ class DataFromAttributedPrompt(MapStep, tag="generate.data_from_attributed_promp
     """
 
     rows: Step[Rows] = Field(MADE, description="the combinations; made of `attributes`")
-    by: Ask
+    by: Asked
     instruction: Instruction
     attributes: Mapping[str, tuple[Any, ...]] | tuple[Mapping[str, Any], ...] | None = None
     each: int = Field(1, ge=1)
@@ -89,14 +88,18 @@ class DataFromAttributedPrompt(MapStep, tag="generate.data_from_attributed_promp
 def _check_shown(attributes: Mapping[str, Any] | Sequence[Mapping[str, Any]], instruction: str) -> None:
     """Raise `ValueError` where the model would not be told an attribute by which texts are then labelled.
 
-    What stands in a list of combinations may be for the reader alone, as long as something is shown.
+    What stands in a list of combinations may be for the reader alone, as long as something is shown, and so may an
+    attribute of one value.
     """
     from .template import columns_read
 
     product = isinstance(attributes, Mapping)
     names = list(attributes) if product else list(dict.fromkeys(name for one in attributes for name in one))
     read = columns_read(instruction)
-    unseen = [name for name in names if name not in read]
+    alike = (
+        [name for name, values in attributes.items() if len(values) > 1] if isinstance(attributes, Mapping) else names
+    )
+    unseen = [name for name in alike if name not in read]
     wrong = next((name for name in read if name not in names), None) if product else None
     if wrong is None and unseen and (product or len(unseen) == len(names)):
         raise ValueError(

@@ -5,10 +5,9 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field, model_validator
 
-from ..calls.ask import Ask
 from ..core.context import Context
 from ..core.step import Mapper, MapStep
-from .checks import Column, check_samples
+from .checks import Asked, Column, check_samples
 from .expectation import expected
 
 if TYPE_CHECKING:
@@ -24,7 +23,7 @@ class Backtranslate(MapStep, tag="generate.backtranslate/1"):
     grade the pairs and keep the best. `samples` above 1 gives as many rows, numbered in the column `sample`.
     """
 
-    by: Ask
+    by: Asked
     input: str = Field("text", min_length=1)
     column: Column = "instruction"
     samples: int = Field(1, ge=1)

@@ -48,9 +48,19 @@ def check_tools(by: Ask, kept: Sequence[str]) -> None:
     """Raise `ValueError` where a model is offered tools, and what it wants called would be lost."""
     if by.tools and by.tool_choice != "none" and "tool_calls" not in kept:
         raise ValueError(
-            '`by` offers tools, whose calls have no place here; keep them by `Prompt(…, keep="tool_calls")`, or have '
-            "them made by `ToolTraces`"
+            "the `Ask` offers tools, whose calls have no place here; keep them by "
+            '`Prompt(…, keep="tool_calls")`, or have them made by `ToolTraces`'
         )
+
+
+def without_tools(by: Ask) -> Ask:
+    """The `Ask`; raises `ValueError` where it offers tools, as there is nothing here to call them."""
+    check_tools(by, ())
+    return by
+
+
+Asked = Annotated[Ask, AfterValidator(without_tools)]
+"""Field type: a model that is asked for its reply, and offered no tools."""
 
 
 def check_unpack(response: Schema | None, unpack: bool) -> None:

@@ -5,11 +5,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field, field_validator, model_validator
 
-from ..calls.ask import Ask
 from ..core.context import Context
 from ..core.functions import Function
 from ..core.step import Mapper, MapStep
-from .checks import Column, Instruction, check_samples
+from .checks import Asked, Column, Instruction, check_samples
 from .expectation import Load, expected_of
 
 if TYPE_CHECKING:
@@ -32,8 +31,8 @@ class Converse(MapStep, tag="generate.converse/1"):
 
     follows_up: ClassVar[bool] = True
 
-    by: Ask
-    user: Ask | None = Field(None, description="who plays the user; None asks `by`")
+    by: Asked
+    user: Asked | None = Field(None, description="who plays the user; None asks `by`")
     opening: Instruction | None = None
     scenario: Instruction | None = None
     system: Instruction | None = None

@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from ..calls.ask import Ask
 from ..core.context import Context
 from ..core.step import Mapper, MapStep
 from ..text.schema import Schema
+from .checks import Asked
 from .expectation import expected
 from .output import with_layout
 
@@ -27,7 +27,7 @@ class SynthesizeCoT(MapStep, tag="generate.synthesize_cot/1"):
     a row that does not follow it fails.
     """
 
-    by: Ask
+    by: Asked
     instruction: str = Field(min_length=1)
     response: Schema | None = None
     attempts: int = Field(3, ge=1)

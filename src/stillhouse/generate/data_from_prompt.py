@@ -5,13 +5,12 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, model_validator
 
-from ..calls.ask import Ask
 from ..core.artifact import Rows
 from ..core.context import Context
 from ..core.step import Mapper, MapStep, Step
 from ..rows.grid import Grid
 from ..text.schema import Schema
-from .checks import MADE, Column, Instruction, check_samples, check_unpack
+from .checks import MADE, Asked, Column, Instruction, check_samples, check_unpack
 from .expectation import expected
 from .output import with_layout
 
@@ -31,7 +30,7 @@ class DataFromPrompt(MapStep, tag="generate.data_from_prompt/1"):
     """
 
     rows: Step[Rows] = Field(MADE, description="the numbers 0 to `num` - 1, made by itself")
-    by: Ask
+    by: Asked
     instruction: Instruction
     num: int = Field(ge=1)
     column: Column = "text"

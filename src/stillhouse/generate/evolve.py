@@ -9,7 +9,7 @@ from ..calls.ask import Ask
 from ..core.context import Context
 from ..core.outcome import Row
 from ..core.step import Mapper, MapStep
-from .checks import Column
+from .checks import Asked, Column
 from .expectation import Load, expected_of
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class Evolve(MapStep, tag="generate.evolve/1"):
     the columns that `carry` names. What else the row holds was said of the original, to which the parent leads.
     """
 
-    by: Ask
+    by: Asked
     input: Column = "instruction"
     methods: tuple[str, ...] | Mapping[str, str] = tuple(METHODS)
     generations: int = Field(1, ge=1)

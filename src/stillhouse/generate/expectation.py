@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 from ..calls.ask import Ask, scheme_of
 from ..calls.embedder import Embedder
 from ..calls.embedder import scheme_of as embedder_scheme
-from ..calls.prices import Price, price_of
+from ..calls.prices import price_of
 from ..calls.reply import Usage
 from ..core.plan import Expectation
 
@@ -27,7 +27,7 @@ def expected(
     if calls is None:
         return Expectation(rows=rows)
     tokens_in, tokens_out = calls * prompt // CHARACTERS_PER_TOKEN, calls * reply // CHARACTERS_PER_TOKEN
-    price = price_of(by, {name: Price(*given) for name, given in session.prices.items()}, session.endpoints)
+    price = price_of(by, session.prices, session.endpoints)
     local = not isinstance(by.model, str) or scheme_of(by.model) is not None
     cost = price.cost(Usage(tokens_in, tokens_out)) if price is not None else 0.0 if local else None
     return Expectation(rows=rows, calls=calls, tokens_in=tokens_in, tokens_out=tokens_out, cost_usd=cost)
@@ -67,8 +67,7 @@ def expected_embedding(
     if texts is None or by is None:
         return Expectation(rows=rows, calls=0 if by is None else None)
     tokens = texts * characters // CHARACTERS_PER_TOKEN
-    prices = {name: Price(*given) for name, given in session.prices.items()}
-    price = price_of(cast(Ask, by), prices, session.endpoints)  # names its model and endpoint as an `Ask` does
+    price = price_of(cast(Ask, by), session.prices, session.endpoints)  # names its model and endpoint as an `Ask` does
     cost = price.cost(Usage(tokens)) if price is not None else 0.0 if local else None
     hashed = isinstance(by.model, str) and embedder_scheme(by.model) == "hash"
     calls = 0 if hashed else -(-texts // _TEXTS_PER_CALL)

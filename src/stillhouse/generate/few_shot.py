@@ -5,12 +5,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, model_validator
 
-from ..calls.ask import Ask
 from ..core.artifact import Files, Model, Rows
 from ..core.context import Context
 from ..core.step import Mapper, MapStep, Step
 from ..text.schema import Schema
-from .checks import Column, Instruction, check_samples, check_shown, check_unpack
+from .checks import Asked, Column, Instruction, check_samples, check_shown, check_unpack
 from .expectation import expected
 from .output import with_layout
 
@@ -40,7 +39,7 @@ class FewShot(MapStep, tag="generate.few_shot/1"):
     a message of the user and the assistant's answer; labels are not written then.
     """
 
-    by: Ask
+    by: Asked
     examples: Step[Rows]
     instruction: Instruction | None = None
     input: str = Field("input", min_length=1)

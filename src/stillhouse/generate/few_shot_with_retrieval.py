@@ -5,13 +5,12 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, model_validator
 
-from ..calls.ask import Ask
 from ..core.artifact import Files, Model
 from ..core.context import Context
 from ..core.plan import Expectation
 from ..core.step import Mapper, MapStep, Step
 from ..text.schema import Schema
-from .checks import Column, Instruction, check_samples, check_shown, check_unpack
+from .checks import Asked, Column, Instruction, check_samples, check_shown, check_unpack
 from .expectation import expected
 from .output import with_layout
 from .retrieve import expected_search, with_search
@@ -29,7 +28,7 @@ class FewShotWithRetrieval(MapStep, tag="generate.few_shot_with_retrieval/1"):
     are the row itself and the examples it was shown.
     """
 
-    by: Ask
+    by: Asked
     index: Step[Files]
     instruction: Instruction | None = None
     input: str = Field("input", min_length=1)

@@ -7,7 +7,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 
 from ..calls.ask import Ask
 from ..core.part import Part
-from .checks import Instruction
+from .checks import Instruction, check_tools
 
 
 def _several(value: Any) -> Any:
@@ -30,6 +30,8 @@ def _one_or_several(value: Any) -> Any:
 
 
 def _panel(by: Ask | tuple[Ask, ...]) -> Ask | tuple[Ask, ...]:
+    for member in members(by):
+        check_tools(member, ())
     if isinstance(by, tuple):
         if not by:
             raise ValueError("nobody is asked: name a model, or several")

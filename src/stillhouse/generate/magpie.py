@@ -10,7 +10,7 @@ from ..core.artifact import Rows
 from ..core.context import Context
 from ..core.step import Mapper, MapStep, Step
 from ..rows.grid import Grid
-from .checks import MADE, Column, check_samples
+from .checks import MADE, Asked, Column, check_samples
 from .expectation import Load, expected_of
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class Magpie(MapStep, tag="generate.magpie/1"):
     follows_up: ClassVar[bool] = True
 
     rows: Step[Rows] = Field(MADE, validate_default=False, description="the numbers 0 to `num` - 1, made by itself")
-    by: Ask
+    by: Asked
     num: int = Field(ge=1)
     prefix: str | None = Field(None, min_length=1)
     system: str | None = Field(None, min_length=1)

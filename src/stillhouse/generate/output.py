@@ -29,6 +29,7 @@ class Reading:
         self._schema = schema
         self._unpack = unpack
         self._read: tuple[str, ...] = named_fields(schema) if unpack else (column,)
+        self._keeps_calls = "tool_calls" in keep
         self._kept = [(f"{column}_{name}", _KEPT[name]) for name in dict.fromkeys(keep)]
         self.columns: tuple[str, ...] = (*self._read, *(name for name, _ in self._kept))
 
@@ -42,7 +43,7 @@ class Reading:
     def _values(self, answer: Answer) -> dict[str, Any]:
         if self._schema is None:
             return {self._read[0]: answer.text}
-        if answer.tool_calls and answer.value is None:  # it wants a tool called before it replies
+        if self._keeps_calls and answer.tool_calls and answer.value is None:  # it wants a tool called before it replies
             return dict.fromkeys(self._read)
         if not self._unpack:
             return {self._read[0]: output_text(answer.value, self._schema)}

@@ -5,10 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, field_validator, model_validator
 
-from ..calls.ask import Ask
 from ..core.context import Context
 from ..core.step import Mapper, MapStep
-from .checks import Column, check_samples, readable
+from .checks import Asked, Column, check_samples, readable
 from .expectation import expected
 
 if TYPE_CHECKING:
@@ -33,7 +32,7 @@ class TextToPersona(MapStep, tag="generate.text_to_persona/1"):
     `samples` above 1 gives as many rows, numbered in the column `sample`.
     """
 
-    by: Ask
+    by: Asked
     input: str = Field("text", min_length=1)
     column: Column = "persona"
     samples: int = Field(1, ge=1)
@@ -66,7 +65,7 @@ class PersonaToPersona(MapStep, tag="generate.persona_to_persona/1"):
     step after the other goes further: six are what the paper does. Near-duplicates are for `Dedup` to take out.
     """
 
-    by: Ask
+    by: Asked
     input: Column = "persona"
     each: int = Field(3, ge=1, le=50)
 
@@ -93,7 +92,7 @@ class PersonaPrompt(MapStep, tag="generate.persona_prompt/1"):
     in `column`; with `samples` above 1 also the number of the `sample`.
     """
 
-    by: Ask
+    by: Asked
     input: str = Field("persona", min_length=1)
     kinds: tuple[str, ...] | Mapping[str, str] = ("instruction",)
     column: Column = "text"

@@ -4,11 +4,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ..calls.ask import Ask
 from ..calls.embedder import Embedder
 from ..core.artifact import Report, Rows
 from ..core.context import Context
 from ..core.step import Step
+from .checks import Asked
 from .expectation import expected
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class ExtractPolicy(Step[Report], tag="generate.extract_policy/1"):
     """
 
     rows: Step[Rows]
-    by: Ask
+    by: Asked
     instruction: str = Field(min_length=1)
     examples: int = Field(20, ge=1)
     attempts: int = Field(3, ge=1, description="a reply that cannot be used is asked for again, up to this many in all")

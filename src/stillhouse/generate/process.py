@@ -5,11 +5,10 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, model_validator
 
-from ..calls.ask import Ask
 from ..core.context import Context
 from ..core.step import Mapper, MapStep
 from ..text.schema import Schema
-from .checks import Column, Instruction, check_samples, check_unpack
+from .checks import Asked, Column, Instruction, check_samples, check_unpack
 from .expectation import expected
 from .output import with_layout
 
@@ -26,7 +25,7 @@ class ProcessWithPrompt(MapStep, tag="generate.process_with_prompt/1"):
     row without anything in `input` fails.
     """
 
-    by: Ask
+    by: Asked
     instruction: Instruction
     input: str = Field("text", min_length=1)
     column: Column = "reply"

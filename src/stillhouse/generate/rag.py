@@ -5,13 +5,12 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, model_validator
 
-from ..calls.ask import Ask
 from ..core.artifact import Files, Model
 from ..core.context import Context
 from ..core.plan import Expectation
 from ..core.step import Mapper, MapStep, Step
 from ..text.schema import Schema
-from .checks import Column, Instruction, check_samples, check_shown, check_unpack
+from .checks import Asked, Column, Instruction, check_samples, check_shown, check_unpack
 from .expectation import expected
 from .output import with_layout
 from .retrieve import expected_search, with_search
@@ -36,7 +35,7 @@ class RAG(MapStep, tag="generate.rag/1"):
     `sources` holds the ids of the passages that were shown, by number; they are parents of the row.
     """
 
-    by: Ask
+    by: Asked
     index: Step[Files]
     question: str = Field("question", min_length=1)
     text: str = Field("text", min_length=1, description="the column of the index that is shown")

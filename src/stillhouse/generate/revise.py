@@ -9,7 +9,7 @@ from ..calls.ask import Ask
 from ..core.context import Context
 from ..core.step import Mapper, MapStep
 from ..text.schema import Schema
-from .checks import Column, Instruction
+from .checks import Asked, Column, Instruction
 from .expectation import Load, expected_of
 from .output import with_layout
 
@@ -29,7 +29,7 @@ class Revise(MapStep, tag="generate.revise/1"):
 
     follows_up: ClassVar[bool] = True
 
-    by: Ask
+    by: Asked
     template: Instruction
     standard: str = Field(min_length=1)
     critic: Ask | None = None

@@ -5,10 +5,9 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field, model_validator
 
-from ..calls.ask import Ask
 from ..core.context import Context
 from ..core.step import Mapper, MapStep
-from .checks import Column, Instruction, check_samples
+from .checks import Asked, Column, Instruction, check_samples
 from .expectation import expected
 
 if TYPE_CHECKING:
@@ -25,7 +24,7 @@ class Rewrite(MapStep, tag="generate.rewrite/1"):
     with `ProcessWithPrompt`.
     """
 
-    by: Ask
+    by: Asked
     how: Instruction
     input: Column = "text"
     into: Column | None = Field(None, description="the column of the new text; None puts it in place of the old one")

@@ -5,12 +5,11 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, field_validator, model_validator
 
-from ..calls.ask import Ask
 from ..core.artifact import Rows
 from ..core.context import Context
 from ..core.part import Part
 from ..core.step import Mapper, MapStep
-from .checks import Column, Instruction, check_samples
+from .checks import Asked, Column, Instruction, check_samples
 from .expectation import Load, expected_of
 from .judges import Panel, members
 
@@ -45,7 +44,7 @@ class Rubric(Part, tag="generate.rubric/1"):
     With `samples` above 1 each is scored that often, and the scores are averaged.
     """
 
-    by: Ask
+    by: Asked
     criteria: tuple[Criterion, ...] = Field(min_length=1)
     template: Instruction
     samples: int = Field(1, ge=1)

@@ -4,11 +4,10 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, model_validator
 
-from ..calls.ask import Ask
 from ..core.artifact import Rows
 from ..core.context import Context
 from ..core.step import Grower, GrowStep, Step
-from .checks import Column
+from .checks import Asked, Column
 from .expectation import expected
 
 if TYPE_CHECKING:
@@ -53,7 +52,7 @@ class SelfInstruct(GrowStep, tag="generate.self_instruct/1"):
     """
 
     rows: Step[Rows]
-    by: Ask
+    by: Asked
     num: int = Field(ge=1)
     input: Column = "instruction"
     about: str | None = Field(None, min_length=1)

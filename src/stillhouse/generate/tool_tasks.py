@@ -5,12 +5,11 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, field_validator, model_validator
 
-from ..calls.ask import Ask
 from ..core.artifact import Rows
 from ..core.context import Context
 from ..core.step import Mapper, MapStep, Step
 from ..rows.grid import Grid
-from .checks import MADE, Column, check_samples
+from .checks import MADE, Asked, Column, check_samples
 from .expectation import expected
 from .tools import checked_tools, tool_form
 
@@ -31,7 +30,7 @@ class ToolTasks(MapStep, tag="generate.tool_tasks/1"):
     """
 
     rows: Step[Rows] = Field(MADE, validate_default=False, description="the numbers of the calls, made by itself")
-    by: Ask
+    by: Asked
     tools: tuple[Any, ...] = Field(min_length=1)
     num: int = Field(ge=1)
     per_call: int = Field(5, ge=1, le=50)
