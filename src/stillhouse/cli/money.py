@@ -130,11 +130,10 @@ def paid_models(session: Session, step: Step[Any], changes: Mapping[str, Any]) -
 
 def cost_of(session: Session, step: Step[Any], changes: Mapping[str, Any], expectation: Expectation) -> float | None:
     """The most that the calls of an expectation cost with fields of each `Ask` changed; None where nobody knows."""
-    from ..calls.prices import Price, price_of
+    from ..calls.prices import price_of
     from ..calls.reply import Usage
 
-    prices = {name: Price(*given) for name, given in session.prices.items()}
-    found = [price_of(by, prices, session.endpoints) for by in _paid_asks(session, step, changes)]
+    found = [price_of(by, session.prices, session.endpoints) for by in _paid_asks(session, step, changes)]
     known = [price for price in found if price is not None]
     calls, prompts, replies = expectation.calls, expectation.tokens_in, expectation.tokens_out
     if len(known) < len(found) or calls is None or prompts is None or replies is None:

@@ -88,14 +88,15 @@ class Session:
     environment and `.env`), `budget` stops paid calls cleanly, `concurrency` bounds calls in flight for each model,
     `prices` adds to the price table, `patience` (`calls.retry.Patience`) bounds trying again, `batch` (True or
     `"wait"`) asks in batch jobs of the providers, `engine` maps rows elsewhere (`"ray"`, `"ray://host:10001"`),
-    `on_event` sees every event. None of these changes what a result is called.
+    `on_event` sees every event. `options`, `endpoints`, `budget`, `prices` and `patience` are also taken as mappings of
+    their fields, a budget as a number of dollars. None of these changes what a result is called.
     """
 
     def __init__(
         self,
         folder: str | Path = "out",
         *,
-        options: Options | None = None,
+        options: Options | Mapping[str, Any] | None = None,
         endpoints: Mapping[str, Any] | None = None,
         credentials: Any = None,
         budget: Any = None,
