@@ -316,6 +316,10 @@ def test_session_settings_are_read_and_change_no_key(folder: Path) -> None:
         ("{concurency: 4}", "`concurency` is not a setting of `session`\n  Did you mean `concurrency`?"),
         ("{options: {treads: 4}}", "`treads` is not a setting of `session.options`\n  Did you mean `threads`?"),
         ("{options: {threads: 0}}", "`session.options.threads`: input should be greater than or equal to 1"),
+        (
+            "{options: {threads: 0, workers: 0}}",
+            "`session.options.threads`: input should be greater than or equal to 1; `session.options.workers`: input",
+        ),
         ("{endpoints: {a: {urls: x}}}", "`urls` is not a setting of `session.endpoints.a`\n  Did you mean `url`?"),
         ("{endpoints: {a: nonsense}}", "`nonsense` is no endpoint"),
         (

@@ -54,7 +54,7 @@ def _options(table: Any) -> Options:
     try:
         return Options(**table)
     except RecipeError as error:
-        message = error.message.removeprefix("Options: ").replace("`", f"`{where}.", 1)
+        message = re.sub(r"(^|; )`(?=\w+`:)", rf"\1`{where}.", error.message.removeprefix("Options: "))
         raise RecipeError(message, error.hint, where=f"{where}.{error.where}") from None
 
 
