@@ -159,9 +159,11 @@ def test_an_attribute_that_the_model_is_not_told_is_refused(instruction: str, at
 
 def test_a_combination_may_hold_what_only_the_reader_is_told() -> None:
     combinations = [{"length": "short", "note": "for the classifier"}]
-    DataFromAttributedPrompt(by=ask("x"), instruction="A {{ length }} text.", attributes=combinations)
+    told = DataFromAttributedPrompt(by=ask("x"), instruction="A {{ length }} text.", attributes=combinations)
+    assert "note" in str(told.attributes)
     one_value = {"length": ["short", "long"], "language": ["en"]}  # a label that is right whatever the model is told
-    DataFromAttributedPrompt(by=ask("x"), instruction="A {{ length }} text.", attributes=one_value)
+    labelled = DataFromAttributedPrompt(by=ask("x"), instruction="A {{ length }} text.", attributes=one_value)
+    assert "language" in str(labelled.attributes)
 
 
 @pytest.mark.parametrize(
